@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""Train S2ML2-BBAM and supervised-only training on handwritten digits, and compare them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from semilearn.core.utils import ALGORITHMS
+
+    from semilearn_bbam.config import resolve
+    from semilearn_bbam.report import draw_learning_curves, results_table
+    from semilearn_bbam.run import algorithm_names, run
+    from semilearn_bbam.run_folder import RESULTS
+
+ROOT = Path(__file__).resolve().parents[1]
+ALGORITHM_ORDER = ("supervised_bce", "supervised_bam", "bbam")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--c", default=str(ROOT / "config" / "bbam_digits.yaml"), metavar="FILE", help="config of the runs"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each algorithm per seed")
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHM_ORDER), choices=algorithm_names())
+    parser.add_argument("--save_dir", default="runs/demo", help="folder of the run folders")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="after --: further options of train.py")
+    args = parser.parse_args()
+    results, folders = [], []
+    for seed in args.seeds:
+        for name in args.algorithms:
+            further = [word for word in args.options if word != "--"]
+            own = ["--c", args.c, "--algorithm", name, "--seed", str(seed), "--save_dir", args.save_dir, "--overwrite"]
+            settings = resolve([*own, *further], lambda key: ALGORITHMS[key].get_argument(), algorithm_names())
+            results.append(run(settings))
+            folders.append(Path(settings.save_dir) / settings.save_name)
+    table = results_table(sorted(results, key=lambda result: args.algorithms.index(result["algorithm"])))
+    picture = draw_learning_curves(
+        folders[: len(args.algorithms)], Path(args.save_dir) / "learning_curves.png", ("mAP", "macro_f1")
+    )
+    labeled, dataset = results[0]["num_labels"], results[0]["dataset"]
+    print(f"\nTest set of {dataset}, {labeled} labelled training samples; rows of a seed share split and steps:\n")
+    print(table)
+    print(f"\nlearning curves: {picture}\nall numbers: {args.save_dir}/*/{RESULTS}")
+    Path(args.save_dir, "summary.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

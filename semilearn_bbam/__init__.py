@@ -1,0 +1,11 @@
+"""Semi-supervised multi-label learning for USB (`semilearn`).
+
+Importing the package registers its algorithms in USB's `ALGORITHMS`; it changes no random state and none of USB's
+other globals.
+"""
+
+from __future__ import annotations
+
+from semilearn_bbam import algorithms as algorithms
+
+__version__ = "0.1.0"

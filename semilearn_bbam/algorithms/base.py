@@ -1,0 +1,255 @@
+"""What every multi-label algorithm shares: any device, multi-hot targets, evaluation, checkpoints, stages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from inspect import signature
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from semilearn.core.hooks import Hook
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from semilearn_bbam.algorithms.checkpoints import Checkpoints
+from semilearn_bbam.algorithms.device import precision, resolve_device
+from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
+from semilearn_bbam.algorithms.pools import build_pools, read_source, read_split
+from semilearn_bbam.data import save_split
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.heads import DEFAULT_PROJECTIONS, MultiLabelNet
+from semilearn_bbam.hooks import (
+    EpochCheckpointHook,
+    ModelEMAHook,
+    MultiLabelEvaluationHook,
+    ProgressHook,
+    PseudoLabelQualityHook,
+    ResultsHook,
+    SelectionHook,
+    WallTimerHook,
+)
+from semilearn_bbam.metrics import multilabel_metrics
+from semilearn_bbam.run_folder import SPLIT, RunFolder
+from semilearn_bbam.schedule import plan_stages, unlabeled_batch_size
+
+# What USB's AlgorithmBase and hooks read besides our own options: one process, one device.
+USB_SETTINGS = {
+    "gpu": None,
+    "rank": 0,
+    "world_size": 1,
+    "distributed": False,
+    "multiprocessing_distributed": False,
+    "train_sampler": "RandomSampler",
+    "imb_algorithm": None,
+    "lb_imb_ratio": 1,
+    "ulb_imb_ratio": 1,
+    "ulb_num_labels": None,
+}
+
+
+class MultiLabelAlgorithm(Checkpoints):
+    """Base class of multi-label algorithms on USB's `AlgorithmBase`.
+
+    A run has two stages (`schedule.StagePlan`): a warm-up on labelled data, `warmup_step`, and `train_step` on
+    labelled and unlabelled data. A subclass gives these steps, says by `labeled_views` and `unlabeled_views` which
+    views its batches hold, and keeps what it learns about the pool in `get_state` / `set_state`.
+    """
+
+    head: ClassVar[str] = "cosine"
+    labeled_views: ClassVar[dict[str, str]] = {"x_lb_s": "strong"}
+    unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_s": "strong"}
+    uses_unlabeled: ClassVar[bool] = True
+    stage_name: ClassVar[str] = "semi-supervised"
+    shown: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
+
+    def __init__(self, args: argparse.Namespace, net_builder: Any, tb_log: Any = None, logger: Any = None, **kw: Any):
+        for key, value in USB_SETTINGS.items():
+            vars(args).setdefault(key, value)
+        self.device = resolve_device(args.device)
+        if self.head == "cosine" and args.head == "linear":
+            raise UserError(f"head: {args.algorithm} measures angles, so its head is cosine; leave head at auto")
+        self.source, self.views = read_source(args)
+        self.is_text = self.source.kind == "text"
+        self.num_training = len(self.source.train)
+        self.split = read_split(args, self.source)
+        num_unlabeled = len(self.split.unlabeled) + (len(self.split.labeled) if args.include_lb_to_ulb else 0)
+        if self.uses_unlabeled and not len(self.split.unlabeled):
+            raise UserError(
+                f"{args.algorithm} needs unlabelled data, but every training row is labelled; lower label_ratio"
+            )
+        self.plan = plan_stages(args, len(self.split.labeled), num_unlabeled)
+        args.num_train_iter = self.plan.total
+        self.folder = RunFolder(Path(args.save_dir) / args.save_name)
+        self.seconds_before, self.selected_epoch = 0.0, self.plan.epochs
+        with warnings.catch_warnings():
+            # USB asks for CUDA's scaler by a deprecated name, and is told so; ours replaces it below.
+            warnings.filterwarnings("ignore", message=".*GradScaler.*")
+            super().__init__(args, net_builder, tb_log, logger, **kw)
+        self.amp_cm, self.loss_scaler = precision(self.device, args.amp, args.amp_dtype)
+        self.best_eval_acc = -1.0
+        save_split(self.split, self.folder.path / SPLIT)
+
+    # ------------------------------------------------------------------ what USB builds, built for many labels
+
+    def set_dataset(self) -> dict[str, Any]:
+        args = self.args
+        pools = build_pools(
+            self.source, self.split, self.views, self.labeled_views, self.unlabeled_views, args.include_lb_to_ulb
+        )
+        self.evaluated = [name for name in ("validation", "test") if name in pools]
+        labeled = pools["train_lb"].targets
+        self.positive_rate = labeled.mean(0)
+        if args.report_pseudo_label_quality:
+            self.diagnostic_targets = torch.as_tensor(self.source.targets[pools["train_ulb"].rows])
+        # From here on nothing but the diagnostic hook can reach a label of the unlabelled pool.
+        self.source = None
+        args.lb_dest_len, args.ulb_dest_len = len(pools["train_lb"]), len(pools["train_ulb"])
+        self.print_fn(
+            f"{args.dataset}: {args.lb_dest_len} labelled, {args.ulb_dest_len} unlabelled, {len(pools['test'])} test "
+            f"rows, {args.num_classes} labels"
+        )
+        return pools
+
+    def set_data_loader(self) -> dict[str, Any]:
+        args, plan, pools = self.args, self.plan, self.dataset_dict
+        # A supervised-only run keeps the warm-up's batch, so that it is not handicapped by a mixed batch's share.
+        size = args.batch_size if self.uses_unlabeled else args.warmup_batch_size
+        loaders = {}
+        if plan.warmup_epochs:
+            loaders["warmup_lb"] = training_loader(
+                args, pools["train_lb"], args.warmup_batch_size, plan.warmup_steps, 0
+            )
+        if plan.warmup_epochs < plan.epochs:
+            loaders["train_lb"] = training_loader(args, pools["train_lb"], size, plan.steps, 1)
+            if self.uses_unlabeled:
+                loaders["train_ulb"] = training_loader(
+                    args, pools["train_ulb"], unlabeled_batch_size(args), plan.steps, 2
+                )
+        reading = ("pool_lb", "pool_ulb", "prior", "validation", "test")
+        return loaders | {name: reading_loader(args, pools[name]) for name in reading if name in pools}
+
+    def build_net(self, **kwargs: Any) -> torch.nn.Module:
+        args = self.args
+        spec = args.projection
+        if spec == "auto":
+            spec = DEFAULT_PROJECTIONS["features" if args.net == "plain" else "text" if self.is_text else "image"]
+        head = self.head if args.head == "auto" else args.head
+        options = {"scale": args.scale, "margin": args.margin} if head == "cosine" else {}
+        backbone = self.net_builder(num_classes=self.num_classes, **kwargs)
+        return MultiLabelNet(backbone, head, spec, self.num_classes, **options).to(self.device)
+
+    def set_model(self) -> torch.nn.Module:
+        return self.build_net(pretrained=self.args.use_pretrain, pretrained_path=self.args.pretrain_path)
+
+    def set_ema_model(self) -> torch.nn.Module:
+        ema_model = self.build_net()
+        ema_model.load_state_dict(self.model.state_dict())
+        return ema_model.eval().requires_grad_(False)
+
+    def set_optimizer(self) -> tuple[Any, Any]:
+        optimizer, scheduler = super().set_optimizer()
+        if self.args.scheduler == "onecycle":
+            peaks = [group["lr"] for group in optimizer.param_groups]
+            scheduler = OneCycleLR(optimizer, peaks, total_steps=self.plan.total, pct_start=self.args.pct_start)
+        return optimizer, scheduler
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        # Registering again under USB's names replaces its hooks in their places in the queue. The checkpoint takes
+        # a later place, because it must hold what the selection says.
+        self.register_hook(ModelEMAHook(), "EMAHook", "HIGH")
+        self.register_hook(MultiLabelEvaluationHook(), "EvaluationHook", "HIGH")
+        self.register_hook(Hook(), "CheckpointHook", "HIGH")
+        self.register_hook(WallTimerHook(), "TimerHook", "LOW")
+        self.register_hook(ProgressHook(), "LoggingHook", "LOWEST")
+        self.register_hook(SelectionHook(), None, "ABOVE_NORMAL")
+        self.register_hook(EpochCheckpointHook(), None, "BELOW_NORMAL")
+        self.register_hook(ResultsHook(), None, "LOW")
+        if self.args.report_pseudo_label_quality:
+            self.register_hook(PseudoLabelQualityHook(self.diagnostic_targets), None, "LOW")
+
+    # ------------------------------------------------------------------ training
+
+    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        raise NotImplementedError
+
+    def to_device(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item.to(self.device, non_blocking=True) for key, item in value.items()}
+        return value.to(self.device, non_blocking=True)
+
+    def process_batch(self, input_args: list[str] | None = None, **batch: Any) -> dict[str, Any]:
+        """USB's filter by the step's own arguments, onto any device."""
+        wanted = input_args or list(signature(self.train_step).parameters)
+        return {key: self.to_device(value) for key, value in batch.items() if key in wanted and value is not None}
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Any]]:
+        """The epoch's batches; no unlabelled batch is loaded during the warm-up or for a supervised algorithm."""
+        if self.plan.in_warmup(epoch):
+            yield from self.loader_dict["warmup_lb"]
+        elif not self.uses_unlabeled:
+            yield from self.loader_dict["train_lb"]
+        else:
+            for labeled, unlabeled in zip(self.loader_dict["train_lb"], self.loader_dict["train_ulb"], strict=True):
+                yield {**labeled, **unlabeled}
+
+    def train(self) -> None:
+        """USB's loop over epochs and hooks, with a step per stage."""
+        self.model.train()
+        self.call_hook("before_run")
+        for epoch in range(self.start_epoch, self.epochs):
+            self.epoch = epoch
+            self.call_hook("before_train_epoch")
+            step = self.warmup_step if self.plan.in_warmup(epoch) else self.train_step
+            wanted = list(signature(step).parameters)
+            for batch in self.batches(epoch):
+                self.call_hook("before_train_step")
+                self.out_dict, self.log_dict = step(**self.process_batch(wanted, **batch))
+                self.call_hook("after_train_step")
+                self.it += 1
+            self.call_hook("after_train_epoch")
+        self.call_hook("after_run")
+
+    def step_result(self, total: Tensor, **parts: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The pair that USB expects of a step; logged values stay tensors, so that no step waits for the device."""
+        logged = {key: value.detach() for key, value in {**parts, "total_loss": total}.items()}
+        return self.process_out_dict(loss=total), self.process_log_dict(**logged)
+
+    # ------------------------------------------------------------------ reading and evaluation
+
+    @torch.no_grad()
+    def read(self, name: str, model: torch.nn.Module | None = None) -> dict[str, Tensor]:
+        """Outputs of a net in evaluation mode (the EMA model by default) over a whole pool, in its order."""
+        model = model or self.ema_model
+        was_training = model.training
+        model.eval()
+        loader, found = self.loader_dict[name], []
+        for batch in tqdm(loader, name, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty()):
+            with self.amp_cm():
+                found.append(model(self.to_device(batch["x_lb"])))
+        model.train(was_training)
+        return {key: torch.cat([out[key].float() for out in found]) for key in found[0]}
+
+    def scores(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Scores in [0, 1] from a net's outputs; 0.5 is the training boundary."""
+        return outputs["logits"].sigmoid()
+
+    def predict(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Scores of the EMA model over a pool, [N,K], and the pool's targets where it has any."""
+        return self.scores(self.read(name)), self.dataset_dict[name].targets
+
+    def evaluate(
+        self, eval_dest: str = "validation", out_key: str = "logits", return_logits: bool = False
+    ) -> dict[str, Any]:
+        """Multi-label metrics of the EMA model, its weights with its own buffers, keyed `<eval_dest>/<metric>`."""
+        outputs = self.read(eval_dest)
+        metrics = multilabel_metrics(self.scores(outputs).cpu(), self.dataset_dict[eval_dest].targets)
+        found: dict[str, Any] = {f"{eval_dest}/{key}": value for key, value in metrics.items()}
+        if return_logits:
+            found[f"{eval_dest}/logits"] = outputs[out_key].cpu().numpy()
+        return found

@@ -1,0 +1,62 @@
+"""Devices, precision and random states."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from semilearn_bbam.errors import RunError
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first of CUDA, Apple's MPS and the CPU that is there; a named device must be there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind in there if there[kind]))
+    if not there.get(name, False):
+        raise RunError(f"device: '{name}' is not available here; use auto or cpu")
+    return torch.device(name)
+
+
+def precision(device: torch.device, amp: bool, dtype: str) -> tuple[Callable[[], Any], torch.amp.GradScaler]:
+    """Autocast context and gradient scaler for `amp` on this device.
+
+    `auto` is float16 with loss scaling on CUDA and bfloat16 elsewhere. Only float16 needs the scaler; it is disabled,
+    not absent, in every other case, as USB's update hook expects one.
+    """
+    half = torch.float16 if dtype == "float16" or (dtype == "auto" and device.type == "cuda") else torch.bfloat16
+    context = partial(torch.autocast, device.type, half) if amp else contextlib.nullcontext
+    scaler = torch.amp.GradScaler(device.type, enabled=amp and half is torch.float16 and device.type == "cuda")
+    return context, scaler
+
+
+def random_state() -> dict[str, Any]:
+    """The states of python's, numpy's and torch's generators as tensors and Python scalars only."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": list(map(list_of, random.getstate())),
+        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Restore what `random_state` gave; CUDA's only where there is as much of it as there was."""
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def list_of(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,119 @@
+"""What BBAM knows of its data between two refreshes, and how a refresh finds it out."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semilearn_bbam.angles import AngleStatistics, label_angles, label_prototypes
+from semilearn_bbam.negatives import sample_negatives
+from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """Pseudo-labels [N_u,K], masks beta of labelled [N_l,K] and unlabelled [N_u,K] rows, and the angle statistics."""
+
+    pseudo_targets: Tensor
+    beta_lb: Tensor
+    beta_ulb: Tensor
+    statistics: AngleStatistics
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "pseudo_targets": self.pseudo_targets.to(torch.uint8),
+            "beta_lb": self.beta_lb,
+            "beta_ulb": self.beta_ulb,
+            "statistics": self.statistics.state_dict(),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> PoolState:
+        return cls(
+            state["pseudo_targets"].to(device, torch.float32),
+            state["beta_lb"].to(device),
+            state["beta_ulb"].to(device),
+            AngleStatistics.from_state_dict(state["statistics"]).to(device),
+        )
+
+    def summary(self) -> dict[str, float]:
+        """The row of a refresh: angle variances in squared radians and their mean difference (VDFD)."""
+        statistics = self.statistics
+        usable = statistics.usable
+        return {
+            "vdfd_mean": float(statistics.difference()[usable].mean()),
+            "var_pos_mean": float(statistics.var_pos[usable].mean()),
+            "var_neg_mean": float(statistics.var_neg[usable].mean()),
+            "pseudo_positive_rate": float(self.pseudo_targets.mean()),
+        }
+
+
+def pseudo_label(cosine: Tensor, positive_rate: Tensor, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Class-aware pseudo-labels of the pool from raw cosines [N_u,K]: targets and the mask of those that count."""
+    return class_aware_pseudo_labels(
+        cosine, positive_rate, positive_share=args.positive_share, negative_share=args.negative_share
+    )
+
+
+def estimate_statistics(
+    features: Tensor,
+    targets_lb: Tensor,
+    pseudo_targets: Tensor,
+    mask: Tensor,
+    args: argparse.Namespace,
+    generator: torch.Generator,
+    previous: PoolState | None,
+) -> PoolState:
+    """Prototypes, label angles, negative samples and statistics from the features of all rows.
+
+    features [N_l + N_u, D], labelled rows first; targets_lb [N_l,K]; pseudo_targets and mask [N_u,K]. What the
+    mask leaves out is neither positive nor negative anywhere.
+    """
+    num_lb = len(targets_lb)
+    targets = torch.cat([targets_lb, pseudo_targets])
+    valid = torch.cat([torch.ones_like(targets_lb, dtype=torch.bool), mask])
+    prototypes = label_prototypes(features, targets * valid)
+    angles = label_angles(features, prototypes)
+    if args.negatives == "sampled":
+        drawn = sample_negatives(
+            angles.cos(), targets, eta=args.eta, candidate_ratio=args.candidate_ratio, generator=generator, valid=valid
+        )
+    else:
+        drawn = valid & (targets == 0)
+    beta = drawn | ((targets > 0) & valid)
+    beta_lb = beta[:num_lb]
+    if args.labeled_negatives == "all":
+        beta_lb = torch.ones_like(beta_lb)
+    elif args.labeled_negatives == "frozen" and previous is not None:
+        beta_lb = previous.beta_lb
+    weights = drawn.float() if args.statistics_negatives == "sampled" else None
+    old = previous.statistics if previous is not None else None
+    statistics = update_statistics(angles, targets, valid, weights, args.statistics_momentum, old)
+    return PoolState(pseudo_targets, beta_lb, beta[num_lb:], statistics)
+
+
+def update_statistics(
+    angles: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    negative_weights: Tensor | None,
+    momentum: float,
+    previous: AngleStatistics | None,
+) -> AngleStatistics:
+    """Plain estimates (momentum 0, the slides) or the released code's blend with the last epoch's.
+
+    There the first epoch is blended with zeros, and variances are taken around the blended means.
+    """
+    plain = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid)
+    if momentum == 0:
+        return plain
+    if previous is None:
+        previous = AngleStatistics(*(torch.zeros_like(plain.mean_pos) for _ in range(4)))
+    means = plain.blend(previous, momentum)
+    center = (means.mean_pos, means.mean_neg)
+    around = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid, center=center)
+    return around.blend(previous, momentum)

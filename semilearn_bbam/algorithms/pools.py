@@ -1,0 +1,90 @@
+"""From a configured data set to the pools that a run reads."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from semilearn_bbam.data import Pool, Source, Split, View, build_views, load_source, load_split, make_split
+from semilearn_bbam.data.text import load_tokenizer, tokenize
+from semilearn_bbam.errors import UserError
+
+# USB's BERT nets are named after their hub names.
+USB_TOKENIZERS = {"bert_base_uncased": "bert-base-uncased", "bert_base_cased": "bert-base-cased"}
+
+
+def read_source(args: argparse.Namespace) -> tuple[Source, dict[str, View]]:
+    """The configured data set, with texts turned into tokens, and its views; completes `num_classes`, `in_features`."""
+    source = load_source(args)
+    num_classes = source.targets.shape[1]
+    if args.num_classes not in (0, num_classes):
+        raise UserError(
+            f"num_classes: {args.num_classes} is set but '{args.dataset}' has {num_classes} labels; leave it at 0"
+        )
+    args.num_classes, args.in_features = num_classes, 0
+    if source.kind == "text":
+        name = USB_TOKENIZERS.get(args.net, args.net.removeprefix("hf:"))
+        tokenizer = load_tokenizer(name)
+        source = tokenize(source, tokenizer, args.max_length)
+        mask = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
+        return source, build_views("text", args, pad_token_id=tokenizer.pad_token_id or 0, mask_token_id=mask)
+    args.in_features = int(source.train[0].shape[0])
+    return source, build_views(source.kind, args)
+
+
+def read_split(args: argparse.Namespace, source: Source) -> Split:
+    """The split of the training part: from `split_file`, or drawn by `split`, `seed` and the size asked for."""
+    if args.split_file:
+        return load_split(Path(args.split_file), len(source.train), source.fingerprint)
+    return make_split(
+        source.targets,
+        seed=args.seed,
+        label_ratio=args.label_ratio,
+        num_labels=args.num_labels,
+        method=args.split,
+        val_ratio=args.val_ratio if args.select_on == "validation" else 0.0,
+        fingerprint=source.fingerprint,
+    )
+
+
+def build_pools(
+    source: Source,
+    split: Split,
+    views: Mapping[str, View],
+    labeled_views: Mapping[str, str],
+    unlabeled_views: Mapping[str, str],
+    include_labeled: bool,
+) -> dict[str, Pool]:
+    """The pools of a run.
+
+    `train_lb` and `train_ulb` give the views that the algorithm asks for (key of the batch -> name of the view);
+    `pool_lb` and `pool_ulb` the weak view alone, for the refresh; `prior`, `validation` and `test` the plain view.
+    The unlabelled pools are built without any targets.
+    """
+    unlabeled = np.concatenate([split.labeled, split.unlabeled]) if include_labeled else split.unlabeled
+
+    def chosen(keys: Mapping[str, str]) -> dict[str, View]:
+        return {key: views[view] for key, view in keys.items()}
+
+    def labels(targets: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(targets[rows], np.float32))
+
+    weak, plain = {"x_lb": views["weak"]}, {"x_lb": views["eval"]}
+    lb_targets = labels(source.targets, split.labeled)
+    everything = np.arange(len(source.test))
+    pools = {
+        "train_lb": Pool(source.train, split.labeled, chosen(labeled_views), lb_targets, suffix="lb"),
+        "train_ulb": Pool(source.train, unlabeled, chosen(unlabeled_views), suffix="ulb"),
+        "pool_lb": Pool(source.train, split.labeled, weak, lb_targets),
+        "pool_ulb": Pool(source.train, unlabeled, weak),
+        "prior": Pool(source.train, unlabeled if len(unlabeled) else split.labeled, plain),
+        "test": Pool(source.test, everything, plain, labels(source.test_targets, everything)),
+    }
+    if len(split.validation):
+        held_out = labels(source.targets, split.validation)
+        pools["validation"] = Pool(source.train, split.validation, plain, held_out)
+    return pools

@@ -1,0 +1,58 @@
+"""Supervised-only training on the labelled part, step for step as long as a semi-supervised run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from semilearn.algorithms.utils import SSL_Argument
+from semilearn.core.utils import ALGORITHMS
+from torch import Tensor
+
+from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS
+from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.losses import bam_loss
+
+
+class Supervised(MultiLabelAlgorithm):
+    """Minimise the mean over B and K of an element loss on strongly augmented labelled batches."""
+
+    uses_unlabeled = False
+    stage_name = "supervised"
+
+    def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def train_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        with self.amp_cm():
+            outputs = self.model(x_lb_s)
+        return self.step_result(self.element_loss(outputs, y_lb).mean())
+
+    warmup_step = train_step
+
+
+@ALGORITHMS.register("supervised_bam")
+class SupervisedBAM(Supervised):
+    """Cosine prototypes with the binary angular margin loss (slides, "BAM loss")."""
+
+    def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+        args = self.args
+        return bam_loss(outputs["cosine"], targets, scale=args.scale, margin=args.margin, margin_on=args.margin_on)
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        return [*ANGULAR_ARGUMENTS]
+
+
+@ALGORITHMS.register("supervised_bce")
+class SupervisedBCE(Supervised):
+    """A linear classifier with binary cross-entropy, on the same projection."""
+
+    head = "linear"
+
+    def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs["logits"], targets, reduction="none")
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        return [*ANGULAR_ARGUMENTS[:2]]  # for head: cosine

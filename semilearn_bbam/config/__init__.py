@@ -1,0 +1,21 @@
+"""Settings of a run: strict YAML files, the table of options, and their resolution with the command line."""
+
+from __future__ import annotations
+
+from .options import OPTIONS, Option, nearest
+from .resolve import default_save_name, dump_yaml, resolve
+from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
+
+__all__ = [
+    "OPTIONS",
+    "ConfigError",
+    "Located",
+    "Option",
+    "default_save_name",
+    "dump_yaml",
+    "format_yaml",
+    "load_yaml",
+    "nearest",
+    "plain_value",
+    "resolve",
+]

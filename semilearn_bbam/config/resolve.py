@@ -1,0 +1,259 @@
+"""One set of settings for a run: command line over YAML over defaults, all problems at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .options import OPTIONS, Option, nearest
+from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
+
+_COMMAND_LINE = "command line"
+_BARE_FLAGS = ("resume", "overwrite")
+_REQUIRED = ("algorithm", "dataset", "net")
+_RESERVED = ("c", "algorithm", "inherits", "help", "unused_keys", "algorithm_keys")
+
+Arguments = Callable[[str], Sequence[Any]]
+
+
+@dataclass
+class _Findings:
+    """Problems so far, and the keys they concern, so that one mistake is not reported twice."""
+
+    problems: list[str] = field(default_factory=list)
+    faulty: set[str] = field(default_factory=set)
+
+    def add(self, where: str, key: str, sentence: str) -> None:
+        self.faulty.add(key)
+        self.problems.append(f"{where}: {key} {sentence}")
+
+
+def resolve(
+    argv: Sequence[str],
+    algorithm_arguments: Arguments,
+    algorithm_names: Sequence[str],
+    usb_only: Mapping[str, str] = MappingProxyType({}),
+) -> argparse.Namespace:
+    """Settings of a run from the command line `argv` (without the program's name), its YAML file, defaults.
+
+    The command line wins over the YAML file, and that over the defaults; of a key given twice on the command
+    line the last one counts. `algorithm_arguments(name)` lists an algorithm's own arguments (objects with
+    `name`, `type`, `default`, `help`); `usb_only` maps keys of USB that are not taken here to the reason.
+    The namespace holds every option, the algorithm's arguments, `algorithm`, `c` (the file, or ""),
+    `algorithm_keys` (names of the algorithm's arguments) and `unused_keys` (keys that the YAML sets for its
+    own algorithm while the command line names another). `default_save_name` fills in an empty save_name.
+    `--help` prints the options and raises SystemExit(0). Raises ConfigError with all problems, one per line;
+    an algorithm's argument that clashes with a shared option, or has an unfit default, is a programming
+    error: ValueError.
+    """
+    findings = _Findings()
+    typed = _read_command_line(argv, findings)
+    help_wanted = typed.pop("help", None) is not None
+    config = typed.pop("c", None)
+    path = str(config.value) if config else ""
+    faults: list[str] = []
+    from_file = load_yaml(path, faults) if path else {}
+    findings.problems[:0] = faults
+
+    owned = partial(_own_options, algorithm_arguments=algorithm_arguments)
+    algorithm = Option("algorithm", str, "", "algorithm", "name of the algorithm (required)", tuple(algorithm_names))
+    chosen = _known(algorithm, typed.get("algorithm", from_file.get("algorithm")))
+    of_file = _known(algorithm, from_file.get("algorithm"))
+    own = owned(chosen) if chosen else {}
+    options = {"algorithm": algorithm, **{option.name: option for option in OPTIONS}, **own}
+    if help_wanted:
+        _print_help(options.values())
+        raise SystemExit(0)
+
+    foreign = owned(of_file).keys() - options.keys() if of_file and chosen != of_file and chosen else set()
+    unused = [key for key in from_file if key in foreign]
+    given = [(key, item) for key, item in from_file.items() if key not in foreign] + list(typed.items())
+    values, places = _take(given, options, findings)
+    for key, item in given:
+        if key not in options:
+            owners = [name for name in algorithm_names if key in owned(name)]
+            # Without a known algorithm nobody can tell whose key it is, so that of any algorithm passes.
+            if chosen or not owners:
+                findings.problems.append(f"{item.where}: {_unknown(key, chosen, owners, options, usb_only)}")
+    source = path or _COMMAND_LINE
+    if not faults:  # what an unreadable file lacks is not known
+        _check_required(values, places, source, findings)
+    _check_together(values, places, source, findings, complete=not faults)
+    if findings.problems:
+        raise ConfigError("\n".join(findings.problems))
+    values["save_name"] = values["save_name"] or default_save_name(values)
+    return argparse.Namespace(**values, c=path, algorithm_keys=list(own), unused_keys=unused)
+
+
+def default_save_name(values: Mapping[str, Any]) -> str:
+    """`<algorithm>_<data>_<labels>_s<seed>`, such as `bbam_digits_2pct_s0` or `cap_voc_100lb_s1`.
+
+    `values` holds algorithm, dataset, feature_file, label_ratio, num_labels, split_file and seed. Data set
+    'features' is called by its file; labels read from a split file are called `split`.
+    """
+    data = values["dataset"]
+    if data == "features" and values["feature_file"]:
+        data = Path(values["feature_file"]).stem
+    if values["split_file"]:
+        labels = "split"
+    elif values["num_labels"]:
+        labels = f"{values['num_labels']}lb"
+    else:
+        labels = f"{100 * values['label_ratio']:g}pct"
+    name = f"{values['algorithm']}_{data}_{labels}_s{values['seed']}"
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def dump_yaml(namespace: argparse.Namespace, path: str | Path) -> None:
+    """Write the settings of `resolve`, group by group, to a YAML file that `--c` reads back to the same ones.
+
+    Attributes that are no settings (such as those set on the namespace later) are left out. Raises
+    ConfigError where the file cannot be written.
+    """
+    groups: dict[str, dict[str, Any]] = {"algorithm": {"algorithm": namespace.algorithm}}
+    for option in OPTIONS:
+        groups.setdefault(option.group, {})[option.name] = getattr(namespace, option.name)
+    for key in namespace.algorithm_keys:
+        groups["algorithm"][key] = getattr(namespace, key)
+    text = "\n".join(f"# {group}\n{format_yaml(values)}" for group, values in groups.items())
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _read_command_line(argv: Sequence[str], findings: _Findings) -> dict[str, Located]:
+    typed: dict[str, Located] = {}
+    tokens = list(argv)
+    while tokens:
+        token = tokens.pop(0)
+        if token in ("-h", "--help"):
+            typed["help"] = Located("", _COMMAND_LINE, 0)
+            continue
+        name, has_value, value = token[2:].partition("=")
+        key = name.replace("-", "_")
+        if not token.startswith("--") or not key:
+            if token.startswith("-") and tokens and not tokens[0].startswith("-"):
+                tokens.pop(0)  # its value, which is no second problem
+            findings.problems.append(f"{_COMMAND_LINE}: {token!r} is out of place; write --key value")
+            continue
+        if not has_value:
+            if tokens and not tokens[0].startswith("--"):
+                value = tokens.pop(0)
+            elif key in _BARE_FLAGS:
+                value = "true"
+            else:
+                findings.add(_COMMAND_LINE, key, f"has no value; write --{key} VALUE")
+                continue
+        typed[key] = Located(value, _COMMAND_LINE, 0)
+    return typed
+
+
+def _known(algorithm: Option, item: Located | None) -> str:
+    """The algorithm's name if it is known, else an empty text (its problem is reported with the others)."""
+    return str(item.value) if item is not None and item.value in (algorithm.choices or ()) else ""
+
+
+def _own_options(algorithm: str, algorithm_arguments: Arguments) -> dict[str, Option]:
+    taken = {option.name for option in OPTIONS} | set(_RESERVED)
+    options: dict[str, Option] = {}
+    for argument in algorithm_arguments(algorithm):
+        name = argument.name.lstrip("-").replace("-", "_")
+        if name in taken or name in options:
+            raise ValueError(f"argument --{name} of algorithm {algorithm} has another option's name; rename it")
+        option = Option(name, argument.type, argument.default, f"algorithm {algorithm}", argument.help or "")
+        try:
+            # As argparse does with defaults; it also turns 3 into 3.0 where the type is float.
+            default = option.parse(argument.default)
+        except ValueError as error:
+            raise ValueError(f"the default of --{name} of algorithm {algorithm} {error}") from error
+        options[name] = replace(option, default=default)
+    return options
+
+
+def _take(
+    given: Sequence[tuple[str, Located]], options: Mapping[str, Option], findings: _Findings
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Value of each option, a later one of `given` winning over an earlier one, and the place that set it."""
+    values = {name: option.default for name, option in options.items()}
+    places: dict[str, str] = {}
+    for key, item in given:
+        option = options.get(key)
+        if option is not None:
+            places[key] = item.where
+            untyped = item.line == 0 and option.kind in (int, float, bool)
+            try:
+                values[key] = option.parse(plain_value(item.value) if untyped else item.value)
+            except ValueError as error:
+                findings.add(item.where, key, str(error))
+    return values, places
+
+
+def _unknown(
+    key: str,
+    algorithm: str,
+    owners: Sequence[str],
+    options: Mapping[str, Option],
+    usb_only: Mapping[str, str],
+) -> str:
+    if owners:
+        return f"the key {key!r} belongs to algorithm {' and '.join(owners)}, not to {algorithm}; delete it"
+    if key in usb_only:
+        return f"USB's key {key!r} is not taken here: {usb_only[key]}"
+    guess = nearest(key, options)
+    return f"unknown key {key!r}; " + (f"did you mean {guess!r}?" if guess else "--help lists all keys")
+
+
+def _check_required(values: Mapping[str, Any], places: Mapping[str, str], source: str, findings: _Findings) -> None:
+    for key in _REQUIRED:
+        if not values[key] and key not in findings.faulty:
+            where = places.get(key, source)
+            findings.add(where, key, f"is missing; set '{key}: NAME' in the YAML file or give --{key} NAME")
+
+
+def _check_together(
+    values: Mapping[str, Any], places: Mapping[str, str], source: str, findings: _Findings, *, complete: bool
+) -> None:
+    def sound(*keys: str) -> bool:
+        return not findings.faulty.intersection(keys)
+
+    if sound("label_ratio", "num_labels", "split_file") and not values["split_file"]:
+        if values["label_ratio"] and values["num_labels"]:
+            where = " and ".join(dict.fromkeys((places["label_ratio"], places["num_labels"])))
+            findings.problems.append(f"{where}: label_ratio and num_labels are both set; make one of them 0")
+        elif complete and not values["label_ratio"] and not values["num_labels"]:
+            findings.problems.append(f"{source}: neither label_ratio nor num_labels is set; set one of them")
+    if complete and sound("select_on", "val_ratio") and values["select_on"] == "validation":
+        if not values["val_ratio"]:
+            findings.add(places["select_on"], "select_on", "is validation while val_ratio is 0; set val_ratio")
+
+
+def _print_help(options: Iterable[Option]) -> None:
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s --c FILE [--key VALUE ...]",
+        description="Train one algorithm. The command line wins over the YAML file, that over the defaults.",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    groups = {"algorithm": parser.add_argument_group("algorithm")}
+    groups["algorithm"].add_argument("--help", action="help", help="show this and leave")
+    groups["algorithm"].add_argument("--c", metavar="FILE", help="YAML file of 'key: value' lines")
+    for option in options:
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        shown = str(option.default).lower() if isinstance(option.default, bool) else repr(option.default)
+        notes = [", ".join(option.choices)] if option.choices else []
+        notes += [text for text in (option.limits(), f"default {shown}") if text]
+        kinds: dict[Callable[..., Any], str] = {int: "INT", float: "FLOAT", bool: "true|false"}
+        groups[option.group].add_argument(
+            f"--{option.name}",
+            metavar=kinds.get(option.kind, "TEXT"),
+            help=f"{option.help} ({'; '.join(notes)})".strip().replace("%", "%%"),
+        )
+    parser.print_help()

@@ -1,0 +1,64 @@
+"""Pools: chosen rows of a source as a torch data set that hands out whole batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from semilearn_bbam.data.source import Items
+from semilearn_bbam.data.views import View
+
+
+def collate(batch: Any) -> Any:
+    """The collate function that belongs to a Pool: its batches are complete already."""
+    return batch
+
+
+class Pool(Dataset[dict[str, Any]]):
+    """The items `items[rows]` under several views, for a DataLoader with `collate_fn=collate`.
+
+    A batch of B positions (0 .. len(pool)-1) is a dictionary with `idx_<suffix>`, the positions as int64 [B];
+    one entry per view; and `y_<suffix>`, float32 [B,K], if `targets` [len(rows),K], those of the rows, were
+    given. A pool without targets has no access to any. ValueError if rows and targets differ in number.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        rows: ArrayLike,
+        views: Mapping[str, View],
+        targets: ArrayLike | None = None,
+        suffix: str = "lb",
+    ) -> None:
+        self.items = items
+        self.rows = np.asarray(rows, dtype=np.int64)
+        self.views = dict(views)
+        self.targets = None if targets is None else torch.tensor(np.asarray(targets), dtype=torch.float32)
+        self.suffix = suffix
+        if self.targets is not None and len(self.targets) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows but {len(self.targets)} rows of targets")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A batch of one."""
+        return self.__getitems__([index])
+
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Any]:
+        """The batch of these positions; torch's DataLoader calls this with all positions of a batch."""
+        index: Tensor = torch.as_tensor(positions, dtype=torch.int64)
+        rows = self.rows[index.numpy()]
+        raw = self.items[rows] if isinstance(self.items, np.ndarray) else [self.items[row] for row in rows]
+        batch: dict[str, Any] = {f"idx_{self.suffix}": index}
+        for key, view in self.views.items():
+            batch[key] = view(raw)
+        if self.targets is not None:
+            batch[f"y_{self.suffix}"] = self.targets[index]
+        return batch

@@ -1,0 +1,180 @@
+"""Which training rows are labelled, unlabelled or for validation; drawn from a seed, kept in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.source import DataError
+
+Rows = NDArray[np.int64]
+PARTS = ("labeled", "unlabeled", "validation")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers of the training part, int64, no row in two parts.
+
+    `labeled` and `validation` are in the order drawn, `unlabeled` is sorted; `fingerprint` is that of the
+    data.
+    """
+
+    labeled: Rows
+    unlabeled: Rows
+    validation: Rows
+    fingerprint: str
+
+
+def make_split(
+    targets: Sized,
+    *,
+    seed: int,
+    label_ratio: float = 0.0,
+    num_labels: int = 0,
+    method: str = "random",
+    val_ratio: float = 0.0,
+    fingerprint: str = "",
+) -> Split:
+    """Draw `num_labels` or round(`label_ratio` * N) labelled rows; a share `val_ratio` of them is for
+    validation.
+
+    `method="random"` looks at the number of rows only, never at the targets [N,K]; `"stratified"` gives each
+    label about the same share of positives on both sides (iterative stratification; a label with 0 or 1
+    positives lands wherever its row does). The counts are exact. `label_ratio=1` leaves `unlabeled` empty.
+    DataError for counts that leave no labelled row, or no unlabelled row at a ratio below 1.
+    """
+    total = len(targets)
+    count = _number_labeled(total, label_ratio, num_labels)
+    if not 0.0 <= val_ratio < 1.0:
+        raise DataError(f"val_ratio must be in [0, 1), got {val_ratio}")
+    held_out = max(1, round(val_ratio * count)) if val_ratio > 0 else 0
+    if held_out >= count:
+        raise DataError(f"val_ratio {val_ratio} leaves none of {count} labelled rows for training; lower it")
+
+    rng = np.random.default_rng(seed)
+    if method == "random":
+        drawn = rng.permutation(total)[:count]
+    elif method == "stratified":
+        drawn = rng.permutation(_stratified_rows(np.asarray(targets), count, seed))
+    else:
+        raise DataError(f"split method {method!r} is unknown; use 'random' or 'stratified'")
+    unlabeled = np.setdiff1d(np.arange(total), drawn)
+    return Split(
+        drawn[held_out:].astype(np.int64),
+        unlabeled.astype(np.int64),
+        drawn[:held_out].astype(np.int64),
+        fingerprint,
+    )
+
+
+def _number_labeled(total: int, label_ratio: float, num_labels: int) -> int:
+    """How many of `total` rows are labelled, or a DataError that names the setting to change."""
+    if (label_ratio > 0) == (num_labels > 0) or label_ratio < 0 or num_labels < 0:
+        raise DataError(
+            f"set one of label_ratio and num_labels above 0 and the other to 0, got {label_ratio} and {num_labels}"
+        )
+    if label_ratio > 1 or num_labels > total:
+        raise DataError(
+            f"label_ratio {label_ratio}, num_labels {num_labels}: more labelled rows "
+            f"than the {total} there are; lower it"
+        )
+    count = num_labels or round(label_ratio * total)
+    if count == 0:
+        raise DataError(f"label_ratio {label_ratio} of {total} rows is less than one labelled row; raise it")
+    if count == total and 0 < label_ratio < 1:
+        raise DataError(f"label_ratio {label_ratio} of {total} rows leaves no unlabelled row; lower it or use 1.0")
+    return count
+
+
+def _stratified_rows(targets: NDArray[Any], count: int, seed: int) -> Rows:
+    """Exactly `count` rows of `targets` [N,K] whose label counts are close to `count / N` of the whole."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+
+    total = len(targets)
+    if count == total:
+        return np.arange(total)
+    labels = (targets > 0.5).astype(np.float64)
+    # The stratifier wants two columns or more; a constant one changes nothing.
+    columns = np.hstack([labels, np.ones((total, 1))]) if labels.shape[1] == 1 else labels
+    splitter = MultilabelStratifiedShuffleSplit(
+        n_splits=1, test_size=count, train_size=total - count, random_state=seed
+    )
+    _, drawn = next(splitter.split(columns, columns))
+    chosen = np.zeros(total, dtype=bool)
+    chosen[drawn] = True
+
+    # The stratifier misses the size by some per cent. Move rows one by one, each time the one that brings the
+    # label counts c nearest to their goals g: row y changes sum w (c - g)^2 by y . (2 sign w (c - g) + w).
+    goal = labels.sum(0) * (count / total)
+    weight = 1.0 / np.maximum(goal, 1.0)
+    counts = labels[chosen].sum(0)
+    while chosen.sum() != count:
+        add = bool(chosen.sum() < count)
+        sign = 1 if add else -1
+        cost = labels @ (2 * sign * weight * (counts - goal) + weight)
+        row = np.where(chosen == add, np.inf, cost).argmin()
+        chosen[row] = add
+        counts = counts + sign * labels[row]
+    return np.flatnonzero(chosen)
+
+
+def save_split(split: Split, path: str | os.PathLike[str]) -> None:
+    """Write the split as JSON with the keys labeled, unlabeled, validation and fingerprint."""
+    content: dict[str, Any] = {part: getattr(split, part).tolist() for part in PARTS}
+    content["fingerprint"] = split.fingerprint
+    Path(path).write_text(json.dumps(content), encoding="utf-8")
+
+
+def load_split(path: str | os.PathLike[str], n: int, fingerprint: str) -> Split:
+    """Read a split of `n` training rows; `validation` may be missing in the file.
+
+    A fingerprint that differs from the data's is a DataError, as is any index that is no whole number, out of
+    range or in the file twice; a missing fingerprint is a warning.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"the split file {path} does not exist; set split_file to a split.json or leave it empty"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"the split file {path} is not readable JSON ({error}); give a split.json of a run") from error
+    if not isinstance(content, dict):
+        raise DataError(f"the split file {path} must hold an object with labeled, unlabeled and fingerprint")
+    recorded = content.get("fingerprint")
+    if not recorded:
+        warnings.warn(f"the split file {path} has no fingerprint: it may belong to other data", stacklevel=2)
+    elif recorded != fingerprint:
+        raise DataError(
+            f"the split file {path} belongs to other data (its fingerprint differs); use the split of these"
+        )
+    labeled, unlabeled, validation = (_read_rows(path, content, part, n) for part in PARTS)
+    if len(labeled) == 0:
+        raise DataError(f"the split file {path}: labeled is empty; at least one labelled row is needed")
+    values, times = np.unique(np.concatenate([labeled, unlabeled, validation]), return_counts=True)
+    if (times > 1).any():
+        raise DataError(
+            f"the split file {path} names row {values[times > 1][0]} more than once; each row has one place"
+        )
+    return Split(labeled, unlabeled, validation, fingerprint)
+
+
+def _read_rows(path: str | os.PathLike[str], content: dict[str, Any], part: str, n: int) -> Rows:
+    """One list of row numbers, checked."""
+    rows = content.get(part, [] if part == "validation" else None)
+    if not isinstance(rows, list):
+        raise DataError(f"the split file {path}: {part} must be a list of row numbers")
+    for row in rows:
+        if type(row) is not int:
+            raise DataError(f"the split file {path}: {part} has {row!r}, which is not a whole number")
+        if not 0 <= row < n:
+            raise DataError(f"the split file {path}: {part} has row {row}, outside 0..{n - 1}")
+    return np.array(rows, dtype=np.int64)

@@ -1,0 +1,221 @@
+"""Views: how raw items become a batch, unchanged or augmented; only torch's random state is used.
+
+DataLoader workers are seeded by torch, so a view draws differently in each worker and alike in each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.transforms import v2
+
+from semilearn_bbam.data.source import DataError, Items
+
+View = Callable[[Items], Any]
+STRONG = {
+    "image": ("auto", "randaugment", "affine", "none"),
+    "text": ("auto", "none"),
+    "features": ("auto", "none"),
+}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def build_views(
+    kind: str, args: argparse.Namespace, pad_token_id: int = 0, mask_token_id: int | None = None
+) -> dict[str, View]:
+    """The views "eval", "weak" and "strong" for this kind of data; each maps a list of raw items to a batch.
+
+    Settings read from `args`: `strong` ("none" makes it the weak view); for images `img_size`, `normalize`
+    ("none" or "imagenet"), `flip`, `cutout`, and with RandAugment ("auto", "randaugment") `randaugment_n`,
+    `randaugment_m`; for features `feature_dropout`, `feature_noise`; for text `word_dropout`. DataError for a
+    value out of range.
+    """
+    if kind not in STRONG:
+        raise DataError(f"there are no views for data of kind {kind!r}; known are: {', '.join(STRONG)}")
+    if args.strong not in STRONG[kind]:
+        raise DataError(f"strong: {args.strong!r} does not fit {kind} data; use {', '.join(STRONG[kind])}")
+    active = args.strong != "none"
+    if kind == "image":
+        return _image_views(args)
+    if kind == "features":
+        dropout = _in_range(args, "feature_dropout", 0.0, 0.99)
+        noise = _in_range(args, "feature_noise", 0.0, float("inf"))
+        plain = FeatureView()
+        return {"eval": plain, "weak": plain, "strong": FeatureView(dropout, noise) if active else plain}
+    rate = _in_range(args, "word_dropout", 0.0, 1.0)
+    text = TextView(pad_token_id)
+    return {
+        "eval": text,
+        "weak": text,
+        "strong": TextView(pad_token_id, rate, mask_token_id) if active else text,
+    }
+
+
+def _image_views(args: argparse.Namespace) -> dict[str, View]:
+    if args.img_size < 1:
+        raise DataError(f"img_size must be at least 1, got {args.img_size}")
+    if args.normalize not in ("none", "imagenet"):
+        raise DataError(f"normalize must be none or imagenet, got {args.normalize!r}")
+    size, imagenet = int(args.img_size), args.normalize == "imagenet"
+    cutout = _in_range(args, "cutout", 0.0, 1.0)
+    weak = ImageView(size, imagenet, flip=bool(args.flip))
+    strong = weak
+    if args.strong == "affine":
+        # Small rotations and shears keep a digit or a letter what it is; a mirror image would not.
+        strong = ImageView(size, imagenet, affine=True, cutout=cutout)
+    elif args.strong != "none":
+        count, magnitude = int(args.randaugment_n), int(_in_range(args, "randaugment_m", 0, 30))
+        if count < 0:
+            raise DataError(f"randaugment_n must be at least 0, got {count}")
+        randaugment = v2.RandAugment(num_ops=count, magnitude=magnitude)
+        strong = ImageView(size, imagenet, flip=bool(args.flip), randaugment=randaugment, cutout=cutout)
+    return {"eval": ImageView(size, imagenet), "weak": weak, "strong": strong}
+
+
+def _in_range(args: argparse.Namespace, name: str, low: float, high: float) -> float:
+    value = float(getattr(args, name))
+    if not low <= value <= high:
+        raise DataError(f"{name} must be between {low:g} and {high:g}, got {value:g}")
+    return value
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """Images uint8 [C,H,W], C = 1 or 3 -> float32 [B,C,size,size] in [0,1], or normalised for ImageNet nets.
+
+    In this order: resize to a square, random mirroring (`flip`), `randaugment`, small random affine maps with
+    light brightness changes and noise (`affine`), cutout of a square with the side `cutout` * size,
+    normalisation, for which grey images are repeated to three channels. Each image has its own draws.
+    """
+
+    size: int
+    imagenet: bool = False
+    flip: bool = False
+    randaugment: v2.RandAugment | None = None
+    affine: bool = False
+    cutout: float = 0.0
+
+    def __call__(self, items: Items) -> Tensor:
+        batch = self._squares(items)
+        if self.flip:
+            mirrored = torch.rand(len(batch), 1, 1, 1) < 0.5
+            batch = torch.where(mirrored, batch.flip(-1), batch)
+        if self.randaugment is not None:
+            batch = torch.stack([self.randaugment(image) for image in batch])
+        images = batch.float() / 255
+        if self.affine:
+            images = random_affine(images)
+        if self.cutout > 0:
+            images = cut_out(images, self.cutout)
+        if self.imagenet:
+            images = images.expand(-1, 3, -1, -1)
+            mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+            images = (images - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
+        return images
+
+    def _squares(self, items: Items) -> Tensor:
+        """uint8 [B,C,size,size]; images that have the size already are not resampled."""
+        if isinstance(items, np.ndarray):
+            return self._resize(torch.tensor(items))
+        return torch.stack([self._resize(torch.as_tensor(item)) for item in items])
+
+    def _resize(self, image: Tensor) -> Tensor:
+        if image.shape[-2:] == (self.size, self.size):
+            return image
+        resized: Tensor = v2.functional.resize(image, [self.size, self.size], antialias=True)
+        return resized
+
+
+def random_affine(images: Tensor) -> Tensor:
+    """Move and relight each image [B,C,S,S] in [0,1] a little, so that a digit stays the digit it is.
+
+    Rotation up to 15 degrees, shear up to 10, scale 0.85 to 1.15, shift up to 8 % of the side, brightness up
+    to 20 % up or down, noise of standard deviation 0.03; what comes in from outside is black.
+    """
+    count = len(images)
+
+    def uniform(limit: float, *shape: int) -> Tensor:
+        return (torch.rand(count, *shape) * 2 - 1) * limit
+
+    angle, shear = torch.deg2rad(uniform(15.0)), torch.tan(torch.deg2rad(uniform(10.0)))
+    scale = 1 + uniform(0.15)
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    maps = torch.stack([cosine, shear * cosine - sine, sine, shear * sine + cosine], dim=1).view(count, 2, 2)
+    shift = uniform(0.16, 2, 1)  # grid coordinates run from -1 to 1, so 0.16 of them is 8 % of the side
+    grid = F.affine_grid(torch.cat([maps, shift], dim=2), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, align_corners=False)
+    moved = moved * (1 + uniform(0.2, 1, 1, 1)) + 0.03 * torch.randn_like(moved)
+    return moved.clamp(0, 1)
+
+
+def cut_out(images: Tensor, share: float) -> Tensor:
+    """Fill a square of side round(share * S), centred anywhere in each image [B,C,S,S], with its mean."""
+    size = images.shape[-1]
+    side = round(share * size)
+    start = torch.randint(size, (len(images), 2, 1)) - side // 2
+    inside = (torch.arange(size) >= start) & (torch.arange(size) < start + side)
+    hole = inside[:, 0, :, None] & inside[:, 1, None, :]
+    return torch.where(hole[:, None], images.mean(dim=(2, 3), keepdim=True), images)
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """Vectors [D] -> float32 [B,D], with dropout and then Gaussian noise.
+
+    Survivors of dropout are scaled by 1/(1-dropout); the noise has the standard deviation `noise`, in the
+    unit of the features as they are, the same for every dimension.
+    """
+
+    dropout: float = 0.0
+    noise: float = 0.0
+
+    def __call__(self, items: Items) -> Tensor:
+        batch = torch.tensor(np.asarray(items), dtype=torch.float32)
+        if self.dropout > 0:
+            batch = F.dropout(batch, self.dropout)
+        if self.noise > 0:
+            batch = batch + self.noise * torch.randn_like(batch)
+        return batch
+
+
+@dataclass(frozen=True)
+class TextView:
+    """Token ids -> {"input_ids", "attention_mask"} int64 [B,L], padded on the right to the longest text.
+
+    With probability `word_dropout` each token but the first and the last of a text, which are the special
+    ones, is replaced by `mask_token_id`, or removed where that is None.
+    """
+
+    pad_token_id: int = 0
+    word_dropout: float = 0.0
+    mask_token_id: int | None = None
+
+    def __call__(self, items: Items) -> dict[str, Tensor]:
+        texts = [torch.as_tensor(item, dtype=torch.int64) for item in items]
+        ids = pad_sequence(texts, batch_first=True, padding_value=self.pad_token_id)
+        lengths = torch.tensor([len(text) for text in texts])
+        if self.word_dropout > 0:
+            ids, lengths = self._drop(ids, lengths)
+        attended = torch.arange(ids.shape[1]) < lengths[:, None]
+        return {"input_ids": ids, "attention_mask": attended.long()}
+
+    def _drop(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        place = torch.arange(ids.shape[1])
+        inner = (place > 0) & (place < lengths[:, None] - 1)
+        dropped = inner & (torch.rand(ids.shape) < self.word_dropout)
+        if self.mask_token_id is not None:
+            return ids.masked_fill(dropped, self.mask_token_id), lengths
+        # A stable sort on "dropped" moves the dropped tokens, then the padding, behind those that stay.
+        order = (dropped.int() + 2 * (place >= lengths[:, None]).int()).argsort(dim=1, stable=True)
+        lengths = lengths - dropped.sum(1)
+        ids = ids.gather(1, order).masked_fill(place >= lengths[:, None], self.pad_token_id)
+        return ids[:, : int(lengths.max())], lengths

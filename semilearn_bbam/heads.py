@@ -1,0 +1,111 @@
+"""Turn any USB net into a multi-label net: projection, then cosine prototypes or a linear classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semilearn_bbam.angles import cosine_similarity_matrix
+from semilearn_bbam.errors import NetError
+
+# USB's nets name their classifier in one of these ways.
+CLASSIFIER_NAMES = ("classifier", "fc", "head")
+# The slides give no head; these are the released code's, and for plain vectors a two-layer one of the same width.
+DEFAULT_PROJECTIONS = {"image": "512 gelu 256", "text": "256 gelu", "features": "256 gelu 256"}
+
+
+def build_projection(spec: str, in_features: int) -> tuple[nn.Module, int]:
+    """Layers written as words: a number is a linear layer of that width, `gelu` or `relu` what follows it.
+
+    >>> build_projection("512 gelu 256", 2048)[1]
+    256
+
+    `none` or an empty string leaves the features as they are. Returns the module and its output width. Raises
+    NetError for any other word.
+    """
+    layers: list[nn.Module] = []
+    for word in spec.split():
+        if word.isdecimal() and int(word) > 0:
+            layers.append(nn.Linear(in_features, int(word)))
+            in_features = int(word)
+        elif word in ("gelu", "relu"):
+            layers.append(nn.GELU() if word == "gelu" else nn.ReLU())
+        elif word != "none":
+            raise NetError(
+                f"projection: '{word}' in '{spec}' is neither a width nor gelu, relu or none; write e.g. '512 gelu 256'"
+            )
+    return (nn.Sequential(*layers) if layers else nn.Identity()), in_features
+
+
+class CosinePrototypes(nn.Module):
+    """K weight vectors W_k; p_ik = cos(z_i, W_k) = z_i . W_k / (|z_i| |W_k|), always computed in float32.
+
+    Args:
+        in_features: width D of z.
+        num_classes: number of labels K.
+        scale: s > 0, the sharpness of the sigmoid.
+        margin: m, a cosine in [-1, 1]; the training boundary lies where p_ik = m.
+
+    Shapes: z [B, D] -> (logits [B, K], cosine [B, K]) with logits = s (p - m), so that 0 is the boundary.
+    Source: slides, "BAM loss".
+    """
+
+    def __init__(self, in_features: int, num_classes: int, *, scale: float, margin: float) -> None:
+        super().__init__()
+        bound = in_features**-0.5
+        self.weight = nn.Parameter(torch.empty(num_classes, in_features).uniform_(-bound, bound))
+        self.scale, self.margin = scale, margin
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        cosine = cosine_similarity_matrix(features, self.weight)
+        return {"logits": self.scale * (cosine - self.margin), "cosine": cosine}
+
+
+class LinearLabels(nn.Module):
+    """A linear classifier under the same interface: z [B, D] -> logits [B, K]."""
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, num_classes)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.linear(features).float()}
+
+
+class MultiLabelNet(nn.Module):
+    """A USB net whose classifier is replaced by a projection and a multi-label head.
+
+    Calls follow USB's convention: `net(x)` gives {"logits", "feat", ...} with `feat` the latent feature z that the
+    head sees; `only_feat=True` gives z; `only_fc=True` takes z.
+    """
+
+    def __init__(self, backbone: nn.Module, head: str, projection: str, num_classes: int, **head_options: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        for name in CLASSIFIER_NAMES:
+            if isinstance(getattr(backbone, name, None), nn.Module):
+                setattr(backbone, name, nn.Identity())
+        self.projection, self.num_features = build_projection(projection, int(backbone.num_features))
+        if head == "cosine":
+            self.head: nn.Module = CosinePrototypes(self.num_features, num_classes, **head_options)
+        else:
+            self.head = LinearLabels(self.num_features, num_classes)
+
+    def forward(self, x: Any, only_fc: bool = False, only_feat: bool = False, **kwargs: Any) -> Any:
+        if only_fc:
+            return self.head(x)["logits"]
+        features = self.projection(self.backbone(x, only_feat=True, **kwargs))
+        return features if only_feat else {**self.head(features), "feat": features}
+
+    def no_weight_decay(self) -> list[str]:
+        """Names for USB's `get_optimizer`: the backbone's own exceptions, seen from this module."""
+        inner = getattr(self.backbone, "no_weight_decay", list)()
+        return [f"backbone.{name}" for name in inner]
+
+    def group_matcher(self, coarse: bool = False, prefix: str = "") -> dict[str, Any]:
+        """Layer groups for USB's `layer_decay`: the backbone's; projection and head fall into the last group."""
+        if not hasattr(self.backbone, "group_matcher"):
+            raise NetError(f"layer_decay: {type(self.backbone).__name__} names no layer groups; set layer_decay to 1.0")
+        return self.backbone.group_matcher(coarse=coarse, prefix=f"{prefix}backbone.")

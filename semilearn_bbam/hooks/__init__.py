@@ -1,0 +1,24 @@
+"""Hooks that replace or join USB's own."""
+
+from __future__ import annotations
+
+from semilearn_bbam.hooks.checkpoint import EpochCheckpointHook
+from semilearn_bbam.hooks.ema import ModelEMAHook
+from semilearn_bbam.hooks.evaluation import MultiLabelEvaluationHook
+from semilearn_bbam.hooks.progress import ProgressHook
+from semilearn_bbam.hooks.refresh import PseudoLabelQualityHook, RefreshHook
+from semilearn_bbam.hooks.results import ResultsHook
+from semilearn_bbam.hooks.selection import SelectionHook
+from semilearn_bbam.hooks.timer import WallTimerHook
+
+__all__ = [
+    "EpochCheckpointHook",
+    "ModelEMAHook",
+    "MultiLabelEvaluationHook",
+    "ProgressHook",
+    "PseudoLabelQualityHook",
+    "RefreshHook",
+    "ResultsHook",
+    "SelectionHook",
+    "WallTimerHook",
+]

@@ -1,0 +1,67 @@
+"""USB's EMA with the buffers in it, kept in the EMA model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from semilearn.core.hooks import EMAHook
+from semilearn.core.utils import EMA
+from torch import nn
+
+
+class ModelEMA(EMA):
+    """Exponential moving average of parameters *and* floating-point buffers: e <- d e + (1 - d) v.
+
+    USB averages the parameters only and evaluates them with the live batch-norm statistics, which belong to other
+    weights. Here the averages live in `ema_model`'s own tensors, so nothing is copied between two sets per step.
+    With `ramp`, d_t = min(decay, (1 + t) / (10 + t)), so that a short run is not dominated by its initial weights.
+    Integer buffers are copied.
+    """
+
+    def __init__(self, model: nn.Module, ema_model: nn.Module, decay: float, *, ramp: bool) -> None:
+        super().__init__(model, decay)
+        self.ema_model, self.ramp, self.updates = ema_model, ramp, 0
+
+    def register(self) -> None:
+        """Make the EMA model's tensors the shadow; its values (initial or resumed) stay."""
+        self.shadow = self.ema_model.state_dict(keep_vars=False)
+
+    def load(self, ema_model: nn.Module) -> None:
+        self.ema_model.load_state_dict(ema_model.state_dict())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.ramp else self.decay
+        self.updates += 1
+        averages, values = [], []
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.shadow[name])
+                values.append(value)
+            else:
+                self.shadow[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1.0 - decay)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Forget the past: the average becomes the current model."""
+        self.ema_model.load_state_dict(self.model.state_dict())
+
+
+class ModelEMAHook(EMAHook):
+    """USB's EMA hook for `ModelEMA`; `ema_restart` starts afresh when the semi-supervised stage begins."""
+
+    def before_run(self, algorithm: Any) -> None:
+        args = algorithm.args
+        algorithm.ema = ModelEMA(algorithm.model, algorithm.ema_model, algorithm.ema_m, ramp=args.ema_ramp)
+        algorithm.ema.register()
+        algorithm.ema.updates = algorithm.it
+
+    def before_train_epoch(self, algorithm: Any) -> None:
+        plan = algorithm.plan
+        if algorithm.args.ema_restart and plan.warmup_epochs and algorithm.epoch == plan.warmup_epochs:
+            algorithm.ema.restart()
+
+    def after_train_step(self, algorithm: Any) -> None:
+        algorithm.ema.update()

@@ -1,0 +1,56 @@
+"""A progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+from typing import Any
+
+from semilearn.core.hooks import LoggingHook
+from tqdm import tqdm
+
+
+class ProgressHook(LoggingHook):
+    """Show epoch, loss, learning rate, steps per second and time left; log to TensorBoard where it is on.
+
+    Values reach the host only every `num_log_iter` steps, so that a step on a GPU need not wait for them.
+    """
+
+    def before_run(self, algorithm: Any) -> None:
+        self.start, self.first = perf_counter(), algorithm.it
+        self.bar = tqdm(
+            total=algorithm.num_train_iter,
+            initial=algorithm.it,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def before_train_epoch(self, algorithm: Any) -> None:
+        stage = "warm-up" if algorithm.plan.in_warmup(algorithm.epoch) else algorithm.stage_name
+        self.stage = f"epoch {algorithm.epoch + 1}/{algorithm.epochs} {stage}"
+        self.bar.set_description(self.stage)
+
+    def after_train_step(self, algorithm: Any) -> None:
+        self.bar.update()
+        if not self.every_n_iters(algorithm, algorithm.num_log_iter):
+            return
+        values = {key: float(value) for key, value in algorithm.log_dict.items()}
+        self.bar.set_postfix(loss=f"{values['train/total_loss']:.4f}", lr=f"{values['lr']:.1e}")
+        if algorithm.tb_log is not None:
+            algorithm.tb_log.update(values, algorithm.it)
+
+    def after_train_epoch(self, algorithm: Any) -> None:
+        values = {key: float(value) for key, value in algorithm.log_dict.items()}
+        rate = (algorithm.it - self.first) / (perf_counter() - self.start)
+        left = (algorithm.num_train_iter - algorithm.it) / rate
+        curves = "".join(f", {key} {values[key]:.4f}" for key in algorithm.shown if key in values)
+        line = (
+            f"{self.stage}: step {algorithm.it}/{algorithm.num_train_iter}, loss {values['train/total_loss']:.4f}, "
+            f"lr {values['lr']:.1e}, {rate:.1f} steps/s, {left:.0f} s left{curves}"
+        )
+        with tqdm.external_write_mode():
+            algorithm.print_fn(line)
+
+    def after_run(self, algorithm: Any) -> None:
+        self.bar.close()

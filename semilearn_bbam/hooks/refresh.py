@@ -1,0 +1,43 @@
+"""Refresh what a semi-supervised algorithm knows of its pool, at the start of every semi-supervised epoch."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from semilearn.core.hooks import Hook
+
+
+class RefreshHook(Hook):
+    """Call `algorithm.refresh()` and write the row that it returns, with the seconds it took."""
+
+    def before_train_epoch(self, algorithm: Any) -> None:
+        if algorithm.plan.in_warmup(algorithm.epoch):
+            return
+        start = perf_counter()
+        row = algorithm.refresh()
+        seconds = perf_counter() - start
+        algorithm.folder.append_metrics({"epoch": algorithm.epoch, "it": algorithm.it, **row, "seconds": seconds})
+
+
+class PseudoLabelQualityHook(Hook):
+    """A diagnostic that only logs: how good the pseudo-labels are, against the true labels of the pool.
+
+    It is the one object that holds those labels, and only when `report_pseudo_label_quality` asks for it.
+    """
+
+    def __init__(self, targets: Any) -> None:
+        self.targets = targets
+
+    def before_train_epoch(self, algorithm: Any) -> None:
+        pseudo = getattr(algorithm, "pseudo_targets", None)
+        if pseudo is None or algorithm.plan.in_warmup(algorithm.epoch):
+            return
+        guessed, true = pseudo.cpu() > 0, self.targets > 0
+        hits = float((guessed & true).sum())
+        row = {
+            "pseudo_precision": hits / max(float(guessed.sum()), 1.0),
+            "pseudo_recall": hits / max(float(true.sum()), 1.0),
+            "pseudo_micro_f1": 2 * hits / max(float(guessed.sum() + true.sum()), 1.0),
+        }
+        algorithm.folder.append_metrics({"epoch": algorithm.epoch, "it": algorithm.it, **row})

@@ -1,0 +1,39 @@
+"""Small nets for small data, in USB's calling convention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class PlainFeatures(nn.Module):
+    """Precomputed vectors are their own features: x [B, D] -> x; the projection of the head does the learning."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.num_features = in_features
+
+    def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
+        return x
+
+
+class SmallCNN(nn.Module):
+    """Three convolution blocks and a global maximum: x [B, C, H, W] -> features [B, 64].
+
+    The maximum, not the mean, because a label is on when its pattern occurs anywhere on the canvas.
+    """
+
+    def __init__(self, in_channels: int, widths: tuple[int, ...] = (16, 32, 64)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i, width in enumerate(widths):
+            layers += [nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if i < len(widths) - 1 else []
+            in_channels = width
+        self.features = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveMaxPool2d(1)
+        self.num_features = widths[-1]
+
+    def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
+        return self.pool(self.features(x)).flatten(1)

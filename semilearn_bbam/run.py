@@ -1,0 +1,88 @@
+"""One training run from resolved settings to its results."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from semilearn.algorithms import get_algorithm
+from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
+
+from semilearn_bbam.algorithms import MultiLabelAlgorithm
+from semilearn_bbam.config import dump_yaml, load_yaml
+from semilearn_bbam.errors import RunError
+from semilearn_bbam.nets import get_net_builder
+from semilearn_bbam.run_folder import CONFIG, LATEST, RunFolder
+
+# USB's keys that have no meaning here, and why; the command line says so instead of "unknown key".
+USB_ONLY = {
+    "load_path": "--resume continues the run folder itself",
+    "gpu": "choose with device and CUDA_VISIBLE_DEVICES",
+    "train_sampler": "the order follows seed and shuffle",
+    "imb_algorithm": "class-imbalance add-ons assume one label per sample",
+    "net_from_name": "name the net in net",
+    "multiprocessing_distributed": "one process trains one run",
+    "world_size": "one process trains one run",
+    "rank": "one process trains one run",
+    "dist_url": "one process trains one run",
+    "dist_backend": "one process trains one run",
+}
+
+# Settings that a resumed run may have otherwise than the run it continues.
+FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
+FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_wandb", "use_aim"}
+
+
+def algorithm_names() -> list[str]:
+    """The registered algorithms that handle many labels."""
+    multi_label = (name for name in ALGORITHMS.keys() if issubclass(ALGORITHMS[name], MultiLabelAlgorithm))
+    return sorted(multi_label)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train, or continue with `resume`, as `args` (from `config.resolve`) says; returns what `results.json` holds."""
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+    folder = RunFolder(Path(args.save_dir) / args.save_name)
+    folder.prepare(resume=args.resume, overwrite=args.overwrite)
+    if args.resume:
+        _check_same_settings(args, folder.path / CONFIG)
+    else:
+        dump_yaml(args, folder.path / CONFIG)
+    seed_everything(args.seed)
+    logger = get_logger(args.save_name, str(folder.path))
+    tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=args.use_tensorboard)
+    try:
+        if args.unused_keys:
+            logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
+        algorithm = get_algorithm(args, get_net_builder(args), tb_log, logger)
+        if args.resume:
+            algorithm.load_model(folder.path / LATEST)
+            logger.info(f"resumed after epoch {algorithm.start_epoch}, step {algorithm.it}")
+        logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
+        algorithm.train()
+        return algorithm.results_dict
+    finally:
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                logger.removeHandler(handler)
+
+
+def _check_same_settings(args: argparse.Namespace, config: Path) -> None:
+    before = {key: item.value for key, item in load_yaml(config).items()}
+    changed = [key for key, value in before.items() if key not in FREE_ON_RESUME and getattr(args, key, None) != value]
+    if changed:
+        told = ", ".join(f"{key} {before[key]!r} -> {getattr(args, key, None)!r}" for key in changed)
+        raise RunError(f"--resume: '{config}' was made with other settings ({told}); use the same ones or a new run")

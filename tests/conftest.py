@@ -1,0 +1,107 @@
+"""Small data sets on disk, and one function that trains a run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from semilearn.core.utils import ALGORITHMS
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from semilearn_bbam.config import resolve
+from semilearn_bbam.data.ohsumed import CODES, TREE
+from semilearn_bbam.data.voc import CLASSES
+from semilearn_bbam.run import USB_ONLY, algorithm_names, run
+
+CONFIGS = Path(__file__).parents[1] / "config"
+WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
+
+
+@pytest.fixture(scope="session")
+def features_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Vectors of which each label moves one direction, under the file names of the shipped configs."""
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(7, 12))
+
+    def part(size: int) -> tuple[np.ndarray, np.ndarray]:
+        targets = (rng.random((size, 7)) < np.linspace(0.4, 0.08, 7)).astype(np.uint8)
+        return (targets @ directions + rng.normal(size=(size, 12))).astype(np.float16), targets
+
+    train_x, train_y = part(160)
+    test_x, test_y = part(60)
+    folder = tmp_path_factory.mktemp("features")
+    for name in ("ohsumed_minilm.npz", "corel5k_lite0.npz"):
+        np.savez(folder / name, train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ohsumed_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree in Ohsumed's layout whose categories follow from the words of a document."""
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("ohsumed") / TREE
+    for part, size in (("training", 48), ("test", 20)):
+        for code in CODES:
+            (root / part / code).mkdir(parents=True)
+        for document in range(size):
+            words = rng.choice(WORDS, size=6)
+            for word in set(words[:2]):
+                path = root / part / CODES[WORDS.index(word)] / f"{part[0]}{document:04d}"
+                path.write_text(f"{words[0]} {words[1]}.\n {' '.join(words)}\n", encoding="latin-1")
+    return root
+
+
+@pytest.fixture(scope="session")
+def bert_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT folder, small enough to train in a test, with weights and a tokenizer of eight words."""
+    folder = tmp_path_factory.mktemp("bert")
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS]))
+    BertTokenizerFast(vocab_file=str(vocabulary)).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def voc_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VOC2012 tree of tiny pictures, every third with a second label."""
+    rng = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("voc") / "VOCdevkit" / "VOC2012"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "JPEGImages").mkdir()
+    for part, size in (("train", 40), ("val", 20)):
+        ids = [f"2012_{part}{i:03d}" for i in range(size)]
+        for i in ids:
+            Image.fromarray(rng.integers(0, 255, (20, 24, 3), np.uint8)).save(root / "JPEGImages" / f"{i}.jpg")
+        for k, name in enumerate(CLASSES):
+            on = [i % 20 == k or (i % 3 == 0 and i % 5 == k) for i in range(size)]
+            lines = [f"{image} {1 if value else -1:2d}\n" for image, value in zip(ids, on, strict=True)]
+            (root / "ImageSets" / "Main" / f"{name}_{part}.txt").write_text("".join(lines))
+    return root.parent
+
+
+def arguments(config: str, **overrides: Any) -> list[str]:
+    return ["--c", str(CONFIGS / config), *(text for k, v in overrides.items() for text in (f"--{k}", str(v)))]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
+    """`train(config, **overrides)`: one short run; gives its results and its folder."""
+    torch.set_num_threads(1)
+
+    def one(config: str, **overrides: Any) -> tuple[dict[str, Any], Path]:
+        settings = {"save_dir": tmp_path / "runs", "save_name": "run", "epoch": 3, "warmup_epochs": 1}
+        settings |= {"warmup_iter_per_epoch": 2, "num_train_iter": 9} | overrides
+        parsed = resolve(
+            arguments(config, **settings), lambda n: ALGORITHMS[n].get_argument(), algorithm_names(), USB_ONLY
+        )
+        return run(parsed), Path(parsed.save_dir) / parsed.save_name
+
+    return one

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from semilearn_bbam.data.pool import Pool, collate
+from semilearn_bbam.data.views import build_views
+
+FEATURES = np.arange(40, dtype=np.float16).reshape(10, 4)
+ROWS = np.array([7, 2, 9, 4, 0])
+TARGETS = np.eye(10, 3, dtype=np.float32)[ROWS]
+ARGS = argparse.Namespace(strong="auto", feature_dropout=0.5, feature_noise=0.1, word_dropout=0.3)
+
+
+def views() -> dict[str, Any]:
+    built = build_views("features", ARGS)
+    return {"x_lb": built["weak"], "x_lb_s": built["strong"]}
+
+
+def test_batches_speak_of_positions_and_fetch_rows() -> None:
+    pool = Pool(FEATURES, ROWS, views(), TARGETS)
+    assert len(pool) == 5
+    batch = pool.__getitems__([3, 0])
+    assert set(batch) == {"idx_lb", "x_lb", "x_lb_s", "y_lb"}
+    assert batch["idx_lb"].tolist() == [3, 0]
+    assert batch["idx_lb"].dtype == torch.int64
+    assert batch["x_lb"].tolist() == [FEATURES[4].tolist(), FEATURES[7].tolist()]
+    assert batch["y_lb"].dtype == torch.float32
+    assert batch["y_lb"].tolist() == TARGETS[[3, 0]].tolist()
+    one = pool[3]
+    assert one["x_lb"].tolist() == [FEATURES[4].tolist()]
+    assert one["y_lb"].shape == (1, 3)
+
+
+def test_a_pool_without_targets_has_none() -> None:
+    pool = Pool(FEATURES, ROWS, views(), suffix="ulb")
+    assert pool.targets is None
+    assert set(pool[0]) == {"idx_ulb", "x_lb", "x_lb_s"}
+    assert not any(np.shape(value) == TARGETS.shape for value in vars(pool).values())
+
+
+def test_targets_must_be_those_of_the_rows() -> None:
+    with pytest.raises(ValueError, match="5 rows but 10 rows of targets"):
+        Pool(FEATURES, ROWS, views(), np.eye(10))
+    with pytest.raises(IndexError):
+        Pool(FEATURES, ROWS, views())[5]
+
+
+def test_arrays_are_fetched_at_once_and_lists_item_by_item() -> None:
+    fetched: list[Any] = []
+
+    class Watched(np.ndarray[Any, Any]):
+        def __getitem__(self, index: Any) -> Any:
+            fetched.append(index)
+            return np.asarray(super().__getitem__(index))
+
+    pool = Pool(FEATURES.view(Watched), ROWS, {"x": build_views("features", ARGS)["eval"]})
+    pool.__getitems__([4, 1, 2])
+    assert len(fetched) == 1
+    assert fetched[0].tolist() == [0, 2, 9]
+
+    seen: list[Any] = []
+    words = Pool([f"text {i}" for i in range(10)], ROWS, {"x": lambda raw: seen.append(raw)})
+    words.__getitems__([4, 1, 2])
+    assert seen == [["text 0", "text 2", "text 9"]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_data_loader(workers: int) -> None:
+    pool = Pool(FEATURES, ROWS, views(), TARGETS)
+
+    def epoch(seed: int) -> list[dict[str, Any]]:
+        torch.manual_seed(seed)
+        return list(DataLoader(pool, batch_size=2, shuffle=True, num_workers=workers, collate_fn=collate))
+
+    batches = epoch(0)
+    assert [len(batch["idx_lb"]) for batch in batches] == [2, 2, 1]
+    assert sorted(torch.cat([batch["idx_lb"] for batch in batches]).tolist()) == list(range(5))
+    for batch in batches:
+        rows = ROWS[batch["idx_lb"].numpy()]
+        assert batch["x_lb"].tolist() == FEATURES[rows].tolist()
+        assert batch["y_lb"].tolist() == TARGETS[batch["idx_lb"].numpy()].tolist()
+    again, other = epoch(0), epoch(1)
+    assert all(torch.equal(a["x_lb_s"], b["x_lb_s"]) for a, b in zip(batches, again, strict=True))
+    assert any(not torch.equal(a["x_lb_s"], b["x_lb_s"]) for a, b in zip(batches, other, strict=True))
+
+
+def test_text_batches_keep_their_dictionary() -> None:
+    text = build_views("text", ARGS, pad_token_id=0, mask_token_id=3)
+    items = [[1, *range(10, 10 + n), 2] for n in range(10)]
+    pool = Pool(items, ROWS, {"x_ulb_w": text["weak"], "x_ulb_s": text["strong"]}, suffix="ulb")
+    (batch,) = DataLoader(pool, batch_size=5, collate_fn=collate)
+    assert batch["x_ulb_w"]["input_ids"].shape == (5, 11)
+    assert batch["x_ulb_w"]["attention_mask"].sum(1).tolist() == [9, 4, 11, 6, 2]
+    assert (batch["x_ulb_s"]["input_ids"] == 3).any()

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semilearn_bbam.data import source as source_module
+from semilearn_bbam.data.source import (
+    SOURCES,
+    DataError,
+    Source,
+    check_source,
+    compute_fingerprint,
+    frequent_labels,
+    load_source,
+    register_source,
+)
+
+
+def tiny() -> Source:
+    targets = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    return Source("tiny", "text", ["a", "b", "c"], targets, ["d"], targets[:1], ("x", "y"), "mark")
+
+
+def test_all_sources_register_with_the_package() -> None:
+    assert {"digits", "ohsumed", "features", "voc2012"} <= set(SOURCES)
+
+
+def test_register_and_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "SOURCES", {})
+    register_source("tiny")(lambda args: replace(tiny(), name=args.save_name))
+    assert load_source(argparse.Namespace(dataset="tiny", save_name="from args")).name == "from args"
+    with pytest.raises(ValueError, match="'tiny' is registered already"):
+        register_source("tiny")(lambda args: tiny())
+
+
+def test_loaded_sources_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "SOURCES", {"bad": lambda args: replace(tiny(), train=[])})
+    with pytest.raises(DataError, match="training part is empty"):
+        load_source(argparse.Namespace(dataset="bad"))
+
+
+def test_unknown_name_proposes_near_ones() -> None:
+    with pytest.raises(DataError, match="'ohsumd' is unknown; did you mean 'ohsumed'"):
+        load_source(argparse.Namespace(dataset="ohsumd"))
+    with pytest.raises(DataError, match="'zzz' is unknown; known are: .*digits"):
+        load_source(argparse.Namespace(dataset="zzz"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "video"}, "kind must be one of"),
+        ({"train": []}, "training part is empty"),
+        ({"test": []}, "test part is empty"),
+        ({"train": ["a", "b"]}, "2 training items but 3 rows"),
+        ({"targets": np.ones(3, np.float32)}, "got shape"),
+        ({"targets": np.ones((3, 0), np.float32)}, "got shape"),
+        ({"test_targets": np.ones((1, 3), np.float32)}, "3 columns of test targets but 2 label names"),
+        ({"label_names": ("x",)}, "2 columns of training targets but 1 label names"),
+        ({"targets": np.full((3, 2), 0.5, np.float32)}, "0 or 1"),
+        ({"test_targets": np.full((1, 2), np.nan, np.float32)}, "0 or 1"),
+        ({"targets": np.ones((3, 2), np.int64)}, "float32"),
+    ],
+)
+def test_inconsistent_sources_are_refused(change: dict[str, Any], message: str) -> None:
+    check_source(tiny())
+    with pytest.raises(DataError, match=message) as caught:
+        check_source(replace(tiny(), **change))
+    assert "'tiny'" in str(caught.value)
+
+
+def test_fingerprint_sees_every_difference() -> None:
+    numbers = np.arange(6, dtype=np.float32)
+    parts: list[tuple[Any, ...]] = [
+        (numbers,),
+        (numbers.reshape(2, 3),),
+        (numbers.reshape(3, 2),),
+        (numbers.astype(np.float64),),
+        (numbers[::-1],),
+        (["ab", "c"],),
+        (["a", "bc"],),
+        (["abc"],),
+        (["ab"], ["c"]),
+        ([],),
+        (),
+    ]
+    marks = [compute_fingerprint(*part) for part in parts]
+    assert len(set(marks)) == len(parts)
+    assert marks[0] == compute_fingerprint(numbers.copy())
+    assert len(marks[0]) == 64
+
+
+def test_frequent_labels_counts_train_and_needs_a_test_positive() -> None:
+    train = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]])
+    test = np.array([[0, 1, 1, 1]])
+    assert frequent_labels(train, test, 0).tolist() == [True, True, True, True]
+    assert frequent_labels(train, test, 1).tolist() == [False, True, True, False]
+    assert frequent_labels(train, test, 2).tolist() == [False, True, False, False]

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.splits import load_split, make_split, save_split
+
+
+def random_targets(n: int, k: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(seed)
+    return (rng.random((n, k)) < rng.uniform(0.02, 0.4, size=k)).astype(np.float32)
+
+
+class LengthOnly:
+    """Targets that nobody may look at."""
+
+    def __len__(self) -> int:
+        return 40
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    n=st.integers(2, 80),
+    k=st.integers(1, 7),
+    seed=st.integers(0, 10_000),
+    share=st.floats(0.01, 0.99),
+    val_ratio=st.sampled_from([0.0, 0.1, 0.5]),
+    method=st.sampled_from(["random", "stratified"]),
+)
+def test_a_split_is_a_partition_of_exact_sizes(
+    n: int, k: int, seed: int, share: float, val_ratio: float, method: str
+) -> None:
+    targets = random_targets(n, k, seed)
+    count = min(max(1 if val_ratio == 0 else 2, round(share * n)), n)
+    settings_ = {"num_labels": count, "method": method, "val_ratio": val_ratio}
+    split = make_split(targets, seed=seed, **settings_)  # type: ignore[arg-type]
+    parts = [split.labeled, split.unlabeled, split.validation]
+    assert sorted(np.concatenate(parts).tolist()) == list(range(n))
+    assert len(split.unlabeled) == n - count
+    assert len(split.labeled) >= 1
+    assert len(split.validation) == (max(1, round(val_ratio * count)) if val_ratio else 0)
+    assert all(part.dtype == np.int64 for part in parts)
+    assert split.unlabeled.tolist() == sorted(split.unlabeled.tolist())
+    again = make_split(targets, seed=seed, **settings_)  # type: ignore[arg-type]
+    for mine, its in zip(parts, [again.labeled, again.unlabeled, again.validation], strict=True):
+        assert mine.tolist() == its.tolist()
+
+
+@pytest.mark.parametrize("method", ["random", "stratified"])
+def test_seeds_differ_and_the_ratio_sets_the_size(method: str) -> None:
+    targets = random_targets(200, 5)
+    splits = [make_split(targets, seed=seed, label_ratio=0.15, method=method) for seed in range(4)]
+    assert all(len(split.labeled) == 30 for split in splits)
+    assert len({tuple(sorted(split.labeled.tolist())) for split in splits}) == 4
+
+
+def test_random_split_never_looks_at_targets() -> None:
+    blind = make_split(LengthOnly(), seed=3, label_ratio=0.25)
+    poisoned = np.full((40, 4), np.nan)
+    for targets in (random_targets(40, 4), poisoned):
+        split = make_split(targets, seed=3, label_ratio=0.25)
+        assert split.labeled.tolist() == blind.labeled.tolist()
+        assert split.unlabeled.tolist() == blind.unlabeled.tolist()
+
+
+def test_stratified_split_keeps_label_shares() -> None:
+    targets = random_targets(2000, 12, seed=5)
+    worst = {}
+    for method in ("random", "stratified"):
+        split = make_split(targets, seed=1, num_labels=203, method=method)
+        assert len(split.labeled) == 203
+        gap = targets[split.labeled].sum(0) - targets.sum(0) * 203 / 2000
+        worst[method] = np.abs(gap).max()
+    assert worst["stratified"] < 3 < worst["random"]
+
+
+def test_stratified_copes_with_empty_and_single_labels() -> None:
+    targets = np.zeros((30, 3), dtype=np.float32)
+    targets[4, 1] = 1
+    targets[:20, 2] = 1
+    split = make_split(targets, seed=0, num_labels=6, method="stratified")
+    assert len(split.labeled) == 6
+    assert 3 <= targets[split.labeled, 2].sum() <= 5
+    assert len(make_split(targets[:, :1], seed=0, num_labels=6, method="stratified").labeled) == 6
+
+
+@pytest.mark.parametrize("method", ["random", "stratified"])
+def test_everything_labelled(method: str) -> None:
+    split = make_split(random_targets(20, 3), seed=0, label_ratio=1.0, method=method, val_ratio=0.2)
+    assert (len(split.labeled), len(split.unlabeled), len(split.validation)) == (16, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "set one of label_ratio and num_labels"),
+        ({"label_ratio": 0.1, "num_labels": 5}, "set one of label_ratio and num_labels"),
+        ({"label_ratio": -0.1, "num_labels": 5}, "set one of label_ratio and num_labels"),
+        ({"label_ratio": 0.01}, "less than one labelled row"),
+        ({"label_ratio": 0.99}, "leaves no unlabelled row"),
+        ({"label_ratio": 1.5}, "more labelled rows than the 20"),
+        ({"num_labels": 21}, "more labelled rows than the 20"),
+        ({"num_labels": 5, "val_ratio": 1.0}, "val_ratio must be in"),
+        ({"num_labels": 1, "val_ratio": 0.1}, "leaves none of 1 labelled rows"),
+        ({"num_labels": 5, "method": "sorted"}, "'sorted' is unknown"),
+    ],
+)
+def test_impossible_splits_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        make_split(random_targets(20, 3), seed=0, **arguments)
+
+
+def test_round_trip_through_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    split = make_split(random_targets(20, 3), seed=0, num_labels=8, val_ratio=0.25, fingerprint="abc")
+    save_split(split, path)
+    assert set(json.loads(path.read_text())) == {"labeled", "unlabeled", "validation", "fingerprint"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        back = load_split(path, 20, "abc")
+    assert back.fingerprint == "abc"
+    for name in ("labeled", "unlabeled", "validation"):
+        assert getattr(back, name).tolist() == getattr(split, name).tolist()
+        assert getattr(back, name).dtype == np.int64
+
+
+def test_fingerprint_of_other_data_is_an_error_and_none_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"labeled": [1], "unlabeled": [0], "fingerprint": "abc"}))
+    with pytest.raises(DataError, match="belongs to other data"):
+        load_split(path, 2, "xyz")
+    path.write_text(json.dumps({"labeled": [1], "unlabeled": [0]}))
+    with pytest.warns(UserWarning, match="has no fingerprint"):
+        split = load_split(path, 2, "xyz")
+    assert split.validation.tolist() == []
+    assert split.fingerprint == "xyz"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not readable JSON"),
+        ("[1]", "must hold an object"),
+        ({"unlabeled": [0]}, "labeled must be a list"),
+        ({"labeled": [0], "unlabeled": 3}, "unlabeled must be a list"),
+        ({"labeled": [], "unlabeled": [0]}, "labeled is empty"),
+        ({"labeled": [0, 5], "unlabeled": []}, "row 5, outside 0..4"),
+        ({"labeled": [-1], "unlabeled": []}, "row -1, outside 0..4"),
+        ({"labeled": [0, 0], "unlabeled": []}, "names row 0 more than once"),
+        ({"labeled": [0], "unlabeled": [1, 2], "validation": [2]}, "names row 2 more than once"),
+        ({"labeled": [0.0], "unlabeled": []}, "0.0, which is not a whole number"),
+        ({"labeled": [True], "unlabeled": []}, "True, which is not a whole number"),
+        ({"labeled": ["1"], "unlabeled": []}, "'1', which is not a whole number"),
+    ],
+)
+def test_bad_split_files_are_named(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "mine.json"
+    text = content if isinstance(content, str) else json.dumps({**content, "fingerprint": "abc"})
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        load_split(path, 5, "abc")
+    assert str(path) in str(caught.value)
+
+
+def test_missing_split_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none.json does not exist"):
+        load_split(tmp_path / "none.json", 5, "abc")

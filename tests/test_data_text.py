@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+from huggingface_hub import constants
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from semilearn_bbam.data import text as text_module
+from semilearn_bbam.data.source import DataError, Source
+from semilearn_bbam.data.text import load_tokenizer, tokenize
+
+WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "heart", "attack", "in", "cats"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    wrapped = transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=inner, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
+    )
+    path = tmp_path_factory.mktemp("tokenizer")
+    wrapped.save_pretrained(path)
+    return path
+
+
+def tiny() -> Source:
+    train = ["heart attack in cats", "cats", "dogs in cats"]
+    targets = np.ones((3, 1), dtype=np.float32)
+    return Source("tiny", "text", train, targets, ["attack"], targets[:1], ("x",), "mark")
+
+
+def test_texts_become_truncated_token_ids(folder: Path) -> None:
+    source = tokenize(tiny(), load_tokenizer(str(folder)), max_length=5)
+    assert [ids.tolist() for ids in source.train] == [[1, 4, 5, 6, 2], [1, 7, 2], [1, 3, 6, 7, 2]]
+    assert [ids.tolist() for ids in source.test] == [[1, 5, 2]]
+    assert source.fingerprint == "mark"
+    assert source.targets is not None
+    assert source.kind == "text"
+    assert all(ids.dtype == np.int32 for ids in source.train)
+
+
+def test_empty_texts_are_counted_and_named(folder: Path) -> None:
+    tokenizer = load_tokenizer(str(folder))
+    with pytest.raises(DataError, match="2 texts in the training part of 'tiny' are empty, such as rows 0, 2"):
+        tokenize(replace(tiny(), train=["", "cats", " \n"]), tokenizer, 5)
+    with pytest.raises(DataError, match="1 texts in the test part"):
+        tokenize(replace(tiny(), test=[""]), tokenizer, 5)
+    with pytest.raises(DataError, match="'tiny' holds image data"):
+        tokenize(replace(tiny(), kind="image"), tokenizer, 5)
+
+
+def test_folders_without_a_tokenizer(tmp_path: Path) -> None:
+    for name in (str(tmp_path / "none"), "./none", "~/no such folder"):
+        with pytest.raises(DataError, match="does not exist; give a folder"):
+            load_tokenizer(name)
+    with pytest.raises(DataError, match="holds no usable tokenizer") as caught:
+        load_tokenizer(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_unreachable_hub_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "_hub_answers", lambda: False)
+    with pytest.raises(DataError, match="neither a folder nor in the local cache, and the hub cannot be reached"):
+        load_tokenizer("nobody/no-such-model")
+
+
+def test_hub_is_asked_after_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+
+    def from_pretrained(name: str, local_files_only: bool = False) -> str:
+        calls.append(local_files_only)
+        if local_files_only or name == "gone":
+            raise OSError(f"{name} is not there.\nSecond line")
+        return f"tokenizer of {name}"
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(text_module, "_hub_answers", lambda: True)
+    assert load_tokenizer("some/model") == "tokenizer of some/model"
+    assert calls == [True, False]
+    with pytest.raises(DataError, match=r"cannot be had from the hub \(gone is not there\); give a local folder"):
+        load_tokenizer("gone")
+
+
+def test_hub_probe_gives_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*args: Any, **kwargs: Any) -> None:
+        time.sleep(1)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(text_module, "HUB_TIMEOUT", 0.1)
+    monkeypatch.setattr(urllib.request, "urlopen", hang)
+    start = time.perf_counter()
+    assert not text_module._hub_answers()
+    assert time.perf_counter() - start < 0.9
+
+
+def test_hub_probe_hears_answers_refusals_and_the_offline_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer:
+        def close(self) -> None: ...
+
+    def not_found(*args: Any, **kwargs: Any) -> None:
+        raise urllib.error.HTTPError("url", 404, "not found", None, None)  # type: ignore[arg-type]
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for urlopen, answers in ((lambda *a, **k: Answer(), True), (not_found, True), (refuse, False)):
+        monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+        assert text_module._hub_answers() is answers
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *a, **k: Answer())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not text_module._hub_answers()

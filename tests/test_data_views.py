@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import argparse
+import pickle
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from semilearn_bbam.data import views as views_module
+from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.views import View, build_views, cut_out, random_affine
+
+
+def arguments(**changes: Any) -> argparse.Namespace:
+    base = {
+        "strong": "auto",
+        "img_size": 32,
+        "normalize": "none",
+        "flip": True,
+        "randaugment_n": 2,
+        "randaugment_m": 10,
+        "cutout": 0.4,
+        "feature_dropout": 0.3,
+        "feature_noise": 0.1,
+        "word_dropout": 0.5,
+    }
+    return argparse.Namespace(**{**base, **changes})
+
+
+def pictures(count: int, channels: int, height: int = 32, width: int = 32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
+
+
+def drawn(view: View, items: Any, seed: int) -> Any:
+    torch.manual_seed(seed)
+    return view(items)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("strong", ["auto", "randaugment", "affine", "none"])
+def test_image_views_shapes_ranges_and_draws(channels: int, strong: str) -> None:
+    items = pictures(6, channels)
+    views = build_views("image", arguments(strong=strong))
+    assert set(views) == {"eval", "weak", "strong"}
+    for view in views.values():
+        batch = drawn(view, items.numpy(), 1)
+        assert batch.shape == (6, channels, 32, 32)
+        assert batch.dtype == torch.float32
+        assert batch.min() >= 0
+        assert batch.max() <= 1
+        assert torch.equal(batch, drawn(view, items.numpy(), 1))
+        assert torch.equal(batch, drawn(view, list(items), 1))
+    assert torch.equal(views["eval"](items.numpy()), items / 255)
+    same = torch.equal(drawn(views["strong"], items.numpy(), 1), drawn(views["weak"], items.numpy(), 1))
+    assert same == (strong == "none")
+    if strong != "none":
+        assert not torch.equal(drawn(views["strong"], items.numpy(), 1), drawn(views["strong"], items.numpy(), 2))
+
+
+def test_weak_view_mirrors_each_image_on_its_own() -> None:
+    items = pictures(40, 1)
+    batch = drawn(build_views("image", arguments())["weak"], items.numpy(), 0) * 255
+    mirrored = [bool(torch.equal(out, image.flip(-1).float())) for out, image in zip(batch, items, strict=True)]
+    kept = [bool(torch.equal(out, image.float())) for out, image in zip(batch, items, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    assert 8 < sum(mirrored) < 32
+    unflipped = build_views("image", arguments(flip=False))["weak"]
+    assert torch.equal(unflipped(items.numpy()), items / 255)
+
+
+def test_strong_images_differ_from_each_other() -> None:
+    same = pictures(1, 1).expand(8, 1, 32, 32).numpy()
+    for strong in ("randaugment", "affine"):
+        batch = drawn(build_views("image", arguments(strong=strong))["strong"], same, 0)
+        assert len({image.numpy().tobytes() for image in batch}) == 8
+
+
+def test_images_of_any_size_become_squares() -> None:
+    ramp = torch.linspace(0, 255, 60).round().to(torch.uint8).expand(3, 20, 60)
+    items = [ramp, pictures(1, 3, 50, 40)[0], pictures(1, 3)[0]]
+    batch = build_views("image", arguments())["eval"](items)
+    assert batch.shape == (3, 3, 32, 32)
+    assert (batch[0, 0, 0] - torch.linspace(0, 1, 32)).abs().max() < 0.03
+    assert torch.equal(batch[2], items[2] / 255)
+    assert build_views("image", arguments(img_size=16))["strong"](items).shape == (3, 3, 16, 16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_imagenet_normalisation(channels: int) -> None:
+    items = pictures(2, channels)
+    batch = build_views("image", arguments(normalize="imagenet"))["eval"](items.numpy())
+    assert batch.shape == (2, 3, 32, 32)
+    for c, (mean, deviation) in enumerate([(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]):
+        expected = (items[:, min(c, channels - 1)] / 255 - mean) / deviation
+        assert torch.allclose(batch[:, c], expected, atol=1e-5)
+
+
+def test_cutout_fills_one_clipped_square_with_the_mean() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(50, 2, 20, 20)
+    cut = cut_out(images, 0.3)
+    for before, after in zip(images, cut, strict=True):
+        changed = (before != after).any(0)
+        rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+        assert 3 <= len(rows) <= 6
+        assert 3 <= len(columns) <= 6
+        assert changed.sum() == len(rows) * len(columns)
+        for c in range(2):
+            assert torch.allclose(after[c][changed], before[c].mean())
+    assert torch.equal(cut_out(images, 0.0), images)
+
+
+def test_affine_moves_a_little_and_stays_in_range() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(200, 1, 33, 33)
+    images[:, :, 14:19, 14:19] = 1
+    moved = random_affine(images)
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    place = torch.arange(33).float()
+    solid = (moved > 0.4).float()
+    for axis in (2, 3):
+        centre = (solid.sum(dim=5 - axis).squeeze(1) * place).sum(1) / solid.sum(dim=(1, 2, 3))
+        assert 0.3 < centre.std() < 2
+        assert (centre - 16).abs().max() < 0.08 * 1.5 * 33
+    area = solid.sum(dim=(1, 2, 3))
+    assert 15 < area.min() < 25 < area.max() < 40
+
+
+@pytest.mark.parametrize("strong", ["randaugment", "affine"])
+def test_weak_and_eval_views_do_no_strong_work(strong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("strong augmentation was computed")
+
+    monkeypatch.setattr(v2.RandAugment, "forward", refuse)
+    monkeypatch.setattr(views_module, "random_affine", refuse)
+    monkeypatch.setattr(views_module, "cut_out", refuse)
+    views = build_views("image", arguments(strong=strong))
+    items = pictures(3, 1).numpy()
+    views["eval"](items)
+    views["weak"](items)
+    with pytest.raises(AssertionError, match="strong augmentation"):
+        views["strong"](items)
+
+
+def test_affine_view_is_fast_enough_for_digits() -> None:
+    items = pictures(256, 1).numpy()
+    strong = build_views("image", arguments(strong="affine"))["strong"]
+    strong(items)
+    best = 1.0
+    for _ in range(3):
+        start = time.perf_counter()
+        strong(items)
+        best = min(best, (time.perf_counter() - start) / 256)
+    assert best < 250e-6
+
+
+def test_feature_views() -> None:
+    items = np.random.default_rng(0).normal(5, 1, size=(50, 40)).astype(np.float16)
+    views = build_views("features", arguments())
+    for name in ("eval", "weak"):
+        batch = views[name](items)
+        assert batch.dtype == torch.float32
+        assert torch.equal(batch, torch.from_numpy(items).float())
+        assert torch.equal(views[name](list(items)), batch)
+    strong = drawn(views["strong"], items, 0)
+    assert torch.equal(strong, drawn(views["strong"], items, 0))
+    dropped = strong.abs() < 0.6
+    assert 0.25 < dropped.float().mean() < 0.35
+    noise = (strong - torch.from_numpy(items).float() / 0.7)[~dropped]
+    assert abs(noise.mean()) < 0.02
+    assert 0.09 < noise.std() < 0.11
+    still = build_views("features", arguments(feature_dropout=0.0, feature_noise=0.0))["strong"]
+    assert torch.equal(still(items), torch.from_numpy(items).float())
+    none = build_views("features", arguments(strong="none"))["strong"]
+    assert torch.equal(none(items), torch.from_numpy(items).float())
+
+
+TEXTS = [[1, 11, 12, 13, 14, 2], [1, 21, 2], [1, 2], [1, 31, 32, 33, 2]]
+
+
+def test_text_views_pad_to_the_longest() -> None:
+    for items in (TEXTS, [np.array(text, dtype=np.int32) for text in TEXTS]):
+        batch = build_views("text", arguments(), pad_token_id=9)["eval"](items)
+        assert batch["input_ids"].dtype == batch["attention_mask"].dtype == torch.int64
+        assert batch["input_ids"].tolist() == [text + [9] * (6 - len(text)) for text in TEXTS]
+        assert batch["attention_mask"].tolist() == [[1] * len(t) + [0] * (6 - len(t)) for t in TEXTS]
+
+
+def test_word_dropout_replaces_inner_tokens() -> None:
+    view = build_views("text", arguments(word_dropout=0.25), pad_token_id=9, mask_token_id=7)["strong"]
+    replaced = total = 0
+    for seed in range(100):
+        batch = drawn(view, TEXTS, seed)
+        assert batch["attention_mask"].sum(1).tolist() == [6, 3, 2, 5]
+        for ids, text in zip(batch["input_ids"].tolist(), TEXTS, strict=True):
+            assert ids[len(text) :] == [9] * (6 - len(text))
+            assert (ids[0], ids[len(text) - 1]) == (1, 2)
+            for token, original in zip(ids[1 : len(text) - 1], text[1:-1], strict=True):
+                assert token in (original, 7)
+                replaced, total = replaced + (token == 7), total + 1
+    assert 0.2 < replaced / total < 0.3
+    assert torch.equal(drawn(view, TEXTS, 3)["input_ids"], drawn(view, TEXTS, 3)["input_ids"])
+
+
+def test_word_dropout_removes_where_there_is_no_mask_token() -> None:
+    view = build_views("text", arguments(word_dropout=0.5), pad_token_id=9)["strong"]
+    removed = 0
+    for seed in range(100):
+        batch = drawn(view, TEXTS, seed)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        assert batch["input_ids"].shape[1] == max(lengths)
+        for ids, mask, length, text in zip(*map(list, batch.values()), lengths, TEXTS, strict=True):
+            assert mask.tolist() == [1] * length + [0] * (len(ids) - length)
+            kept, rest = ids[:length].tolist(), iter(text)
+            assert all(token in rest for token in kept)  # the order is the old one
+            assert (kept[0], kept[-1]) == (1, 2)
+            assert set(ids[length:].tolist()) <= {9}
+            removed += len(text) - length
+    assert 0.4 < removed / (100 * 8) < 0.6
+
+
+def test_word_dropout_extremes() -> None:
+    plain = build_views("text", arguments(), 9)["weak"](TEXTS)
+    for strong in (
+        build_views("text", arguments(word_dropout=0.0), 9, 7)["strong"](TEXTS),
+        build_views("text", arguments(strong="none"), 9, 7)["strong"](TEXTS),
+    ):
+        assert all(torch.equal(strong[key], plain[key]) for key in plain)
+    everything = build_views("text", arguments(word_dropout=1.0), 9)["strong"](TEXTS)
+    assert everything["input_ids"].tolist() == [[1, 2]] * 4
+
+
+@pytest.mark.parametrize("kind", ["image", "features", "text"])
+def test_views_can_be_sent_to_workers(kind: str) -> None:
+    items: Any = TEXTS if kind == "text" else pictures(2, 1).numpy()
+    for view in build_views(kind, arguments()).values():
+        mine, theirs = drawn(view, items, 0), drawn(pickle.loads(pickle.dumps(view)), items, 0)
+        if kind == "text":
+            mine, theirs = mine["input_ids"], theirs["input_ids"]
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("video", {}, "no views for data of kind 'video'"),
+        ("text", {"strong": "affine"}, "strong: 'affine' does not fit text data"),
+        ("image", {"strong": "mixup"}, "strong: 'mixup' does not fit image data"),
+        ("image", {"img_size": 0}, "img_size must be at least 1"),
+        ("image", {"normalize": "cifar"}, "normalize must be none or imagenet"),
+        ("image", {"cutout": 1.5}, "cutout must be between 0 and 1, got 1.5"),
+        ("image", {"randaugment_m": 31}, "randaugment_m must be between 0 and 30"),
+        ("image", {"randaugment_n": -1}, "randaugment_n must be at least 0"),
+        ("features", {"feature_dropout": 1.0}, "feature_dropout must be between 0 and 0.99"),
+        ("features", {"feature_noise": -1.0}, "feature_noise must be between 0 and inf"),
+        ("text", {"word_dropout": float("nan")}, "word_dropout must be between 0 and 1"),
+    ],
+)
+def test_bad_settings_are_named(kind: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        build_views(kind, arguments(**changes))

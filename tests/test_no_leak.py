@@ -1,0 +1,83 @@
+"""Labels of unlabelled data never reach the algorithm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+ALGORITHMS = ["bbam", "supervised_bam", "supervised_bce"]
+
+
+def poisoned(folder: Path, original: Path, keep: list[int], part: str) -> Path:
+    """A copy of the vectors in which every label of `part` outside the rows `keep` is flipped."""
+    data = dict(np.load(original / "ohsumed_minilm.npz"))
+    targets = data[part].copy()
+    rows = np.setdiff1d(np.arange(len(targets)), keep)
+    targets[rows] = 1 - targets[rows]
+    data[part] = targets
+    folder.mkdir()
+    np.savez(folder / "ohsumed_minilm.npz", **data)
+    return folder
+
+
+def weights_and_log(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("seconds", None)
+    checkpoint = torch.load(folder / "latest_model.pth", weights_only=True)
+    return {**checkpoint["model"], **{f"ema.{k}": v for k, v in checkpoint["ema_model"].items()}}, rows
+
+
+@pytest.mark.parametrize("diagnostic", ["false", "true"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_poisoned_pool_gives_bit_equal_weights(
+    algorithm: str, diagnostic: str, train: Any, features_dir: Path, tmp_path: Path
+) -> None:
+    settings = {"algorithm": algorithm, "label_ratio": 0.2, "report_pseudo_label_quality": diagnostic}
+    _, clean = train("bbam_ohsumed_features.yaml", data_dir=features_dir, save_name="clean", **settings)
+    labeled = json.loads((clean / "split.json").read_text())["labeled"]
+    bad = poisoned(tmp_path / "bad", features_dir, labeled, "train_y")
+    _, dirty = train("bbam_ohsumed_features.yaml", data_dir=bad, save_name="dirty", **settings)
+    (clean_weights, clean_rows), (dirty_weights, dirty_rows) = weights_and_log(clean), weights_and_log(dirty)
+    assert all(torch.equal(clean_weights[key], dirty_weights[key]) for key in clean_weights)
+    quality = [row for row in dirty_rows if "pseudo_micro_f1" in row]
+    assert bool(quality) == (diagnostic == "true" and algorithm == "bbam")
+    same = [row for row in clean_rows if "pseudo_micro_f1" not in row]
+    assert same == [row for row in dirty_rows if "pseudo_micro_f1" not in row]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_poisoned_test_set_gives_bit_equal_weights(
+    algorithm: str, train: Any, features_dir: Path, tmp_path: Path
+) -> None:
+    settings = {"algorithm": algorithm, "label_ratio": 0.3, "select_on": "validation", "val_ratio": 0.3}
+    clean, folder = train("bbam_ohsumed_features.yaml", data_dir=features_dir, save_name="clean", **settings)
+    bad = poisoned(tmp_path / "bad", features_dir, [], "test_y")
+    dirty, other = train("bbam_ohsumed_features.yaml", data_dir=bad, save_name="dirty", **settings)
+    one, two = weights_and_log(folder)[0], weights_and_log(other)[0]
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert clean["selected_epoch"] == dirty["selected_epoch"]
+    assert clean["test"]["mAP"] != dirty["test"]["mAP"]
+
+
+def test_the_training_pool_has_no_targets(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from semilearn_bbam.algorithms import BBAM
+
+    seen = {}
+
+    def look(self: Any) -> None:
+        seen.update(self.dataset_dict)
+        seen["source"] = self.source
+        self.results_dict = {}
+
+    monkeypatch.setattr(BBAM, "train", look)
+    train("bbam_ohsumed_features.yaml", data_dir=features_dir, label_ratio=0.2)
+    assert seen["source"] is None
+    for name in ("train_ulb", "pool_ulb", "prior"):
+        assert seen[name].targets is None
+    assert not any(key.startswith("y_") for key in seen["train_ulb"][0])

@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Train one algorithm: python train.py --c config/bbam_digits.yaml [--key value ...]."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+with warnings.catch_warnings():
+    # USB's own imports warn about timm, aim and torch.cuda.amp; none of it concerns a user of this program.
+    warnings.simplefilter("ignore")
+    from semilearn.core.utils import ALGORITHMS
+
+    import semilearn_bbam  # noqa: F401
+    from semilearn_bbam.config import resolve
+    from semilearn_bbam.errors import UserError
+    from semilearn_bbam.report import results_table
+    from semilearn_bbam.run import USB_ONLY, algorithm_names, run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 after a finished run, 2 for a mistake that the user can mend, 130 after Ctrl-C."""
+    try:
+        args = resolve(
+            sys.argv[1:] if argv is None else argv,
+            lambda name: ALGORITHMS[name].get_argument(),
+            algorithm_names(),
+            USB_ONLY,
+        )
+        results = run(args)
+    except UserError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train.py: interrupted; --resume continues after the last finished epoch", file=sys.stderr)
+        return 130
+    print(results_table([results]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
