@@ -141,7 +141,8 @@ class MultiLabelAlgorithm(Checkpoints):
         head = self.head if args.head == "auto" else args.head
         options = {"scale": args.scale, "margin": args.margin} if head == "cosine" else {}
         backbone = self.net_builder(num_classes=self.num_classes, **kwargs)
-        return MultiLabelNet(backbone, head, spec, self.num_classes, **options).to(self.device)
+        net = MultiLabelNet(backbone, head, spec, self.num_classes, **options)
+        return net.to(self.device, memory_format=torch.channels_last)  # faster convolutions on every device
 
     def set_model(self) -> torch.nn.Module:
         return self.build_net(pretrained=self.args.use_pretrain, pretrained_path=self.args.pretrain_path)
