@@ -16,7 +16,7 @@ TRAIN_SIZE, TEST_SIZE = 4000, 1500
 TRAIN_SHARE = 0.7  # of the handwritten digits of each class
 CARDINALITY = (0.83, 0.13, 0.03, 0.01)  # probabilities of 1, 2, 3, 4 digits on a canvas
 TAIL = 0.8  # each label is drawn about this much less often than the one before it
-NOISE = 10.0  # standard deviation, in grey levels of 255
+NOISE = 25.0  # standard deviation, in grey levels of 255
 SEED = 20241210
 
 

@@ -49,6 +49,8 @@ class ProgressHook(LoggingHook):
             f"{self.stage}: step {algorithm.it}/{algorithm.num_train_iter}, loss {values['train/total_loss']:.4f}, "
             f"lr {values['lr']:.1e}, {rate:.1f} steps/s, {left:.0f} s left{curves}"
         )
+        if algorithm.tb_log is not None:  # the evaluation of this epoch is among the values now
+            algorithm.tb_log.update(values, algorithm.it)
         with tqdm.external_write_mode():
             algorithm.print_fn(line)
 
