@@ -27,7 +27,8 @@ def make(features_dir: Path, tmp_path: Path) -> Callable[..., BBAM]:
 
     def one(refresh: bool = True, **overrides: Any) -> BBAM:
         settings = {"data_dir": features_dir, "label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "save_name": "x"}
-        settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2} | overrides
+        settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2} | {"negatives": "sampled"}
+        settings |= overrides
         argv = arguments("bbam_ohsumed_features.yaml", **settings)
         args = resolve(argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names())
         (tmp_path / "x").mkdir(exist_ok=True)
