@@ -136,8 +136,3 @@ def reduce_loss(loss: Tensor, mask: Tensor | None = None, reduction: str = "mean
         # The selection comes first: 0 * inf would be NaN.
         kept = torch.where(weights != 0, kept, torch.zeros_like(kept)) * weights
     return kept.sum() if reduction == "sum" else kept.sum() / max(kept.numel(), 1)
-
-
-def masked_mean(loss: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Sum of the masked element losses divided by B K: `reduce_loss` with reduction "mean"."""
-    return reduce_loss(loss, mask, "mean")

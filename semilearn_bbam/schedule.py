@@ -21,9 +21,6 @@ class StagePlan:
     def in_warmup(self, epoch: int) -> bool:
         return epoch < self.warmup_epochs
 
-    def steps_in(self, epoch: int) -> int:
-        return self.warmup_steps if self.in_warmup(epoch) else self.steps
-
     def first_step(self, epoch: int) -> int:
         """Steps done before this epoch begins."""
         warm = min(epoch, self.warmup_epochs)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from semilearn_bbam.run_folder import RESULTS, RunFolder
+from semilearn_bbam.run_folder import RunFolder
 
 # Told apart by their dashes as well as by their colours, so that a black-and-white print still reads.
 STYLES = ("-", "--", ":", "-.")
@@ -31,8 +31,3 @@ def draw_learning_curves(folders: Sequence[str | Path], path: str | Path, metric
         panel.legend(fontsize=8)
     figure.savefig(path, dpi=130)
     return Path(path)
-
-
-def finished(folder: str | Path) -> bool:
-    """Whether a run folder holds results."""
-    return (Path(folder) / RESULTS).is_file()
