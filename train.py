@@ -9,25 +9,15 @@ import warnings
 with warnings.catch_warnings():
     # USB's own imports warn about timm, aim and torch.cuda.amp; none of it concerns a user of this program.
     warnings.simplefilter("ignore")
-    from semilearn.core.utils import ALGORITHMS
-
-    import semilearn_bbam  # noqa: F401
-    from semilearn_bbam.config import resolve
     from semilearn_bbam.errors import UserError
     from semilearn_bbam.report import results_table
-    from semilearn_bbam.run import USB_ONLY, algorithm_names, run
+    from semilearn_bbam.run import read_settings, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """0 after a finished run, 2 for a mistake that the user can mend, 130 after Ctrl-C."""
     try:
-        args = resolve(
-            sys.argv[1:] if argv is None else argv,
-            lambda name: ALGORITHMS[name].get_argument(),
-            algorithm_names(),
-            USB_ONLY,
-        )
-        results = run(args)
+        results = run(read_settings(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2

@@ -11,11 +11,9 @@ from pathlib import Path
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from semilearn.core.utils import ALGORITHMS
-
-    from semilearn_bbam.config import resolve
+    from semilearn_bbam.errors import UserError
     from semilearn_bbam.report import draw_learning_curves, results_table
-    from semilearn_bbam.run import algorithm_names, run
+    from semilearn_bbam.run import algorithm_names, read_settings, run
     from semilearn_bbam.run_folder import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +35,7 @@ def main() -> int:
         for name in args.algorithms:
             further = [word for word in args.options if word != "--"]
             own = ["--c", args.c, "--algorithm", name, "--seed", str(seed), "--save_dir", args.save_dir, "--overwrite"]
-            settings = resolve([*own, *further], lambda key: ALGORITHMS[key].get_argument(), algorithm_names())
+            settings = read_settings([*own, *further])
             results.append(run(settings))
             folders.append(Path(settings.save_dir) / settings.save_name)
     table = results_table(sorted(results, key=lambda result: args.algorithms.index(result["algorithm"])))
@@ -53,4 +51,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"demo.py: {error}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from semilearn.algorithms import get_algorithm
 from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.config import dump_yaml, load_yaml
+from semilearn_bbam.config import dump_yaml, load_yaml, resolve
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.nets import get_net_builder
 from semilearn_bbam.run_folder import CONFIG, LATEST, RunFolder
@@ -42,6 +43,11 @@ def algorithm_names() -> list[str]:
     """The registered algorithms that handle many labels."""
     multi_label = (name for name in ALGORITHMS.keys() if issubclass(ALGORITHMS[name], MultiLabelAlgorithm))
     return sorted(multi_label)
+
+
+def read_settings(argv: Sequence[str]) -> argparse.Namespace:
+    """The settings that a command line (without the program's name) asks for; ConfigError names every problem."""
+    return resolve(argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names(), USB_ONLY)
 
 
 def seed_everything(seed: int) -> None:

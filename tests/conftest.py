@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from semilearn.core.utils import ALGORITHMS
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from semilearn_bbam.config import resolve
 from semilearn_bbam.data.ohsumed import CODES, TREE
 from semilearn_bbam.data.voc import CLASSES
-from semilearn_bbam.run import USB_ONLY, algorithm_names, run
+from semilearn_bbam.run import read_settings, run
 
 CONFIGS = Path(__file__).parents[1] / "config"
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
@@ -99,9 +97,7 @@ def train(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
     def one(config: str, **overrides: Any) -> tuple[dict[str, Any], Path]:
         settings = {"save_dir": tmp_path / "runs", "save_name": "run", "epoch": 3, "warmup_epochs": 1}
         settings |= {"warmup_iter_per_epoch": 2, "num_train_iter": 9} | overrides
-        parsed = resolve(
-            arguments(config, **settings), lambda n: ALGORITHMS[n].get_argument(), algorithm_names(), USB_ONLY
-        )
+        parsed = read_settings(arguments(config, **settings))
         return run(parsed), Path(parsed.save_dir) / parsed.save_name
 
     return one

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 from semilearn.algorithms import get_algorithm
-from semilearn.core.utils import ALGORITHMS
 
 from semilearn_bbam.algorithms import BBAM
 from semilearn_bbam.algorithms.pool_state import PoolState, update_statistics
 from semilearn_bbam.angles import AngleStatistics
-from semilearn_bbam.config import resolve
 from semilearn_bbam.nets import get_net_builder
-from semilearn_bbam.run import algorithm_names, seed_everything
+from semilearn_bbam.run import read_settings, seed_everything
 from tests.conftest import arguments
 
 
@@ -30,7 +28,7 @@ def make(features_dir: Path, tmp_path: Path) -> Callable[..., BBAM]:
         settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2} | {"negatives": "sampled"}
         settings |= overrides
         argv = arguments("bbam_ohsumed_features.yaml", **settings)
-        args = resolve(argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names())
+        args = read_settings(argv)
         (tmp_path / "x").mkdir(exist_ok=True)
         seed_everything(0)
         algorithm = get_algorithm(args, get_net_builder(args), None, None)

@@ -146,3 +146,12 @@ def test_learning_beats_chance(train: Any, features_dir: Path) -> None:
     # Ranking at random gives the labels' mean rate, about 0.24.
     assert results["test"]["mAP"] > 0.5
     assert results["test"]["macro_f1"] > 0.4
+
+
+def test_labelled_rows_can_join_the_pool(train: Any, features_dir: Path) -> None:
+    results, folder = train(
+        "bbam_ohsumed_features.yaml", data_dir=features_dir, label_ratio=0.2, include_lb_to_ulb="true", num_train_iter=0
+    )
+    assert results["steps"] == 2 + 2 * 3  # two warm-up steps, then passes of ceil(160 / 60) over all rows
+    state = torch.load(folder / "latest_model.pth", weights_only=True)["state"]
+    assert state["pseudo_targets"].shape == (160, 7)
