@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
 
-with warnings.catch_warnings():
-    # USB's own imports warn about timm, aim and torch.cuda.amp; none of it concerns a user of this program.
-    warnings.simplefilter("ignore")
-    from semilearn_bbam.errors import UserError
-    from semilearn_bbam.report import results_table
-    from semilearn_bbam.run import read_settings, run
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.report import results_table
+from semilearn_bbam.run import read_settings, run
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,15 +6,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
 from pathlib import Path
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from semilearn_bbam.errors import UserError
-    from semilearn_bbam.report import draw_learning_curves, results_table
-    from semilearn_bbam.run import algorithm_names, read_settings, run
-    from semilearn_bbam.run_folder import RESULTS
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.report import draw_learning_curves, results_table
+from semilearn_bbam.run import algorithm_names, read_settings, run
+from semilearn_bbam.run_folder import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHM_ORDER = ("supervised_bce", "supervised_bam", "bbam")

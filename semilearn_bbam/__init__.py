@@ -6,6 +6,11 @@ other globals.
 
 from __future__ import annotations
 
-from semilearn_bbam import algorithms as algorithms
+import warnings
+
+with warnings.catch_warnings():
+    # USB's own imports warn about timm, aim and torch.cuda.amp; none of it concerns a user of this package.
+    warnings.simplefilter("ignore")
+    from semilearn_bbam import algorithms as algorithms
 
 __version__ = "0.1.0"

@@ -12,6 +12,7 @@ from typing import Any
 from semilearn_bbam.errors import RunError
 
 CONFIG, METRICS, RESULTS, SPLIT = "config.yaml", "metrics.jsonl", "results.json", "split.json"
+LABELS, SKIPPED = "labels.json", "skipped.json"
 LATEST, BEST = "latest_model.pth", "model_best.pth"
 
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from semilearn_bbam.config import OPTIONS
 from semilearn_bbam.data.ohsumed import CODES, TREE
 from semilearn_bbam.data.voc import CLASSES
 from semilearn_bbam.run import read_settings, run
+from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_corel5k, write_voc
 
 CONFIGS = Path(__file__).parents[1] / "config"
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test makes the package remember goes into a folder of the test run, not into the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -68,21 +78,39 @@ def bert_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def voc_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A VOC2012 tree of tiny pictures, every third with a second label."""
+def released_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small VOC2012, COCO2014, AWA2, AAPD and Corel5K, each in the layout that it is released in."""
+    root = tmp_path_factory.mktemp("released")
     rng = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("voc") / "VOCdevkit" / "VOC2012"
-    (root / "ImageSets" / "Main").mkdir(parents=True)
-    (root / "JPEGImages").mkdir()
-    for part, size in (("train", 40), ("val", 20)):
-        ids = [f"2012_{part}{i:03d}" for i in range(size)]
-        for i in ids:
-            Image.fromarray(rng.integers(0, 255, (20, 24, 3), np.uint8)).save(root / "JPEGImages" / f"{i}.jpg")
-        for k, name in enumerate(CLASSES):
-            on = [i % 20 == k or (i % 3 == 0 and i % 5 == k) for i in range(size)]
-            lines = [f"{image} {1 if value else -1:2d}\n" for image, value in zip(ids, on, strict=True)]
-            (root / "ImageSets" / "Main" / f"{name}_{part}.txt").write_text("".join(lines))
-    return root.parent
+
+    def labels(size: int, count: int) -> list[list[int]]:
+        """Two of `count` labels for each item, every label at least once."""
+        return [sorted({i % count, int(rng.integers(count))}) for i in range(size)]
+
+    voc = {
+        part: {f"2012_{part}{i:03d}": {CLASSES[k]: 1 for k in row} for i, row in enumerate(labels(size, 20))}
+        for part, size in (("train", 40), ("val", 20))
+    }
+    write_voc(root, 2012, voc)
+    coco = {part: [[COCO_IDS[k] for k in row] for row in labels(size, 8)] for part, size in (("train", 40), ("val", 8))}
+    write_coco(root, 2014, coco)
+    matrix = [[int((i >> k) & 1) for k in range(3)] for i in range(1, 7)]
+    write_awa2(root, {f"animal{i}": 8 for i in range(6)}, ["animal4", "animal5"], matrix)
+    words = {
+        part: [(" ".join(rng.choice(WORDS, 9)), [WORDS[k] for k in row]) for row in labels(size, 8)]
+        for part, size in (("train", 60), ("val", 8), ("test", 16))
+    }
+    write_aapd(root, words)
+    rows = labels(60, 6)
+    photographs = {1000 + i: [k + 1 for k in row] for i, row in enumerate(rows)}
+    write_corel5k(root, dict(list(photographs.items())[:40]), dict(list(photographs.items())[40:]), words=6)
+    return root
+
+
+def settings(**changes: Any) -> argparse.Namespace:
+    """Every option at its default, but for `changes`."""
+    changes = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
+    return argparse.Namespace(**{option.name: option.default for option in OPTIONS} | changes)
 
 
 def arguments(config: str, **overrides: Any) -> list[str]:

@@ -57,17 +57,24 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "optimiser": dict(
         optim="AdamW", lr=1e-3, momentum=0.9, weight_decay=1e-4, layer_decay=1.0, scheduler="onecycle",
         pct_start=0.2, num_warmup_iter=0, clip_grad=0.0, amp=False, amp_dtype="auto", ema_m=0.999,
-        ema_ramp=True, ema_restart=False, ulb_loss_ratio=1.0, use_cat=True,
+        ema_ramp=True, ema_restart=False, student_restart=False, ulb_loss_ratio=1.0, use_cat=True,
     ),
-    "net": dict(net="", use_pretrain=False, pretrain_path="", head="auto", projection="auto", num_classes=0),
+    "net": dict(
+        net="", use_pretrain=False, pretrain_path="", pretrain_match="name", head="auto",
+        projection="auto", num_classes=0,
+    ),
     "data": dict(
-        dataset="", data_dir="./data", feature_file="", label_ratio=0.0, num_labels=0, split="random",
+        dataset="", data_dir="./data", feature_file="", manifest="", unlabeled="", test="", test_ratio=0.2,
+        label_file="", label_separator="auto", train_part="auto", test_part="auto", voc_difficult="negative",
+        awa_split="classes", bad_data="fail", empty_labels="auto", image_modes="strict", verify_images=True,
+        cache="none", cache_dir="",
+        label_ratio=0.0, num_labels=0, split="random",
         split_file="", select_on="last", val_ratio=0.0, num_workers=0, img_size=224, max_length=256,
         min_positives=0, report_pseudo_label_quality=False,
     ),
     "views": dict(
         flip=True, normalize="none", strong="auto", randaugment_n=2, randaugment_m=9, cutout=0.5,
-        feature_dropout=0.2, feature_noise=0.0, word_dropout=0.0,
+        feature_dropout=0.2, feature_noise=0.0, word_dropout=0.0, word_swap=0.0,
     ),
 }  # fmt: skip
 

@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from semilearn_bbam.data.digits import _enlarge, compose
-from semilearn_bbam.data.source import load_source
+from semilearn_bbam.data.source import read_source
 
 
 def test_shapes_types_and_names() -> None:
-    source = load_source(argparse.Namespace(dataset="digits", seed=1))
+    source = read_source(argparse.Namespace(dataset="digits", seed=1))
     assert source.kind == "image"
     assert len(source.label_names) == 10
     assert np.shape(source.train) == (4000, 1, 32, 32)
@@ -20,10 +20,10 @@ def test_shapes_types_and_names() -> None:
 
 
 def test_same_data_whatever_the_seed_and_the_global_state() -> None:
-    first = load_source(argparse.Namespace(dataset="digits", seed=1))
+    first = read_source(argparse.Namespace(dataset="digits", seed=1))
     compose.cache_clear()
     np.random.seed(99)
-    again = load_source(argparse.Namespace(dataset="digits", seed=2))
+    again = read_source(argparse.Namespace(dataset="digits", seed=2))
     assert again.fingerprint == first.fingerprint
     assert again.train is not first.train
     assert np.array_equal(again.train, first.train)

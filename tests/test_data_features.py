@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from typing import Any
@@ -8,16 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.source import DataError, Source, load_source
+from semilearn_bbam.data.loading import load_source
+from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.source import DataError, Source
+from tests.conftest import settings
 
 SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
 COREL = SHARED / "data" / "corel5k"
 
 
 def load(folder: Path, file: str = "f.npz", min_positives: int = 0) -> Source:
-    return load_source(
-        argparse.Namespace(dataset="features", data_dir=str(folder), feature_file=file, min_positives=min_positives)
-    )
+    return load_source(settings(dataset="features", data_dir=folder, feature_file=file, min_positives=min_positives))
+
+
+NOT_IN_FILE = ("not finite", "not 0 or 1", "is nan")  # messages about items, which name the item, not the file
 
 
 def arrays() -> dict[str, Any]:
@@ -87,11 +90,14 @@ def test_min_positives_drops_rare_labels_and_those_never_tested(tmp_path: Path) 
         ({"train_x": np.ones(4)}, "train_x must be a non-empty table"),
         ({"train_y": np.ones((4, 3, 1))}, "train_y must be a non-empty table"),
         ({"test_x": np.ones((0, 3)), "test_y": np.ones((0, 3))}, "test_x must be a non-empty table"),
-        ({"train_x": np.array([[1, 2, 3]] * 3 + [[1, np.nan, 3]])}, "train_x .* not finite, first in row 3"),
-        ({"test_x": np.full((2, 3), 1e300)}, "test_x .* not finite, first in row 0"),
+        (
+            {"train_x": np.array([[1, 2, 3]] * 3 + [[1, np.nan, 3]])},
+            r"1 vector\(s\) with a value that is not finite: training d",
+        ),
+        ({"test_x": np.full((2, 3), 1e300)}, r"2 vector\(s\) .* not finite: test row 0 \(counted from 0\), test row 1"),
         (
             {"train_y": np.array([[0, 1, 1]] * 3 + [[1, 2, 0]])},
-            r"train_y\[3, 1\] is 2; targets must be 0 or 1",
+            r"training d \(train_y\[3, 1\] is 2, not 0 or 1\)",
         ),
         ({"test_y": np.full((2, 3), np.nan)}, r"test_y\[0, 0\] is nan"),
         ({"train_x": np.full((4, 3), "a")}, "train_x must hold numbers"),
@@ -105,7 +111,7 @@ def test_unusable_files_are_named_with_the_key(tmp_path: Path, change: dict[str,
     np.savez(tmp_path / "f.npz", **content)
     with pytest.raises(DataError, match=message) as caught:
         load(tmp_path)
-    assert str(tmp_path / "f.npz") in str(caught.value)
+    assert str(tmp_path / "f.npz") in str(caught.value) or any(words in str(caught.value) for words in NOT_IN_FILE)
 
 
 def test_files_that_are_no_archive(tmp_path: Path) -> None:
@@ -128,6 +134,98 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f.npz").write_bytes(bytes(data))
     with pytest.raises(DataError, match="train_x is unreadable"):
         load(tmp_path)
+
+
+def test_bad_rows_are_left_out_on_request(tmp_path: Path) -> None:
+    content = arrays()
+    content["train_x"][1, 0] = np.inf
+    content["test_y"] = np.array([[1, 0, 5], [0, 0, 1]])
+    np.savez(tmp_path / "f.npz", **content)
+    source = load_source(settings(dataset="features", data_dir=tmp_path, feature_file="f.npz", bad_data="skip"))
+    assert np.array_equal(source.train, content["train_x"][[0, 2, 3]])
+    assert source.targets.tolist() == content["train_y"][[0, 2, 3]].tolist()
+    assert list(source.train_ids) == ["a", "c", "d"]
+    assert source.test_targets.tolist() == [[0, 0, 1]]
+    assert [(p.part, p.item, p.kind) for p in source.problems] == [
+        ("test", "row 0 (counted from 0)", "label"),
+        ("training", "b", "not_finite"),
+    ]
+    assert len(source.notes) == 2
+
+
+def write_folder(folder: Path, content: dict[str, Any]) -> None:
+    folder.mkdir()
+    for key, value in content.items():
+        np.save(folder / f"{key}.npy", value)
+
+
+def test_a_folder_of_arrays_stays_on_disk(tmp_path: Path) -> None:
+    content = arrays() | {
+        "unlabeled_x": np.arange(6, dtype=np.float16).reshape(2, 3),
+        "train_id": np.array([*"abcdef"]),
+    }
+    write_folder(tmp_path / "set", content)
+    source = load(tmp_path, "set")
+    assert isinstance(source.train, MappedArray)
+    assert isinstance(source.test, MappedArray)
+    assert np.array_equal(source.train[:], np.concatenate([content["train_x"], content["unlabeled_x"]]))
+    assert source.targets.shape == (4, 3)
+    assert source.label_names == ("sky", "sea", "sun")
+    np.savez(tmp_path / "f.npz", **content)
+    packed = load(tmp_path)
+    assert np.array_equal(packed.train, source.train[:])
+    assert np.array_equal(packed.targets, source.targets)
+
+
+def test_bad_vectors_of_a_folder_are_found_once_and_left_out_without_copying(tmp_path: Path) -> None:
+    content = arrays()
+    content["train_x"][2] = np.nan
+    write_folder(tmp_path / "set", content)
+    asked = settings(dataset="features", data_dir=tmp_path, feature_file="set", cache_dir=tmp_path / "cache")
+    with pytest.raises(DataError, match="training c"):
+        load_source(asked)
+    kept = list((tmp_path / "cache").iterdir())
+    asked.bad_data = "skip"
+    source = load_source(asked)
+    assert isinstance(source.train, MappedArray)
+    assert np.array_equal(source.train[:], content["train_x"][[0, 1, 3]])
+    assert kept == list((tmp_path / "cache").iterdir())
+
+
+def test_a_folder_trains_like_its_archive(tmp_path: Path, features_dir: Path, train: Any) -> None:
+    with np.load(features_dir / "ohsumed_minilm.npz") as archive:
+        write_folder(tmp_path / "set", dict(archive))
+    config = "bbam_ohsumed_features.yaml"
+    packed, _ = train(config, data_dir=features_dir, label_ratio=0.2, save_name="packed")
+    mapped, folder = train(
+        config, data_dir=tmp_path, feature_file="set", label_ratio=0.2, save_name="mapped", num_workers=2
+    )
+    assert mapped["num_labels"] == packed["num_labels"]
+    assert (folder / "labels.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_x": None}, "lacks train_x"),
+        ({"unlabeled_x": np.ones((2, 4), np.float16)}, "unlabeled_x has 4 columns but train_x has 3"),
+        ({"unlabeled_x": np.ones((2, 3), np.float32)}, "unlabeled_x does not go with train_x"),
+        ({"train_id": np.array(["a"])}, "train_id must hold 4 names"),
+    ],
+)
+def test_unusable_folders(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    content = {key: value for key, value in {**arrays(), **change}.items() if value is not None}
+    write_folder(tmp_path / "set", content)
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path, "set")
+    assert str(tmp_path / "set") in str(caught.value)
+
+
+def test_a_file_of_a_folder_that_is_no_array(tmp_path: Path) -> None:
+    write_folder(tmp_path / "set", arrays())
+    (tmp_path / "set" / "test_x.npy").write_text("no array")
+    with pytest.raises(DataError, match="test_x.npy is not readable"):
+        load(tmp_path, "set")
 
 
 if COREL.is_dir():

@@ -4,49 +4,50 @@ import argparse
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.ohsumed import CODES, LABEL_NAMES, TREE
-from semilearn_bbam.data.source import DataError, Source, load_source
+from semilearn_bbam.data.ohsumed import CODES, LABEL_NAMES, TREE, load_ohsumed
+from semilearn_bbam.data.source import DataError, Problem, Source, check_source
+
+from .trees import write_ohsumed
 
 SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
 ARCHIVE = SHARED / "data" / "ohsumed" / f"{TREE}.tar.xz"
 
 
-def load(data_dir: Path) -> Source:
-    return load_source(argparse.Namespace(dataset="ohsumed", data_dir=str(data_dir)))
+def load(data_dir: Path, **options: Any) -> Source:
+    return load_ohsumed(argparse.Namespace(dataset="ohsumed", data_dir=str(data_dir), **options))
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    root = tmp_path / TREE
-    for part in ("training", "test"):
-        for code in CODES:
-            (root / part / code).mkdir(parents=True)
-    documents = {
-        "training/C01/0000021": "Ménière's title.\n First sentence.\n Second one.\n",
-        "training/C23/0000021": "Ménière's title.\n First sentence.\n Second one.\n",
-        "training/C04/0000007": "Only a title.\n",
-        "test/C04/0000030": "A test title.\n Its abstract.\n",
-        "test/C05/0000030": "A test title.\n Its abstract.\n",
-        "test/C06/0000030": "A test title.\n Its abstract.\n",
-    }
-    for name, content in documents.items():
-        (root / name).write_text(content, encoding="latin-1")
+    root = write_ohsumed(
+        tmp_path,
+        {
+            "0000021": ("Ménière's title.\n First sentence.\n Second one.\n", ["C01", "C23"]),
+            "0000007": ("Only a title.\n", ["C04"]),
+        },
+        {"0000030": ("A test title.\n Its abstract.\n", ["C04", "C05", "C06"])},
+    )
     (root / "test" / "C04" / ".DS_Store").write_bytes(b"\x00")
     return root
 
 
 def test_reads_the_original_tree(tree: Path) -> None:
     source = load(tree)
-    assert source.kind == "text"
+    check_source(source)
+    assert (source.name, source.kind) == ("ohsumed", "text")
     assert source.targets.shape == (2, 23)
     assert list(source.train) == ["Only a title.", "Ménière's title. First sentence. Second one."]
     assert [np.flatnonzero(row).tolist() for row in source.targets] == [[3], [0, 22]]
     assert list(source.test) == ["A test title. Its abstract."]
     assert np.flatnonzero(source.test_targets[0]).tolist() == [3, 4, 5]
+    assert list(source.train_ids) == ["0000007", "0000021"]
+    assert list(source.test_ids) == ["0000030"]
+    assert source.problems == ()
     assert source.label_names == LABEL_NAMES
     assert LABEL_NAMES[3] == "C04 Neoplasms"
     assert [name[:3] for name in LABEL_NAMES] == [f"C{k:02d}" for k in range(1, 24)]
@@ -59,31 +60,56 @@ def test_folder_above_is_accepted_and_content_is_fingerprinted(tree: Path) -> No
     assert load(tree).fingerprint != mark
 
 
+def test_empty_documents_are_kept(tree: Path) -> None:
+    (tree / "test" / "C01" / "0000031").write_text(" \n")
+    source = load(tree)
+    assert list(source.test) == ["A test title. Its abstract.", ""]
+    assert list(source.test_ids) == ["0000030", "0000031"]
+
+
+def test_what_cannot_be_read_is_a_problem(tree: Path) -> None:
+    (tree / "test" / "C07" / "0000032").mkdir()
+    (tree / "training" / "C07" / "0000033").symlink_to(tree / "nowhere")
+    source = load(tree)
+    assert source.problems == (
+        Problem("training", "C07/0000033", "row", "No such file or directory"),
+        Problem("test", "C07/0000032", "row", "Is a directory"),
+    )
+    assert (len(source.train), len(source.test)) == (2, 1)
+
+
 def test_missing_tree_tells_the_layout_and_how_to_extract(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="training/C01..C23 and test/C01..C23 .*; set data_dir"):
         load(tmp_path / "nowhere")
     archive = tmp_path / f"{TREE}.tar.xz"
     archive.touch()
-    with pytest.raises(DataError, match=f"extract it first: tar -xf {archive} -C {tmp_path}"):
+    with pytest.raises(DataError, match=f"run scripts/prepare_ohsumed.py to extract {archive.name}"):
         load(tmp_path)
 
 
 def test_missing_folder_is_named(tree: Path) -> None:
-    (tree / "test" / "C12").rmdir()
-    with pytest.raises(DataError, match="test/C12 is missing"):
+    (tree / "test" / CODES[11]).rmdir()
+    with pytest.raises(DataError, match="test/C12 is missing; extract the whole archive again"):
         load(tree)
 
 
-if ARCHIVE.is_file():
+def test_there_is_one_training_and_one_test_part(tree: Path) -> None:
+    with pytest.raises(DataError, match="train_part: val is not possible, dataset 'ohsumed' has one"):
+        load(tree, train_part="val")
 
-    @pytest.mark.slow  # unpacks 23,000 small files
-    def test_counts_of_the_real_data(tmp_path: Path) -> None:
-        with tarfile.open(ARCHIVE) as archive:
-            archive.extractall(tmp_path, filter="data")
-        source = load(tmp_path)
-        assert (len(source.train), len(source.test)) == (6286, 7643)
-        assert source.targets.sum(1).mean() == pytest.approx(1.66, abs=0.005)
-        assert source.targets.sum(0).min() > 0
-        assert source.test_targets.sum(0).min() > 0
-        assert all(source.train)
-        assert all(source.test)
+
+@pytest.mark.skipif(not ARCHIVE.is_file(), reason="the real Ohsumed is not here")
+def test_counts_of_the_real_data(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("ohsumed_real")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    source = load(folder)
+    assert (len(source.train), len(source.test)) == (6286, 7643)
+    assert len(source.label_names) == 23
+    assert source.targets.sum(1).mean() == pytest.approx(1.66, abs=0.005)
+    assert source.targets.sum(0).min() > 0
+    assert source.test_targets.sum(0).min() > 0
+    assert len(source.train_ids) == len(set(source.train_ids)) == 6286
+    assert all(source.train)
+    assert all(source.test)
+    assert source.problems == ()

@@ -14,7 +14,7 @@ from semilearn_bbam.data.views import build_views
 FEATURES = np.arange(40, dtype=np.float16).reshape(10, 4)
 ROWS = np.array([7, 2, 9, 4, 0])
 TARGETS = np.eye(10, 3, dtype=np.float32)[ROWS]
-ARGS = argparse.Namespace(strong="auto", feature_dropout=0.5, feature_noise=0.1, word_dropout=0.3)
+ARGS = argparse.Namespace(strong="auto", feature_dropout=0.5, feature_noise=0.1, word_dropout=0.3, word_swap=0.2)
 
 
 def views() -> dict[str, Any]:

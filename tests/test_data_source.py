@@ -15,7 +15,7 @@ from semilearn_bbam.data.source import (
     check_source,
     compute_fingerprint,
     frequent_labels,
-    load_source,
+    read_source,
     register_source,
 )
 
@@ -32,22 +32,16 @@ def test_all_sources_register_with_the_package() -> None:
 def test_register_and_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "SOURCES", {})
     register_source("tiny")(lambda args: replace(tiny(), name=args.save_name))
-    assert load_source(argparse.Namespace(dataset="tiny", save_name="from args")).name == "from args"
+    assert read_source(argparse.Namespace(dataset="tiny", save_name="from args")).name == "from args"
     with pytest.raises(ValueError, match="'tiny' is registered already"):
         register_source("tiny")(lambda args: tiny())
 
 
-def test_loaded_sources_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "SOURCES", {"bad": lambda args: replace(tiny(), train=[])})
-    with pytest.raises(DataError, match="training part is empty"):
-        load_source(argparse.Namespace(dataset="bad"))
-
-
 def test_unknown_name_proposes_near_ones() -> None:
     with pytest.raises(DataError, match="'ohsumd' is unknown; did you mean 'ohsumed'"):
-        load_source(argparse.Namespace(dataset="ohsumd"))
+        read_source(argparse.Namespace(dataset="ohsumd"))
     with pytest.raises(DataError, match="'zzz' is unknown; known are: .*digits"):
-        load_source(argparse.Namespace(dataset="zzz"))
+        read_source(argparse.Namespace(dataset="zzz"))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +51,8 @@ def test_unknown_name_proposes_near_ones() -> None:
         ({"train": []}, "training part is empty"),
         ({"test": []}, "test part is empty"),
         ({"train": ["a", "b"]}, "2 training items but 3 rows"),
+        ({"test": ["a", "b"]}, "2 test items but 1 rows"),
+        ({"targets": np.ones((0, 2), np.float32)}, "training part is empty"),
         ({"targets": np.ones(3, np.float32)}, "got shape"),
         ({"targets": np.ones((3, 0), np.float32)}, "got shape"),
         ({"test_targets": np.ones((1, 3), np.float32)}, "3 columns of test targets but 2 label names"),
@@ -68,6 +64,7 @@ def test_unknown_name_proposes_near_ones() -> None:
 )
 def test_inconsistent_sources_are_refused(change: dict[str, Any], message: str) -> None:
     check_source(tiny())
+    check_source(replace(tiny(), train=["a", "b", "c", "without labels"]))
     with pytest.raises(DataError, match=message) as caught:
         check_source(replace(tiny(), **change))
     assert "'tiny'" in str(caught.value)

@@ -51,14 +51,22 @@ def test_texts_become_truncated_token_ids(folder: Path) -> None:
     assert all(ids.dtype == np.int32 for ids in source.train)
 
 
-def test_empty_texts_are_counted_and_named(folder: Path) -> None:
-    tokenizer = load_tokenizer(str(folder))
-    with pytest.raises(DataError, match="2 texts in the training part of 'tiny' are empty, such as rows 0, 2"):
-        tokenize(replace(tiny(), train=["", "cats", " \n"]), tokenizer, 5)
-    with pytest.raises(DataError, match="1 texts in the test part"):
-        tokenize(replace(tiny(), test=[""]), tokenizer, 5)
+def test_only_texts_are_tokenized(folder: Path) -> None:
     with pytest.raises(DataError, match="'tiny' holds image data"):
-        tokenize(replace(tiny(), kind="image"), tokenizer, 5)
+        tokenize(replace(tiny(), kind="image"), load_tokenizer(str(folder)), 5)
+
+
+def test_ready_strong_texts_travel_with_their_text(folder: Path) -> None:
+    tokenizer = load_tokenizer(str(folder))
+    texts = [("cats", "dogs"), (), ("dogs",)]
+    source = tokenize(replace(tiny(), strong_texts=texts), tokenizer, 5)
+    plain = tokenize(tiny(), tokenizer, 5)
+    assert [len(item) for item in source.train] == [3, 1, 2]
+    for item, ids, ready in zip(source.train, plain.train, texts, strict=True):
+        assert np.array_equal(item[0], ids)
+        for found, text in zip(item[1:], ready, strict=True):
+            assert found.tolist() == tokenizer(text)["input_ids"]
+    assert not isinstance(source.test[0], tuple)
 
 
 def test_folders_without_a_tokenizer(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def arguments(**changes: Any) -> argparse.Namespace:
         "feature_dropout": 0.3,
         "feature_noise": 0.1,
         "word_dropout": 0.5,
+        "word_swap": 0.0,
     }
     return argparse.Namespace(**{**base, **changes})
 
@@ -236,6 +237,44 @@ def test_word_dropout_extremes() -> None:
     assert everything["input_ids"].tolist() == [[1, 2]] * 4
 
 
+def test_word_swap_moves_its_share_of_the_inner_tokens_and_loses_none() -> None:
+    texts = [[1, *range(10, 50), 2], [1, *range(60, 80), 2], [1, 2], [1, 5, 2]]
+    view = build_views("text", arguments(word_dropout=0.0, word_swap=0.5), pad_token_id=9)["strong"]
+    moved = total = 0
+    for seed in range(50):
+        batch = drawn(view, texts, seed)
+        for ids, mask, text in zip(batch["input_ids"].tolist(), batch["attention_mask"], texts, strict=True):
+            assert int(mask.sum()) == len(text)
+            inside = ids[: len(text)]
+            assert sorted(inside) == sorted(text)
+            assert (inside[0], inside[-1]) == (1, 2)
+            assert set(ids[len(text) :]) <= {9}
+            moved += sum(a != b for a, b in zip(inside, text, strict=True))
+            total += len(text) - 2
+    # Each token is chosen with probability 0.5, and a random order leaves one of each choice in place on average.
+    assert moved / total == pytest.approx(0.5 - 2 / 61, abs=0.05)
+
+
+def test_ready_texts_are_the_strong_view_where_there_are_any() -> None:
+    items = [(np.array([1, 10, 2]), np.array([1, 20, 21, 2]), np.array([1, 30, 2])), (np.array([1, 11, 2]),)]
+    views = build_views("text", arguments(word_dropout=1.0), pad_token_id=9, ready=True)
+    assert views["weak"](items)["input_ids"].tolist() == [[1, 10, 2], [1, 11, 2]]
+    seen = {tuple(drawn(views["strong"], items, seed)["input_ids"][0].tolist()) for seed in range(20)}
+    assert {tuple(token for token in ids if token != 9) for ids in seen} == {(1, 20, 21, 2), (1, 30, 2)}
+    assert drawn(views["strong"], items, 0)["input_ids"][1].tolist()[:3] == [1, 11, 2]
+    words = build_views("text", arguments(strong="words", word_dropout=1.0), pad_token_id=9, ready=True)["strong"]
+    assert words(items)["input_ids"].tolist() == [[1, 2], [1, 2]]
+    with pytest.raises(DataError, match="strong: ready needs ready texts"):
+        build_views("text", arguments(strong="ready"))
+
+
+def test_symmetric_range() -> None:
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    view = build_views("image", arguments(normalize="symmetric"))["eval"]
+    assert torch.equal(view(white), torch.ones(1, 3, 32, 32))
+    assert torch.equal(view(0 * white), -torch.ones(1, 3, 32, 32))
+
+
 @pytest.mark.parametrize("kind", ["image", "features", "text"])
 def test_views_can_be_sent_to_workers(kind: str) -> None:
     items: Any = TEXTS if kind == "text" else pictures(2, 1).numpy()
@@ -253,7 +292,7 @@ def test_views_can_be_sent_to_workers(kind: str) -> None:
         ("text", {"strong": "affine"}, "strong: 'affine' does not fit text data"),
         ("image", {"strong": "mixup"}, "strong: 'mixup' does not fit image data"),
         ("image", {"img_size": 0}, "img_size must be at least 1"),
-        ("image", {"normalize": "cifar"}, "normalize must be none or imagenet"),
+        ("image", {"normalize": "cifar"}, "normalize must be none, imagenet or symmetric"),
         ("image", {"cutout": 1.5}, "cutout must be between 0 and 1, got 1.5"),
         ("image", {"randaugment_m": 31}, "randaugment_m must be between 0 and 30"),
         ("image", {"randaugment_n": -1}, "randaugment_n must be at least 0"),

@@ -1,65 +1,112 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from semilearn_bbam.data.source import DataError, Source, load_source
+from semilearn_bbam.data.images import ImageFiles
+from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.source import SOURCES, DataError, Problem, Source, check_source
 from semilearn_bbam.data.voc import CLASSES
 
-LISTS = {"train": ["2008_000008", "2008_000015", "2008_000019"], "val": ["2008_000002", "2008_000003"]}
-POSITIVE = {"2008_000008": ["horse", "person"], "2008_000019": ["dog"], "2008_000002": ["tvmonitor"]}
-DIFFICULT = {"2008_000015": ["bottle"], "2008_000003": ["person"]}
+from .trees import write_voc
+
+LISTS = {
+    "train": {"2008_000008": {"horse": 1, "person": 1}, "2008_000015": {"bottle": 0}, "2008_000019": {"dog": 1}},
+    "val": {"2008_000002": {"tvmonitor": 1, "chair": 0}, "2008_000003": {"person": 0}},
+}
 
 
-def load(data_dir: Path) -> Source:
-    return load_source(argparse.Namespace(dataset="voc2012", data_dir=str(data_dir)))
+def load(data_dir: Path, dataset: str = "voc2012", **options: Any) -> Source:
+    return SOURCES[dataset](argparse.Namespace(dataset=dataset, data_dir=str(data_dir), **options))
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    root = tmp_path / "VOCdevkit" / "VOC2012"
-    (root / "ImageSets" / "Main").mkdir(parents=True)
-    (root / "JPEGImages").mkdir()
-    for part, ids in LISTS.items():
-        for name in CLASSES:
-            lines = []
-            for image in ids:
-                value = 1 if name in POSITIVE.get(image, []) else 0 if name in DIFFICULT.get(image, []) else -1
-                lines.append(f"{image} {value:2d}\n")
-            (root / "ImageSets" / "Main" / f"{name}_{part}.txt").write_text("".join(lines))
-        for k, image in enumerate(ids):
-            picture = Image.new("RGB", (20 + k, 10), (200, 100, 50)) if k != 1 else Image.new("L", (21, 10), 77)
-            picture.save(root / "JPEGImages" / f"{image}.jpg")
-    return root
+    return write_voc(tmp_path, 2012, {**LISTS, "trainval": LISTS["train"] | LISTS["val"]})
 
 
-def test_reads_the_released_layout(tree: Path) -> None:
+def names_of(targets: np.ndarray) -> list[list[str]]:
+    return [[CLASSES[k] for k in np.flatnonzero(row)] for row in targets]
+
+
+def test_reads_the_released_lists(tree: Path) -> None:
     source = load(tree)
-    assert source.kind == "image"
+    check_source(source)
+    assert (source.name, source.kind) == ("voc2012", "image")
     assert source.label_names == CLASSES
     assert len(CLASSES) == 20
-    assert (len(source.train), len(source.test)) == (3, 2)
-    for targets, ids in ((source.targets, LISTS["train"]), (source.test_targets, LISTS["val"])):
-        for row, image in zip(targets, ids, strict=True):
-            assert [CLASSES[k] for k in np.flatnonzero(row)] == POSITIVE.get(image, [])
+    assert list(source.train_ids) == ["2008_000008.jpg", "2008_000015.jpg", "2008_000019.jpg"]
+    assert list(source.test_ids) == ["2008_000002.jpg", "2008_000003.jpg"]
+    assert names_of(source.targets) == [["horse", "person"], [], ["dog"]]
+    assert names_of(source.test_targets) == [["tvmonitor"], []]
+    assert source.problems == ()
+
+
+def test_difficult_instances_count_as_the_option_says(tree: Path) -> None:
+    negative, positive = load(tree, voc_difficult="negative"), load(tree, voc_difficult="positive")
+    assert negative.fingerprint == load(tree).fingerprint != positive.fingerprint
+    assert names_of(positive.targets) == [["horse", "person"], ["bottle"], ["dog"]]
+    assert names_of(positive.test_targets) == [["chair", "tvmonitor"], ["person"]]
+    assert positive.notes == (
+        "1 training and 2 test entries with only difficult instances count as positive (voc_difficult)",
+    )
+    assert "count as negative" in negative.notes[0]
+    with pytest.raises(DataError, match="voc_difficult: ignore is unknown; set it to negative or positive"):
+        load(tree, voc_difficult="ignore")
+
+
+def test_voc2007_has_a_released_test_part(tmp_path: Path) -> None:
+    trainval = {"000005": {"chair": 1}, "000007": {"car": 1}, "000009": {"horse": 1, "person": 1}}
+    tree = write_voc(tmp_path, 2007, {"trainval": trainval, "train": {"000009": {"horse": 1}}, "val": {"000005": {}}})
+    # The test archive extracts into the same folder, later.
+    (tmp_path / "VOCtest_06-Nov-2007.tar").touch()
+    (tmp_path / "VOCtest_2012.tar").touch()
+    cure = "aeroplane_test.txt is missing; run scripts/prepare_voc2012.py to extract VOCtest_06-Nov-2007.tar"
+    with pytest.raises(DataError, match=cure):
+        load(tmp_path, "voc2007")
+    assert write_voc(tmp_path, 2007, {"test": {"000001": {"dog": 1, "person": 1}, "000002": {"train": 1}}}) == tree
+    source = load(tmp_path, "voc2007")
+    assert source.name == "voc2007"
+    assert names_of(source.targets) == [["chair"], ["car"], ["horse", "person"]]
+    assert names_of(source.test_targets) == [["dog", "person"], ["train"]]
+    parts = load(tmp_path, "voc2007", train_part="train", test_part="val")
+    assert (list(parts.train_ids), list(parts.test_ids)) == (["000009.jpg"], ["000005.jpg"])
+    # The lists of another year have the same names.
+    with pytest.raises(DataError, match="no VOC2012 folder"):
+        load(tree)
+
+
+def test_parts_that_are_not_there_or_overlap_are_refused(tree: Path) -> None:
+    swapped = load(tree, train_part="val", test_part="train")
+    assert (len(swapped.targets), len(swapped.test_targets)) == (2, 3)
+    with pytest.raises(DataError, match="test_part: test is no part .*'voc2012'; it has train, val, trainval and auto"):
+        load(tree, test_part="test")
+    for options in ({"train_part": "val"}, {"train_part": "trainval"}, {"test_part": "train"}):
+        with pytest.raises(DataError, match="share items; choose two parts that do not"):
+            load(tree, **options)
+
+
+def test_a_data_set_without_choice_says_so() -> None:
+    fixed = argparse.Namespace(train_part="auto")
+    assert choose_parts(fixed, "x", ("training", "test")) == ("training", "test")
+    for key in ("train_part", "test_part"):
+        with pytest.raises(DataError, match=f"{key}: val is not possible, dataset 'x' has one .* set {key}: auto"):
+            choose_parts(argparse.Namespace(**{key: "val"}), "x", ("training", "test"))
 
 
 def test_images_are_decoded_when_asked_for(tree: Path) -> None:
     train = load(tree).train
-    image = train[2]
-    assert image.dtype == torch.uint8
-    assert image.shape == (3, 10, 22)
-    assert (image.float().mean(dim=(1, 2)) - torch.tensor([200.0, 100.0, 50.0])).abs().max() < 4
-    assert train[1].shape == (3, 10, 21)
-    assert (train[1].float() - 77).abs().max() < 4
-    assert [item.shape[2] for item in train[:2]] == [20, 21]
-    path = tree / "JPEGImages" / "2008_000008.jpg"
-    path.write_bytes(b"no jpeg")
+    assert isinstance(train, ImageFiles)
+    assert train[2].dtype == torch.uint8
+    assert train[2].shape == (3, 20, 24)
+    (tree / "JPEGImages" / "2008_000008.jpg").unlink()
+    assert len(load(tree).train) == 3  # a missing image is not the reader's business
     with pytest.raises(DataError, match="2008_000008.jpg cannot be decoded"):
         train[0]
 
@@ -67,26 +114,68 @@ def test_images_are_decoded_when_asked_for(tree: Path) -> None:
 def test_any_folder_above_will_do_and_sizes_are_fingerprinted(tree: Path) -> None:
     marks = {load(folder).fingerprint for folder in (tree, tree.parent, tree.parent.parent)}
     assert len(marks) == 1
-    Image.new("RGB", (90, 90)).save(tree / "JPEGImages" / "2008_000003.jpg")
+    with (tree / "JPEGImages" / "2008_000003.jpg").open("ab") as file:
+        file.write(b"\0")
     assert load(tree).fingerprint not in marks
 
 
-def test_missing_tree_lists_and_images_are_named(tree: Path, tmp_path: Path) -> None:
+def test_missing_trees_and_lists_are_named(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no VOC2012 folder .* at .*nowhere; set data_dir"):
         load(tmp_path / "nowhere")
-    (tree / "JPEGImages" / "2008_000015.jpg").unlink()
-    with pytest.raises(DataError, match="1 images are missing, such as .*2008_000015.jpg"):
-        load(tree)
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "VOCtrainval_11-May-2012.tar").touch()
+    with pytest.raises(DataError, match="run scripts/prepare_voc2012.py to extract VOCtrainval_11-May-2012.tar"):
+        load(tmp_path / "fresh")
     (tree / "ImageSets" / "Main" / "cat_val.txt").unlink()
-    with pytest.raises(DataError, match="cat_val.txt is missing"):
+    with pytest.raises(DataError, match="cat_val.txt is missing; extract the VOCtrainval archive again"):
         load(tree)
 
 
-def test_broken_lists_are_named(tree: Path) -> None:
-    path = tree / "ImageSets" / "Main" / "cat_train.txt"
-    path.write_text("2008_000008 -1\n2008_000015 2\n")
-    with pytest.raises(DataError, match="cat_train.txt, line 2: expected an image id and -1, 0 or 1"):
-        load(tree)
-    path.write_text("2008_000008 -1\n")
-    with pytest.raises(DataError, match="cat_train.txt names other images"):
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            "2008_000008 -1\n2008_000015  2\n2008_000019 -1\n",
+            "cat_train.txt, line 2 is '2008_000015  2', not an image id and -1, 0 or 1",
+        ),
+        (
+            "2008_000008 -1\n\n2008_000015\n2008_000019 -1\n",
+            "cat_train.txt, line 3 is '2008_000015', not an image id and -1, 0 or 1",
+        ),
+        (
+            "2008_000008 -1\n2008_000015 -1 -1\n2008_000019 -1\n",
+            "cat_train.txt, line 2 is '2008_000015 -1 -1', not an image id and -1, 0 or 1",
+        ),
+        ("2008_000008 -1\n2008_000019 -1\n", "not in cat_train.txt"),
+        (
+            "2008_000008 -1\n2008_000015 -1\n2008_000015 1\n2008_000019 -1\n",
+            "cat_train.txt, line 3 names it again",
+        ),
+    ],
+)
+def test_an_image_without_a_valid_entry_in_all_lists_is_left_out(tree: Path, content: str, problem: str) -> None:
+    (tree / "ImageSets" / "Main" / "cat_train.txt").write_text(content)
+    source = load(tree)
+    assert source.problems == (Problem("training", "2008_000015.jpg", "row", problem),)
+    assert list(source.train_ids) == ["2008_000008.jpg", "2008_000019.jpg"]
+    assert names_of(source.targets) == [["horse", "person"], ["dog"]]
+
+
+def test_an_image_of_one_list_only_and_a_path_are_left_out(tree: Path) -> None:
+    for path in (tree / "ImageSets" / "Main").glob("*_val.txt"):
+        path.write_text(re.sub("2008_000003", "../../2008_000003", path.read_text()) + "2008\0 -1\n")
+    with (tree / "ImageSets" / "Main" / "tvmonitor_val.txt").open("a") as file:
+        file.write("2008_000099 1\n")
+    source = load(tree)
+    assert list(source.test_ids) == ["2008_000002.jpg"]
+    assert source.problems == (
+        Problem("test", "../../2008_000003.jpg", "outside"),
+        Problem("test", "2008\0.jpg", "outside"),
+        Problem("test", "2008_000099.jpg", "row", "not in aeroplane_val.txt"),
+    )
+
+
+def test_a_list_that_is_no_text_is_named(tree: Path) -> None:
+    (tree / "ImageSets" / "Main" / "cat_train.txt").write_bytes(b"2008_000008 -1\n\xff\xfe 1\n")
+    with pytest.raises(DataError, match="cat_train.txt, line 2 is not UTF-8"):
         load(tree)

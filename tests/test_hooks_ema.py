@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from argparse import Namespace
+
+import pytest
 import torch
 from torch import nn
 
-from semilearn_bbam.hooks.ema import ModelEMA
+from semilearn_bbam.hooks.ema import ModelEMA, ModelEMAHook
 
 
 def nets() -> tuple[nn.Module, nn.Module]:
@@ -58,3 +61,25 @@ def test_usb_swap_still_works() -> None:
     torch.testing.assert_close(model[0].weight, own)
     ema.restart()
     torch.testing.assert_close(ema_model[0].weight, own)
+
+
+@pytest.mark.parametrize("config", ["ema", "student"])
+def test_the_second_stage_can_begin_from_either_set_of_weights(config: str) -> None:
+    model, ema_model = nets()
+    hook = ModelEMAHook()
+    args = Namespace(ema_ramp=False, ema_restart=config == "ema", student_restart=config == "student")
+    plan = Namespace(warmup_epochs=2)
+    algorithm = Namespace(args=args, model=model, ema_model=ema_model, ema_m=0.9, it=0, plan=plan, epoch=0)
+    hook.before_run(algorithm)
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+    trained, averaged = model[0].weight.clone(), ema_model[0].weight.clone()
+    for algorithm.epoch in (0, 1, 3):
+        hook.before_train_epoch(algorithm)
+        assert torch.equal(model[0].weight, trained)
+        assert torch.equal(ema_model[0].weight, averaged)
+    algorithm.epoch = 2
+    hook.before_train_epoch(algorithm)
+    expected = trained if config == "ema" else averaged
+    assert torch.equal(model[0].weight, expected)
+    assert torch.equal(ema_model[0].weight, expected)

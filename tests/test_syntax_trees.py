@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("semilearn_bbam/**/*.py"), *ROOT.glob("scripts/*.py"), ROOT / "train.py"])
 PURE = ("angles", "losses", "pseudo_labels", "negatives", "metrics")
 # Who may import whom: a layer may use its own and lower ones only.
-LAYERS = {"config": 0, "errors": 0, **dict.fromkeys(PURE, 0), "run_folder": 1, "schedule": 1, "heads": 1, "nets": 1}
-LAYERS |= {"data": 1, "hooks": 2, "algorithms": 3, "report": 3, "run": 4, "__init__": 5}
+LAYERS = {"config": 0, "errors": 0, "progress": 0, **dict.fromkeys(PURE, 0)}
+LAYERS |= {"run_folder": 1, "schedule": 1, "heads": 1, "hub": 1, "nets": 1}
+LAYERS |= {"data": 1, "hooks": 2, "algorithms": 3, "report": 3, "run": 4, "prepare": 4, "__init__": 5, "__main__": 5}
 
 
 def tree(path: Path) -> ast.Module:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +20,8 @@ from tqdm import tqdm
 from semilearn_bbam.algorithms.checkpoints import Checkpoints
 from semilearn_bbam.algorithms.device import precision, resolve_device
 from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
-from semilearn_bbam.algorithms.pools import build_pools, read_source, read_split
-from semilearn_bbam.data import save_split
+from semilearn_bbam.algorithms.pools import build_pools, prepare_source, read_split
+from semilearn_bbam.data import Source, save_split
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.heads import DEFAULT_PROJECTIONS, MultiLabelNet
 from semilearn_bbam.hooks import (
@@ -34,7 +35,7 @@ from semilearn_bbam.hooks import (
     WallTimerHook,
 )
 from semilearn_bbam.metrics import multilabel_metrics
-from semilearn_bbam.run_folder import SPLIT, RunFolder
+from semilearn_bbam.run_folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.schedule import plan_stages, unlabeled_batch_size
 
 # What USB's AlgorithmBase and hooks read besides our own options: one process, one device.
@@ -73,7 +74,7 @@ class MultiLabelAlgorithm(Checkpoints):
         self.device = resolve_device(args.device)
         if self.head == "cosine" and args.head == "linear":
             raise UserError(f"head: {args.algorithm} measures angles, so its head is cosine; leave head at auto")
-        self.source, self.views = read_source(args)
+        self.source, self.views, _ = prepare_source(args)
         self.is_text = self.source.kind == "text"
         self.num_training = len(self.source.train)
         self.split = read_split(args, self.source)
@@ -105,7 +106,10 @@ class MultiLabelAlgorithm(Checkpoints):
         labeled = pools["train_lb"].targets
         self.positive_rate = labeled.mean(0)
         if args.report_pseudo_label_quality:
-            self.diagnostic_targets = torch.as_tensor(self.source.targets[pools["train_ulb"].rows])
+            rows = torch.from_numpy(pools["train_ulb"].rows)
+            known = rows < len(self.source.targets)
+            self.diagnostic = known, torch.from_numpy(self.source.targets[rows[known]])
+        self.report_data(self.source)
         # From here on nothing but the diagnostic hook can reach a label of the unlabelled pool.
         self.source = None
         args.lb_dest_len, args.ulb_dest_len = len(pools["train_lb"]), len(pools["train_ulb"])
@@ -114,6 +118,14 @@ class MultiLabelAlgorithm(Checkpoints):
             f"rows, {args.num_classes} labels"
         )
         return pools
+
+    def report_data(self, source: Source) -> None:
+        """What the reader has to say goes to the log, the order of the labels and left-out items to the run folder."""
+        for note in source.notes:
+            self.print_fn(f"{self.args.dataset}: {note}")
+        self.folder.write_json(LABELS, {"label_names": list(source.label_names)})
+        if source.problems:
+            self.folder.write_json(SKIPPED, {"skipped": [asdict(problem) for problem in source.problems]})
 
     def set_data_loader(self) -> dict[str, Any]:
         args, plan, pools = self.args, self.plan, self.dataset_dict
@@ -172,7 +184,7 @@ class MultiLabelAlgorithm(Checkpoints):
         self.register_hook(EpochCheckpointHook(), None, "BELOW_NORMAL")
         self.register_hook(ResultsHook(), None, "LOW")
         if self.args.report_pseudo_label_quality:
-            self.register_hook(PseudoLabelQualityHook(self.diagnostic_targets), None, "LOW")
+            self.register_hook(PseudoLabelQualityHook(*self.diagnostic), None, "LOW")
 
     # ------------------------------------------------------------------ training
 

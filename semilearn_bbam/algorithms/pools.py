@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,11 @@ from semilearn_bbam.errors import UserError
 USB_TOKENIZERS = {"bert_base_uncased": "bert-base-uncased", "bert_base_cased": "bert-base-cased"}
 
 
-def read_source(args: argparse.Namespace) -> tuple[Source, dict[str, View]]:
-    """The configured data set, with texts turned into tokens, and its views; completes `num_classes`, `in_features`."""
+def prepare_source(args: argparse.Namespace) -> tuple[Source, dict[str, View], Any]:
+    """The configured data set with texts turned into tokens, its views, and the tokenizer (None without texts).
+
+    Completes `num_classes` and `in_features` of `args`.
+    """
     source = load_source(args)
     num_classes = source.targets.shape[1]
     if args.num_classes not in (0, num_classes):
@@ -31,22 +35,27 @@ def read_source(args: argparse.Namespace) -> tuple[Source, dict[str, View]]:
         tokenizer = load_tokenizer(name)
         source = tokenize(source, tokenizer, args.max_length)
         mask = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
-        return source, build_views("text", args, pad_token_id=tokenizer.pad_token_id or 0, mask_token_id=mask)
+        ready = source.strong_texts is not None
+        views = build_views("text", args, tokenizer.pad_token_id or 0, mask_token_id=mask, ready=ready)
+        return source, views, tokenizer
     args.in_features = int(source.train[0].shape[0])
-    return source, build_views(source.kind, args)
+    return source, build_views(source.kind, args), None
 
 
 def read_split(args: argparse.Namespace, source: Source) -> Split:
     """The split of the training part: from `split_file`, or drawn by `split`, `seed` and the size asked for."""
     if args.split_file:
-        return load_split(Path(args.split_file), len(source.train), source.fingerprint)
+        return load_split(Path(args.split_file), len(source.train), source.fingerprint, len(source.targets))
+    unlabeled_only = len(source.train) - len(source.targets)
+    everything = unlabeled_only > 0 and not args.label_ratio and not args.num_labels
     return make_split(
         source.targets,
         seed=args.seed,
-        label_ratio=args.label_ratio,
+        label_ratio=1.0 if everything else args.label_ratio,
         num_labels=args.num_labels,
         method=args.split,
         val_ratio=args.val_ratio if args.select_on == "validation" else 0.0,
+        unlabeled_only=unlabeled_only,
         fingerprint=source.fingerprint,
     )
 

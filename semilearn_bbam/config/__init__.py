@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .options import OPTIONS, Option, nearest
+from .option import Option, nearest
+from .options import OPTIONS
 from .resolve import default_save_name, dump_yaml, resolve
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 

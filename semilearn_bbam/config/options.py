@@ -2,126 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
-
-from .yaml_loader import plain_value
-
-_WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_TRUTH_WORDS = {"yes": "true", "on": "true", "y": "true", "1": "true"}
-_TRUTH_WORDS.update({"no": "false", "off": "false", "n": "false", "0": "false"})
-
-
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate most similar to `word` regardless of case and dashes, or None if none is similar."""
-    folded = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
-
-
-@dataclass(frozen=True)
-class Option:
-    """One setting: its name, type, default, group of the help, one-line help and inclusive limits.
-
-    `type` is int, float, bool or str; an algorithm's own argument may bring any other function of a text that
-    raises ValueError or argparse.ArgumentTypeError (one whose default is a truth value counts as bool).
-    """
-
-    name: str
-    type: Callable[..., Any]
-    default: Any
-    group: str
-    help: str
-    choices: tuple[str, ...] | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-
-    @property
-    def kind(self) -> Callable[..., Any]:
-        """int, float, bool or str, or `type` itself where it is a function of the algorithm's own."""
-        return bool if self.type not in _WANTED and isinstance(self.default, bool) else self.type
-
-    def parse(self, value: Any) -> Any:
-        """Check `value` strictly and return it (a whole number becomes a float where a float is wanted).
-
-        Raises ValueError with the rest of a sentence that begins with the option's name. None passes only
-        where the default is None.
-        """
-        if value is None:
-            if self.default is None:
-                return None
-            raise ValueError('has no value; give it one ("" for empty text) or delete the line')
-        kind = self.kind
-        if kind not in _WANTED:
-            value = self._parse_own(value)
-        accepted = (int, float) if kind is float else (kind,)
-        if kind in _WANTED and type(value) not in accepted:  # exact types, since True is an int to Python
-            raise ValueError(f"must be {_WANTED[kind]}, not {_show(value)}{_hint(kind, value)}")
-        if kind is float:
-            value = float(value)  # the loader keeps whole numbers short enough not to overflow
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("must be a finite number")
-        self._check_limits(value)
-        return value
-
-    def _parse_own(self, value: Any) -> Any:
-        if isinstance(value, (list, dict)):
-            raise ValueError(f"must be a single value, not {_show(value)}")
-        try:
-            result = self.type(str(value).lower() if isinstance(value, bool) else str(value))
-        except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-            reason = " ".join(str(error).split()) or "it does not say why"
-            raise ValueError(f"is refused with the value {_show(value)}: {reason}") from error
-        if not isinstance(result, (int, float, str)):  # bool is an int
-            raise TypeError(f"the type of option {self.name} must give a number, a truth value or text")
-        return result
-
-    def _check_limits(self, value: Any) -> None:
-        if self.choices is not None and value not in self.choices:
-            guess = nearest(value, self.choices)
-            meant = f"; did you mean {guess!r}?" if guess else ""
-            raise ValueError(f"must be one of {', '.join(self.choices)}, not {_show(value)}{meant}")
-        low = self.minimum is not None and value < self.minimum
-        if low or (self.maximum is not None and value > self.maximum):
-            raise ValueError(f"must be {self.limits()}, not {_show(value)}")
-
-    def limits(self) -> str:
-        """The allowed range in words, or an empty text where there is none."""
-        if self.minimum is not None and self.maximum is not None:
-            return f"between {self.minimum:.12g} and {self.maximum:.12g}"
-        if self.minimum is not None:
-            return f"at least {self.minimum:.12g}"
-        return "" if self.maximum is None else f"at most {self.maximum:.12g}"
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "a mapping"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = repr(value)
-    text = text if len(text) <= 60 else text[:57] + "..."
-    return f"the text {text}" if isinstance(value, str) else text
-
-
-def _hint(kind: Callable[..., Any], value: Any) -> str:
-    word = str(value).lower()
-    if kind is bool and word in _TRUTH_WORDS:
-        return f" (write {_TRUTH_WORDS[word]})"
-    if kind is int and isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return f" (write {int(value)})"
-    if kind is str and not isinstance(value, (list, dict)):
-        return " (put it in quotes)"
-    if isinstance(value, str) and type(plain_value(value)) in ((int, float) if kind is float else (kind,)):
-        return " (remove the quotes)"
-    if kind in (int, float) and isinstance(value, str) and any(letter.isdigit() for letter in value):
-        return f" (write plain decimal digits, such as {'1000' if kind is int else '0.001 or 1e-3'})"
-    return ""
-
+from .option import Option
 
 # fmt: off
 _RUN = (
@@ -183,6 +64,8 @@ _OPTIMISER = (
     Option("ema_ramp", bool, True, "optimiser", "let the decay grow as (1+t)/(10+t) up to ema_m"),
     Option("ema_restart", bool, False, "optimiser",
            "restart the average from the trained weights when the semi-supervised stage begins"),
+    Option("student_restart", bool, False, "optimiser",
+           "restart the trained weights from their average when the semi-supervised stage begins"),
     Option("ulb_loss_ratio", float, 1.0, "optimiser", "weight lambda of the unlabelled loss", minimum=0),
     Option("use_cat", bool, True, "optimiser",
            "one forward pass for labelled and unlabelled rows (shared batch statistics); texts never"),
@@ -191,6 +74,9 @@ _NET = (
     Option("net", str, "", "net", "name of the network (required)"),
     Option("use_pretrain", bool, False, "net", "start from the weights in pretrain_path"),
     Option("pretrain_path", str, "", "net", "file or folder of pretrained weights"),
+    Option("pretrain_match", str, "name", "net",
+           "how weights find their place: by name, or in order (the same net under another library's names)",
+           choices=("name", "order")),
     Option("head", str, "auto", "net",
            "last layer: cosine to learned prototypes, or linear; auto: by algorithm",
            choices=("auto", "cosine", "linear")),
@@ -201,7 +87,36 @@ _NET = (
 _DATA = (
     Option("dataset", str, "", "data", "name of the data set (required)"),
     Option("data_dir", str, "./data", "data", "folder that holds the data"),
-    Option("feature_file", str, "", "data", "the .npz inside data_dir that dataset 'features' reads"),
+    Option("feature_file", str, "", "data",
+           "what dataset 'features' reads in data_dir: an .npz, or a folder of .npy files (memory-mapped)"),
+    Option("manifest", str, "", "data",
+           "what dataset 'manifest' reads inside data_dir: a .csv, .tsv, .jsonl or .json file"),
+    Option("unlabeled", str, "", "data",
+           "unlabelled items of dataset 'manifest': a folder, a manifest or a text file, one per line"),
+    Option("test", str, "", "data", "manifest of the test part of dataset 'manifest'; empty: test_ratio"),
+    Option("test_ratio", float, 0.2, "data", "share of the manifest held out as test part where test is empty",
+           minimum=0.01, maximum=0.9),
+    Option("label_file", str, "", "data", "text file in data_dir with the labels of a manifest in order, one per line"),
+    Option("label_separator", str, "auto", "data", "what separates labels in a field; auto: ; or |"),
+    Option("train_part", str, "auto", "data", "which released list is the training part; auto: the usual one"),
+    Option("test_part", str, "auto", "data", "which released list is the test part; auto: the usual one"),
+    Option("voc_difficult", str, "negative", "data", "what an image with only difficult instances of a class is",
+           choices=("negative", "positive")),
+    Option("awa_split", str, "classes", "data",
+           "AWA2's test part: its 10 unseen classes, or a random fifth of the images of every class",
+           choices=("classes", "images")),
+    Option("bad_data", str, "fail", "data", "what to do about bad items: name all and stop, or leave them out",
+           choices=("fail", "skip")),
+    Option("empty_labels", str, "auto", "data",
+           "items without any label: bad items, left out, or kept as all-negative; auto: by data set",
+           choices=("auto", "bad", "drop", "keep")),
+    Option("image_modes", str, "strict", "data",
+           "CMYK, palette and 16-bit images: bad items, or converted to RGB", choices=("strict", "convert")),
+    Option("verify_images", bool, True, "data",
+           "decode every image once before training, to find the broken ones (remembered in cache_dir)"),
+    Option("cache", str, "none", "data", "keep resized images, decoded once: in memory or in a file in cache_dir",
+           choices=("none", "ram", "disk")),
+    Option("cache_dir", str, "", "data", "folder of caches; empty: semilearn_bbam in the user's cache folder"),
     Option("label_ratio", float, 0.0, "data",
            "share of the training part that is labelled; 0: use num_labels",
            minimum=0, maximum=1),
@@ -226,10 +141,11 @@ _DATA = (
 )
 _VIEWS = (
     Option("flip", bool, True, "views", "mirror training images left to right at random"),
-    Option("normalize", str, "none", "views", "shift and scale of the pixel values",
-           choices=("none", "imagenet")),
-    Option("strong", str, "auto", "views", "strong view of an image; auto: randaugment",
-           choices=("auto", "randaugment", "affine", "none")),
+    Option("normalize", str, "none", "views",
+           "shift and scale of the pixel values; symmetric: to [-1, 1]", choices=("none", "imagenet", "symmetric")),
+    Option("strong", str, "auto", "views",
+           "strong view; auto: randaugment, ready texts or else words, noise; none: the weak view",
+           choices=("auto", "randaugment", "affine", "ready", "words", "none")),
     Option("randaugment_n", int, 2, "views", "operations that RandAugment applies one after another",
            minimum=0),
     Option("randaugment_m", int, 9, "views", "strength of RandAugment's operations", minimum=0, maximum=30),
@@ -241,8 +157,10 @@ _VIEWS = (
            minimum=0, maximum=0.99),
     Option("feature_noise", float, 0.0, "views", "standard deviation of the noise added to feature vectors",
            minimum=0),
-    Option("word_dropout", float, 0.0, "views", "share of the words left out of a strong view of a text",
+    Option("word_dropout", float, 0.0, "views", "share of the word pieces masked in a strong view of a text",
            minimum=0, maximum=0.99),
+    Option("word_swap", float, 0.0, "views", "share of the word pieces that change places in a strong view of a text",
+           minimum=0, maximum=1),
 )
 # fmt: on
 

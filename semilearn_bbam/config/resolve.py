@@ -11,12 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .options import OPTIONS, Option, nearest
+from .option import Option, nearest
+from .options import OPTIONS
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
 _COMMAND_LINE = "command line"
 _BARE_FLAGS = ("resume", "overwrite")
 _REQUIRED = ("algorithm", "dataset", "net")
+OWN_FILES = {"features": "feature_file", "manifest": "manifest"}  # the key whose file such data are called by
 _RESERVED = ("c", "algorithm", "inherits", "help", "unused_keys", "algorithm_keys")
 
 Arguments = Callable[[str], Sequence[Any]]
@@ -94,18 +96,17 @@ def resolve(
 def default_save_name(values: Mapping[str, Any]) -> str:
     """`<algorithm>_<data>_<labels>_s<seed>`, such as `bbam_digits_2pct_s0` or `cap_voc_100lb_s1`.
 
-    `values` holds algorithm, dataset, feature_file, label_ratio, num_labels, split_file and seed. Data set
-    'features' is called by its file; labels read from a split file are called `split`.
+    `values` holds algorithm, dataset, feature_file, manifest, label_ratio, num_labels, split_file and seed. Data
+    sets 'features' and 'manifest' are called by their file; labels read from a split file are called `split`.
     """
-    data = values["dataset"]
-    if data == "features" and values["feature_file"]:
-        data = Path(values["feature_file"]).stem
+    file = values.get(OWN_FILES.get(values["dataset"], ""), "")
+    data = Path(file).stem if file else values["dataset"]
     if values["split_file"]:
         labels = "split"
     elif values["num_labels"]:
         labels = f"{values['num_labels']}lb"
     else:
-        labels = f"{100 * values['label_ratio']:g}pct"
+        labels = f"{100 * values['label_ratio']:g}pct" if values["label_ratio"] else "all"
     name = f"{values['algorithm']}_{data}_{labels}_s{values['seed']}"
     return re.sub(r"[^\w.-]+", "-", name)
 
@@ -227,7 +228,7 @@ def _check_together(
         if values["label_ratio"] and values["num_labels"]:
             where = " and ".join(dict.fromkeys((places["label_ratio"], places["num_labels"])))
             findings.problems.append(f"{where}: label_ratio and num_labels are both set; make one of them 0")
-        elif complete and not values["label_ratio"] and not values["num_labels"]:
+        elif complete and not values["label_ratio"] and not values["num_labels"] and not values["unlabeled"]:
             findings.problems.append(f"{source}: neither label_ratio nor num_labels is set; set one of them")
     if complete and sound("select_on", "val_ratio") and values["select_on"] == "validation":
         if not values["val_ratio"]:

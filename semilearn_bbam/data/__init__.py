@@ -1,10 +1,11 @@
-"""Data: one file per source, then splits, views and pools; importing this package registers every source."""
+"""Data: one file per source, then loading, splits, views and pools; importing this package registers every source."""
 
 from __future__ import annotations
 
-from semilearn_bbam.data import digits, features, ohsumed, voc
+from semilearn_bbam.data import aapd, awa2, coco, corel5k, digits, features, manifest, ohsumed, voc
+from semilearn_bbam.data.loading import load_source
 from semilearn_bbam.data.pool import Pool, collate
-from semilearn_bbam.data.source import SOURCES, DataError, Source, load_source, register_source
+from semilearn_bbam.data.source import SOURCES, DataError, Source, register_source
 from semilearn_bbam.data.splits import Split, load_split, make_split, save_split
 from semilearn_bbam.data.views import View, build_views
 
@@ -15,13 +16,18 @@ __all__ = [
     "Source",
     "Split",
     "View",
+    "aapd",
+    "awa2",
     "build_views",
+    "coco",
     "collate",
+    "corel5k",
     "digits",
     "features",
     "load_source",
     "load_split",
     "make_split",
+    "manifest",
     "ohsumed",
     "register_source",
     "save_split",

@@ -1,4 +1,4 @@
-"""`dataset: features`: precomputed feature vectors and their labels in one `.npz` file."""
+"""`dataset: features`: precomputed feature vectors and their labels, in one `.npz` or a folder of `.npy` files."""
 
 from __future__ import annotations
 
@@ -10,33 +10,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.source import (
-    DataError,
-    Source,
-    compute_fingerprint,
-    frequent_labels,
-    register_source,
-)
+from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.remember import files_key
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source, take
 
 REQUIRED = ("train_x", "train_y", "test_x", "test_y")
+OPTIONAL = ("unlabeled_x", "label_names", "train_id", "test_id")
+Array = NDArray[Any] | MappedArray
 
 
 @register_source("features")
 def load_features(args: argparse.Namespace) -> Source:
-    """Read `<data_dir>/<feature_file>` with `train_x` [N,D], `train_y` [N,K], `test_x` [M,D], `test_y` [M,K].
+    """Read `train_x` [L,D], `train_y` [L,K], `test_x` [M,D], `test_y` [M,K] from `<data_dir>/<feature_file>`.
 
-    `label_names` [K] is optional; other keys are ignored. float16 and float32 stay as they are in memory,
-    other numbers become float32. With `args.min_positives` > 0, labels with fewer training positives, counted
-    over the whole training part, or without a test positive are dropped. DataError naming file and key for
-    anything unusable.
+    That is an `.npz`, or a folder with one `.npy` file per key, whose vectors are memory-mapped and may be larger
+    than memory. Optional are `unlabeled_x` [U,D], more training items without labels, `label_names` [K],
+    `train_id` [L+U] and `test_id` [M]; other keys are ignored. float16 and float32 stay as they are, other numbers
+    become float32 (not on disk). DataError naming file and key for anything unusable.
     """
     path = Path(args.data_dir).expanduser() / args.feature_file
-    arrays = _read(path)
+    arrays = _read_folder(path) if path.is_dir() else _read(path)
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it needs the keys {', '.join(REQUIRED)}")
-    train, targets = _part(path, arrays, "train")
-    test, test_targets = _part(path, arrays, "test")
+    train, targets, train_ids, problems = _part(path, arrays, "train")
+    test, test_targets, test_ids, more = _part(path, arrays, "test")
     for what, ours, theirs in (("x", train, test), ("y", targets, test_targets)):
         if ours.shape[1] != theirs.shape[1]:
             raise DataError(
@@ -44,33 +42,54 @@ def load_features(args: argparse.Namespace) -> Source:
                 f"but train_{what} has {ours.shape[1]}; make them equal"
             )
     names = _label_names(path, arrays, targets.shape[1])
+    mark = compute_fingerprint(_content(train), targets, _content(test), test_targets, names)
+    return Source(
+        "features",
+        "features",
+        train,
+        targets,
+        test,
+        test_targets,
+        names,
+        mark,
+        train_ids,
+        test_ids,
+        problems=(*problems, *more),
+    )
 
-    keep = frequent_labels(targets, test_targets, args.min_positives)
-    if not keep.any():
-        raise DataError(
-            f"{path}: no label has min_positives = {args.min_positives} training positives "
-            f"and a test positive; lower it"
-        )
-    targets, test_targets = targets[:, keep], test_targets[:, keep]
-    names = tuple(name for name, kept in zip(names, keep, strict=True) if kept)
-    mark = compute_fingerprint(train, targets, test, test_targets, names)
-    return Source("features", "features", train, targets, test, test_targets, names, mark)
+
+def _content(vectors: Array) -> Array | list[str]:
+    """What the fingerprint covers: all values, or for a memory map the file with its size and time of change."""
+    return [files_key(vectors.paths)] if isinstance(vectors, MappedArray) else vectors
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
+def _read_folder(path: Path) -> dict[str, Array]:
+    """The arrays of a folder of `.npy` files; the vectors stay on disk."""
+    arrays: dict[str, Array] = {}
+    for key in (*REQUIRED, *OPTIONAL):
+        file = path / f"{key}.npy"
+        if not file.is_file():
+            continue
+        try:
+            arrays[key] = MappedArray(file) if key.endswith("_x") else np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{file} is not readable ({error}); save a plain array with numpy.save") from error
+    return arrays
+
+
+def _read(path: Path) -> dict[str, Array]:
     """The arrays that this source uses, without ever unpickling."""
     if not path.is_file():
         raise DataError(f"the feature file {path} does not exist; set data_dir and feature_file")
-    wanted = (*REQUIRED, "label_names")
     try:
         archive = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not an .npz file; write it with numpy.savez") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DataError(f"{path} holds a single array, not an .npz archive; write it with numpy.savez")
-    arrays = {}
+    arrays: dict[str, Array] = {}
     with archive:
-        for key in wanted:
+        for key in (*REQUIRED, *OPTIONAL):
             if key not in archive.files:
                 continue
             try:
@@ -80,32 +99,63 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _part(path: Path, arrays: dict[str, NDArray[Any]], part: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Checked vectors [N,D] and targets [N,K] of the training or the test part."""
+def _part(
+    path: Path, arrays: dict[str, Array], part: str
+) -> tuple[Array, NDArray[np.float32], list[str], list[Problem]]:
+    """Vectors [N,D], targets [L,K] and names of the training or the test part, without rows of unusable targets."""
     x_key, y_key = f"{part}_x", f"{part}_y"
-    x, y = arrays[x_key], arrays[y_key]
-    for key, array in ((x_key, x), (y_key, y)):
-        if array.ndim != 2 or 0 in array.shape:
-            raise DataError(f"{path}: {key} must be a non-empty table of rows and columns, got {array.shape}")
-        if array.dtype.kind not in "buif":
-            raise DataError(f"{path}: {key} must hold numbers, got {array.dtype}")
+    x, y = _vectors(path, arrays, x_key), arrays[y_key]
+    _check_table(path, y_key, y)
     if len(x) != len(y):
         raise DataError(f"{path}: {x_key} has {len(x)} rows but {y_key} has {len(y)}; make them equal")
-    if x.dtype.kind != "f" or x.dtype.itemsize > 4:
-        with np.errstate(over="ignore"):  # what does not fit float32 is reported as not finite just below
-            x = x.astype(np.float32)
-    unusable = ~np.isfinite(x).all(axis=1)
-    if unusable.any():
-        row = int(unusable.argmax())
-        raise DataError(f"{path}: {x_key} has values that are not finite, first in row {row}; mend them")
+    if part == "train" and "unlabeled_x" in arrays:
+        more = _vectors(path, arrays, "unlabeled_x")
+        if more.shape[1] != x.shape[1]:
+            raise DataError(f"{path}: unlabeled_x has {more.shape[1]} columns but train_x has {x.shape[1]}")
+        x = _join(path, x, more)
+    y, ids = np.asarray(y), _ids(path, arrays, f"{part}_id", len(x))
     stray = ~np.isin(y, (0, 1))
-    if stray.any():
-        i, k = np.argwhere(stray)[0]
-        raise DataError(f"{path}: {y_key}[{i}, {k}] is {y[i, k]}; targets must be 0 or 1")
-    return x, y.astype(np.float32)
+    if not stray.any():
+        return x, y.astype(np.float32), ids, []
+    problems = []
+    for row in np.flatnonzero(stray.any(axis=1)):
+        k = int(stray[row].argmax())
+        name = ids[row] if ids else f"row {row} (counted from 0)"
+        detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0 or 1"
+        problems.append(Problem("test" if part == "test" else "training", name, "label", detail))
+    keep = np.ones(len(x), dtype=bool)
+    keep[: len(y)] = ~stray.any(axis=1)
+    rows = np.flatnonzero(keep)
+    return take(x, rows), y[keep[: len(y)]].astype(np.float32), [ids[row] for row in rows] if ids else [], problems
 
 
-def _label_names(path: Path, arrays: dict[str, NDArray[Any]], count: int) -> tuple[str, ...]:
+def _check_table(path: Path, key: str, array: Array) -> None:
+    if len(array.shape) != 2 or 0 in array.shape:
+        raise DataError(f"{path}: {key} must be a non-empty table of rows and columns, got {array.shape}")
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{path}: {key} must hold numbers, got {array.dtype}")
+
+
+def _vectors(path: Path, arrays: dict[str, Array], key: str) -> Array:
+    """Vectors [N,D], as float16 or float32 where they are in memory."""
+    x = arrays[key]
+    _check_table(path, key, x)
+    if isinstance(x, np.ndarray) and (x.dtype.kind != "f" or x.dtype.itemsize > 4):
+        with np.errstate(over="ignore"):  # what does not fit float32 is reported as not finite later
+            x = x.astype(np.float32)
+    return x
+
+
+def _join(path: Path, first: Array, second: Array) -> Array:
+    if isinstance(first, MappedArray) and isinstance(second, MappedArray):
+        try:
+            return MappedArray(*first.paths, *second.paths)
+        except ValueError as error:
+            raise DataError(f"{path}: unlabeled_x does not go with train_x ({error}); save both alike") from error
+    return np.concatenate([np.asarray(first), np.asarray(second)])
+
+
+def _label_names(path: Path, arrays: dict[str, Array], count: int) -> tuple[str, ...]:
     """The K label names of the file, or made-up ones."""
     if "label_names" not in arrays:
         return tuple(f"label {k}" for k in range(count))
@@ -114,4 +164,13 @@ def _label_names(path: Path, arrays: dict[str, NDArray[Any]], count: int) -> tup
         raise DataError(
             f"{path}: label_names must be {count} strings, one per column of train_y, got {names.dtype} {names.shape}"
         )
-    return tuple(str(name) for name in names)
+    return tuple(str(name) for name in np.asarray(names))
+
+
+def _ids(path: Path, arrays: dict[str, Array], key: str, count: int) -> list[str]:
+    """The names of the items of a part, or none."""
+    if key not in arrays:
+        return []
+    if arrays[key].shape != (count,):
+        raise DataError(f"{path}: {key} must hold {count} names, one per vector, got {arrays[key].shape}")
+    return [str(name) for name in np.asarray(arrays[key])]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.source import DataError, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
 
 TREE = "ohsumed-first-20000-docs"
 LABEL_NAMES = (
@@ -43,14 +44,27 @@ CODES = tuple(name[:3] for name in LABEL_NAMES)
 def load_ohsumed(args: argparse.Namespace) -> Source:
     """Read `<data_dir>/{training,test}/C01..C23/<document id>`; `data_dir` may also be the folder above.
 
-    An item is title and abstract as one line of text; a document that lies in several folders has several
-    labels. Rows are in the order of the document ids. DataError if the tree is missing or a folder of it is.
+    An item is title and abstract as one line of text; a document that lies in several folders has several labels
+    (6,286 and 7,643 documents). Rows are in the order of the document ids. DataError if the tree is missing or a
+    folder of it is.
     """
+    choose_parts(args, "ohsumed", ("training", "test"))
     root = find_tree(Path(args.data_dir).expanduser())
-    train_ids, train, targets = read_part(root / "training")
-    test_ids, test, test_targets = read_part(root / "test")
-    mark = compute_fingerprint(train_ids, train, targets, test_ids, test, test_targets, LABEL_NAMES)
-    return Source("ohsumed", "text", train, targets, test, test_targets, LABEL_NAMES, mark)
+    train_ids, train, targets, problems = read_part(root, "training")
+    test_ids, test, test_targets, more = read_part(root, "test")
+    return Source(
+        "ohsumed",
+        "text",
+        train,
+        targets,
+        test,
+        test_targets,
+        LABEL_NAMES,
+        compute_fingerprint(train_ids, train, targets, test_ids, test, test_targets, LABEL_NAMES),
+        train_ids,
+        test_ids,
+        problems=(*problems, *more),
+    )
 
 
 def find_tree(data_dir: Path) -> Path:
@@ -59,25 +73,32 @@ def find_tree(data_dir: Path) -> Path:
         if (root / "training").is_dir() and (root / "test").is_dir():
             return root
     archives = sorted(data_dir.glob("*ohsumed*.t*")) if data_dir.is_dir() else []
-    cure = f"extract it first: tar -xf {archives[0]} -C {data_dir}" if archives else "set data_dir to it"
+    cure = f"run scripts/prepare_ohsumed.py to extract {archives[0].name}" if archives else "set data_dir to it"
     raise DataError(f"no Ohsumed tree training/C01..C23 and test/C01..C23 in {data_dir} or {data_dir / TREE}; {cure}")
 
 
-def read_part(folder: Path) -> tuple[list[str], list[str], NDArray[np.float32]]:
-    """Document ids, texts and targets [N,23] of one part, in the order of the ids."""
+def read_part(root: Path, part: str) -> tuple[list[str], list[str], NDArray[np.float32], list[Problem]]:
+    """Document ids, texts and targets [N,23] of "training" or "test", in the order of the ids, and what is bad."""
     labels_of: dict[str, list[int]] = {}
     texts: dict[str, str] = {}
+    problems = []
     for k, code in enumerate(CODES):
-        if not (folder / code).is_dir():
-            raise DataError(f"the Ohsumed folder {folder / code} is missing; extract the whole archive again")
-        for path in (folder / code).iterdir():
+        folder = root / part / code
+        if not folder.is_dir():
+            raise DataError(f"the Ohsumed folder {folder} is missing; extract the whole archive again")
+        for path in folder.iterdir():
             if path.name.startswith("."):  # a file manager's leavings, not a document
                 continue
-            labels_of.setdefault(path.name, []).append(k)
-            if path.name not in texts:
-                texts[path.name] = " ".join(path.read_text(encoding="latin-1").split())
+            try:
+                # A document that has several labels is read once.
+                if path.name not in texts:
+                    texts[path.name] = " ".join(path.read_text(encoding="latin-1").split())
+            except OSError as error:
+                problems.append(Problem(part, f"{code}/{path.name}", "row", error.strerror or type(error).__name__))
+            else:
+                labels_of.setdefault(path.name, []).append(k)
     ids = sorted(labels_of)
     targets = np.zeros((len(ids), len(CODES)), dtype=np.float32)
     for row, document in enumerate(ids):
         targets[row, labels_of[document]] = 1.0
-    return ids, [texts[document] for document in ids], targets
+    return ids, [texts[document] for document in ids], targets, problems

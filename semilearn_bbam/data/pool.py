@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.source import Items
 from semilearn_bbam.data.views import View
 
@@ -55,7 +56,8 @@ class Pool(Dataset[dict[str, Any]]):
         """The batch of these positions; torch's DataLoader calls this with all positions of a batch."""
         index: Tensor = torch.as_tensor(positions, dtype=torch.int64)
         rows = self.rows[index.numpy()]
-        raw = self.items[rows] if isinstance(self.items, np.ndarray) else [self.items[row] for row in rows]
+        at_once = isinstance(self.items, (np.ndarray, MappedArray))
+        raw = self.items[rows] if at_once else [self.items[row] for row in rows]
         batch: dict[str, Any] = {f"idx_{self.suffix}": index}
         for key, view in self.views.items():
             batch[key] = view(raw)

@@ -1,20 +1,16 @@
-"""What a data set is to the rest of the package, and the registry of data sets."""
+"""What a data set is to the rest of the package, and the registry of the readers of data sets."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from semilearn_bbam.errors import UserError
 
@@ -26,13 +22,28 @@ class DataError(UserError):
     """A problem with the user's data or its settings, told in one sentence that names place and cure."""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One bad item: its part ("training", "test" or "unlabelled"), its name, a kind of `problems.KINDS`, a detail."""
+
+    part: str
+    item: str
+    kind: str
+    detail: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A multi-label data set: N training items and M test items with K labels.
 
     `kind` is "image" (items are uint8 [C,H,W]), "text" (items are strings, or token ids once tokenized) or
-    "features" (items are rows of a float array [N,D]). `targets` [N,K] and `test_targets` [M,K] are float32
-    0/1; a label may have no positive at all. `fingerprint` identifies items, targets and label names.
+    "features" (items are rows of a float array [N,D]). `targets` [L,K], L <= N, and `test_targets` [M,K] are
+    float32 0/1; a label may have no positive at all. Training items from L on have no labels: they can only be
+    unlabelled. `fingerprint` identifies items, targets and label names.
+
+    `train_ids` and `test_ids` name the items in messages; `strong_texts` holds, per training item, ready texts
+    for the strong view (back-translations); `problems` are the bad items that the reader left out, `notes` what
+    else it has to say, a sentence each.
     """
 
     name: str
@@ -43,6 +54,16 @@ class Source:
     test_targets: NDArray[np.float32]
     label_names: tuple[str, ...]
     fingerprint: str
+    train_ids: Sequence[str] = ()
+    test_ids: Sequence[str] = ()
+    strong_texts: Sequence[tuple[str, ...]] | None = None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def item_name(self, part: str, row: int) -> str:
+        """The name of an item of `part` ("train" or "test"), its row number where the reader gave none."""
+        ids = self.train_ids if part == "train" else self.test_ids
+        return ids[row] if len(ids) else f"row {row} (counted from 0)"
 
 
 Loader = Callable[[argparse.Namespace], Source]
@@ -61,30 +82,29 @@ def register_source(name: str) -> Callable[[Loader], Loader]:
     return register
 
 
-def load_source(args: argparse.Namespace) -> Source:
-    """Load and check the data set that `args.dataset` names; DataError if it is unknown or inconsistent."""
+def read_source(args: argparse.Namespace) -> Source:
+    """The data set that `args.dataset` names, as its reader gives it; DataError if there is no such reader."""
     name = str(args.dataset)
     if name not in SOURCES:
         near = difflib.get_close_matches(name, SOURCES, n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
         raise DataError(f"dataset {name!r} is unknown; {hint}known are: {', '.join(sorted(SOURCES))}")
-    source = SOURCES[name](args)
-    check_source(source)
-    return source
+    return SOURCES[name](args)
 
 
-def check_source(source: Source) -> None:
+def check_source(source: Source, *, may_be_empty: bool = False) -> None:
     """DataError unless shapes agree, N, M and K are at least 1 and all targets are 0 or 1."""
     where = f"dataset {source.name!r}"
     if source.kind not in KINDS:
         raise DataError(f"{where}: kind must be one of {', '.join(KINDS)}, not {source.kind!r}")
     parts = (("training", source.train, source.targets), ("test", source.test, source.test_targets))
     for part, items, targets in parts:
-        if len(items) == 0:
-            raise DataError(f"{where}: the {part} part is empty; at least one item is needed")
+        if not may_be_empty and (len(items) == 0 or len(targets) == 0):
+            raise DataError(f"{where}: the {part} part is empty; at least one item with labels is needed")
         if targets.ndim != 2 or targets.shape[1] < 1:
             raise DataError(f"{where}: {part} targets must be [items, labels >= 1], got shape {targets.shape}")
-        if len(targets) != len(items):
+        # Training items beyond the targets are unlabelled.
+        if len(targets) > len(items) or (part == "test" and len(targets) != len(items)):
             raise DataError(f"{where}: {len(items)} {part} items but {len(targets)} rows of targets")
         if targets.shape[1] != len(source.label_names):
             raise DataError(
@@ -118,30 +138,9 @@ def frequent_labels(targets: ArrayLike, test_targets: ArrayLike, min_positives: 
     return keep
 
 
-class ImageFiles(Sequence[Any]):
-    """Image files decoded when asked for: item i is a uint8 RGB tensor [3,H,W] of the file's own size."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """Keep the paths; DataError with a count and the first names if any file is missing."""
-        self.paths = [str(path) for path in paths]
-        missing = [path for path in self.paths if not os.path.isfile(path)]
-        if missing:
-            raise DataError(f"{len(missing)} images are missing, such as {', '.join(missing[:3])}; restore them")
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                pixels = np.array(image.convert("RGB"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be decoded as an image ({error}); restore the file") from error
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-    def names_and_sizes(self) -> list[str]:
-        """File names with their sizes in bytes: what the fingerprint of an image folder is taken over."""
-        return [f"{os.path.basename(path)} {os.path.getsize(path)}" for path in self.paths]
+def take(items: Items, rows: NDArray[np.int64]) -> Items:
+    """The items of these rows, without reading files or a memory map."""
+    if hasattr(items, "take_rows"):
+        chosen: Items = items.take_rows(rows)
+        return chosen
+    return items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]

@@ -41,6 +41,7 @@ def make_split(
     num_labels: int = 0,
     method: str = "random",
     val_ratio: float = 0.0,
+    unlabeled_only: int = 0,
     fingerprint: str = "",
 ) -> Split:
     """Draw `num_labels` or round(`label_ratio` * N) labelled rows; a share `val_ratio` of them is for
@@ -48,11 +49,12 @@ def make_split(
 
     `method="random"` looks at the number of rows only, never at the targets [N,K]; `"stratified"` gives each
     label about the same share of positives on both sides (iterative stratification; a label with 0 or 1
-    positives lands wherever its row does). The counts are exact. `label_ratio=1` leaves `unlabeled` empty.
+    positives lands wherever its row does). The counts are exact. `unlabeled_only` rows follow the N with targets
+    and are always unlabelled; without them `label_ratio=1` leaves `unlabeled` empty.
     DataError for counts that leave no labelled row, or no unlabelled row at a ratio below 1.
     """
     total = len(targets)
-    count = _number_labeled(total, label_ratio, num_labels)
+    count = _number_labeled(total, label_ratio, num_labels, unlabeled_only)
     if not 0.0 <= val_ratio < 1.0:
         raise DataError(f"val_ratio must be in [0, 1), got {val_ratio}")
     held_out = max(1, round(val_ratio * count)) if val_ratio > 0 else 0
@@ -66,7 +68,7 @@ def make_split(
         drawn = rng.permutation(_stratified_rows(np.asarray(targets), count, seed))
     else:
         raise DataError(f"split method {method!r} is unknown; use 'random' or 'stratified'")
-    unlabeled = np.setdiff1d(np.arange(total), drawn)
+    unlabeled = np.setdiff1d(np.arange(total + unlabeled_only), drawn)
     return Split(
         drawn[held_out:].astype(np.int64),
         unlabeled.astype(np.int64),
@@ -75,7 +77,7 @@ def make_split(
     )
 
 
-def _number_labeled(total: int, label_ratio: float, num_labels: int) -> int:
+def _number_labeled(total: int, label_ratio: float, num_labels: int, unlabeled_only: int) -> int:
     """How many of `total` rows are labelled, or a DataError that names the setting to change."""
     if (label_ratio > 0) == (num_labels > 0) or label_ratio < 0 or num_labels < 0:
         raise DataError(
@@ -89,7 +91,7 @@ def _number_labeled(total: int, label_ratio: float, num_labels: int) -> int:
     count = num_labels or round(label_ratio * total)
     if count == 0:
         raise DataError(f"label_ratio {label_ratio} of {total} rows is less than one labelled row; raise it")
-    if count == total and 0 < label_ratio < 1:
+    if count == total and 0 < label_ratio < 1 and not unlabeled_only:
         raise DataError(f"label_ratio {label_ratio} of {total} rows leaves no unlabelled row; lower it or use 1.0")
     return count
 
@@ -133,11 +135,12 @@ def save_split(split: Split, path: str | os.PathLike[str]) -> None:
     Path(path).write_text(json.dumps(content), encoding="utf-8")
 
 
-def load_split(path: str | os.PathLike[str], n: int, fingerprint: str) -> Split:
+def load_split(path: str | os.PathLike[str], n: int, fingerprint: str, with_targets: int | None = None) -> Split:
     """Read a split of `n` training rows; `validation` may be missing in the file.
 
-    A fingerprint that differs from the data's is a DataError, as is any index that is no whole number, out of
-    range or in the file twice; a missing fingerprint is a warning.
+    Only the first `with_targets` rows (all by default) can be labelled or for validation. A fingerprint that
+    differs from the data's is a DataError, as is any index that is no whole number, out of range or in the file
+    twice; a missing fingerprint is a warning.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -159,6 +162,10 @@ def load_split(path: str | os.PathLike[str], n: int, fingerprint: str) -> Split:
     labeled, unlabeled, validation = (_read_rows(path, content, part, n) for part in PARTS)
     if len(labeled) == 0:
         raise DataError(f"the split file {path}: labeled is empty; at least one labelled row is needed")
+    bound = n if with_targets is None else with_targets
+    beyond = np.concatenate([labeled, validation])
+    if (beyond >= bound).any():
+        raise DataError(f"the split file {path} labels row {beyond.max()}, but only the first {bound} have labels")
     values, times = np.unique(np.concatenate([labeled, unlabeled, validation]), return_counts=True)
     if (times > 1).any():
         raise DataError(

@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,22 @@ HUB_TIMEOUT = 5.0  # seconds
 def tokenize(source: Source, tokenizer: Any, max_length: int) -> Source:
     """The source with each text replaced by its token ids, int32 [L], special tokens included.
 
-    L is at most `max_length`. The fingerprint stays that of the texts. DataError with a count and the first
-    rows if texts are empty.
+    L is at most `max_length`. Where the source has ready strong texts, a training item is a tuple of the text's
+    ids and those of its strong texts. The fingerprint stays that of the texts.
     """
     if source.kind != "text":
         raise DataError(f"dataset {source.name!r} holds {source.kind} data, which a tokenizer cannot read")
-    return replace(
-        source,
-        train=_token_ids(f"training part of {source.name!r}", source.train, tokenizer, max_length),
-        test=_token_ids(f"test part of {source.name!r}", source.test, tokenizer, max_length),
-    )
+    train: list[Any] = _token_ids(source.train, tokenizer, max_length)
+    if source.strong_texts is not None:
+        flat = _token_ids([text for texts in source.strong_texts for text in texts], tokenizer, max_length)
+        following = iter(flat)
+        train = [(ids, *islice(following, len(texts))) for ids, texts in zip(train, source.strong_texts, strict=True)]
+    return replace(source, train=train, test=_token_ids(source.test, tokenizer, max_length))
 
 
-def _token_ids(where: str, texts: Items, tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
-    empty = [row for row, text in enumerate(texts) if not text.strip()]
-    if empty:
-        raise DataError(
-            f"{len(empty)} texts in the {where} are empty, such as rows "
-            f"{', '.join(map(str, empty[:3]))} (counted from 0); remove them"
-        )
+def _token_ids(texts: Items, tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
+    if not len(texts):
+        return []
     encoded = tokenizer(
         list(texts),
         truncation=True,

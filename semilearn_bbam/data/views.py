@@ -1,6 +1,7 @@
 """Views: how raw items become a batch, unchanged or augmented; only torch's random state is used.
 
-DataLoader workers are seeded by torch, so a view draws differently in each worker and alike in each run.
+DataLoader seeds torch in each worker anew in each epoch, with a draw from the main process's generator plus the
+worker's number; so views draw differently in every worker and epoch, and follow the seed of the run.
 """
 
 from __future__ import annotations
@@ -17,27 +18,36 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms import v2
 
+from semilearn_bbam.data.images import resize_square
 from semilearn_bbam.data.source import DataError, Items
 
 View = Callable[[Items], Any]
 STRONG = {
     "image": ("auto", "randaugment", "affine", "none"),
-    "text": ("auto", "none"),
+    "text": ("auto", "ready", "words", "none"),
     "features": ("auto", "none"),
 }
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+# Mean and standard deviation of the channels, by the value of `normalize`.
+NORMS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
 
 
 def build_views(
-    kind: str, args: argparse.Namespace, pad_token_id: int = 0, mask_token_id: int | None = None
+    kind: str,
+    args: argparse.Namespace,
+    pad_token_id: int = 0,
+    mask_token_id: int | None = None,
+    ready: bool = False,
 ) -> dict[str, View]:
     """The views "eval", "weak" and "strong" for this kind of data; each maps a list of raw items to a batch.
 
     Settings read from `args`: `strong` ("none" makes it the weak view); for images `img_size`, `normalize`
-    ("none" or "imagenet"), `flip`, `cutout`, and with RandAugment ("auto", "randaugment") `randaugment_n`,
-    `randaugment_m`; for features `feature_dropout`, `feature_noise`; for text `word_dropout`. DataError for a
-    value out of range.
+    ("none", "imagenet" or "symmetric"), `flip`, `cutout`, and with RandAugment ("auto", "randaugment")
+    `randaugment_n`, `randaugment_m`; for features `feature_dropout`, `feature_noise`; for text `word_dropout` and
+    `word_swap` ("words"), or the ready texts of the data ("ready"), which `ready` says there are; "auto" prefers
+    those. DataError for a value out of range.
     """
     if kind not in STRONG:
         raise DataError(f"there are no views for data of kind {kind!r}; known are: {', '.join(STRONG)}")
@@ -51,34 +61,37 @@ def build_views(
         noise = _in_range(args, "feature_noise", 0.0, float("inf"))
         plain = FeatureView()
         return {"eval": plain, "weak": plain, "strong": FeatureView(dropout, noise) if active else plain}
-    rate = _in_range(args, "word_dropout", 0.0, 1.0)
     text = TextView(pad_token_id)
-    return {
-        "eval": text,
-        "weak": text,
-        "strong": TextView(pad_token_id, rate, mask_token_id) if active else text,
-    }
+    if args.strong == "ready" and not ready:
+        raise DataError("strong: ready needs ready texts in the data (a column strong or aug_0); use words or none")
+    strong = text
+    if active and ready and args.strong != "words":
+        strong = TextView(pad_token_id, ready=True)
+    elif active:
+        rate, swap = _in_range(args, "word_dropout", 0.0, 1.0), _in_range(args, "word_swap", 0.0, 1.0)
+        strong = TextView(pad_token_id, rate, mask_token_id, swap)
+    return {"eval": text, "weak": text, "strong": strong}
 
 
 def _image_views(args: argparse.Namespace) -> dict[str, View]:
     if args.img_size < 1:
         raise DataError(f"img_size must be at least 1, got {args.img_size}")
-    if args.normalize not in ("none", "imagenet"):
-        raise DataError(f"normalize must be none or imagenet, got {args.normalize!r}")
-    size, imagenet = int(args.img_size), args.normalize == "imagenet"
+    if args.normalize not in ("none", *NORMS):
+        raise DataError(f"normalize must be none, {' or '.join(NORMS)}, got {args.normalize!r}")
+    size, norm = int(args.img_size), str(args.normalize)
     cutout = _in_range(args, "cutout", 0.0, 1.0)
-    weak = ImageView(size, imagenet, flip=bool(args.flip))
+    weak = ImageView(size, norm, flip=bool(args.flip))
     strong = weak
     if args.strong == "affine":
         # Small rotations and shears keep a digit or a letter what it is; a mirror image would not.
-        strong = ImageView(size, imagenet, affine=True, cutout=cutout)
+        strong = ImageView(size, norm, affine=True, cutout=cutout)
     elif args.strong != "none":
         count, magnitude = int(args.randaugment_n), int(_in_range(args, "randaugment_m", 0, 30))
         if count < 0:
             raise DataError(f"randaugment_n must be at least 0, got {count}")
         randaugment = v2.RandAugment(num_ops=count, magnitude=magnitude)
-        strong = ImageView(size, imagenet, flip=bool(args.flip), randaugment=randaugment, cutout=cutout)
-    return {"eval": ImageView(size, imagenet), "weak": weak, "strong": strong}
+        strong = ImageView(size, norm, flip=bool(args.flip), randaugment=randaugment, cutout=cutout)
+    return {"eval": ImageView(size, norm), "weak": weak, "strong": strong}
 
 
 def _in_range(args: argparse.Namespace, name: str, low: float, high: float) -> float:
@@ -90,7 +103,7 @@ def _in_range(args: argparse.Namespace, name: str, low: float, high: float) -> f
 
 @dataclass(frozen=True)
 class ImageView:
-    """Images uint8 [C,H,W], C = 1 or 3 -> float32 [B,C,size,size] in [0,1], or normalised for ImageNet nets.
+    """Images uint8 [C,H,W], C = 1 or 3 -> float32 [B,C,size,size] in [0,1], or shifted and scaled by `normalize`.
 
     In this order: resize to a square, random mirroring (`flip`), `randaugment`, small random affine maps with
     light brightness changes and noise (`affine`), cutout of a square with the side `cutout` * size,
@@ -98,7 +111,7 @@ class ImageView:
     """
 
     size: int
-    imagenet: bool = False
+    normalize: str = "none"
     flip: bool = False
     randaugment: v2.RandAugment | None = None
     affine: bool = False
@@ -116,23 +129,17 @@ class ImageView:
             images = random_affine(images)
         if self.cutout > 0:
             images = cut_out(images, self.cutout)
-        if self.imagenet:
+        if self.normalize != "none":
             images = images.expand(-1, 3, -1, -1)
-            mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+            mean, deviation = map(torch.tensor, NORMS[self.normalize])
             images = (images - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
         return images
 
     def _squares(self, items: Items) -> Tensor:
         """uint8 [B,C,size,size]; images that have the size already are not resampled."""
         if isinstance(items, np.ndarray):
-            return self._resize(torch.tensor(items))
-        return torch.stack([self._resize(torch.as_tensor(item)) for item in items])
-
-    def _resize(self, image: Tensor) -> Tensor:
-        if image.shape[-2:] == (self.size, self.size):
-            return image
-        resized: Tensor = v2.functional.resize(image, [self.size, self.size], antialias=True)
-        return resized
+            return resize_square(torch.tensor(items), self.size)
+        return torch.stack([resize_square(torch.as_tensor(item), self.size) for item in items])
 
 
 def random_affine(images: Tensor) -> Tensor:
@@ -192,21 +199,44 @@ class TextView:
     """Token ids -> {"input_ids", "attention_mask"} int64 [B,L], padded on the right to the longest text.
 
     With probability `word_dropout` each token but the first and the last of a text, which are the special
-    ones, is replaced by `mask_token_id`, or removed where that is None.
+    ones, is replaced by `mask_token_id`, or removed where that is None; before that, a random share `word_swap`
+    of them change places with one another. An item may be a tuple of a text and its ready strong texts: `ready`
+    takes one of these at random (the text itself where there is none), every other view the text.
     """
 
     pad_token_id: int = 0
     word_dropout: float = 0.0
     mask_token_id: int | None = None
+    word_swap: float = 0.0
+    ready: bool = False
 
     def __call__(self, items: Items) -> dict[str, Tensor]:
-        texts = [torch.as_tensor(item, dtype=torch.int64) for item in items]
+        texts = [torch.as_tensor(self._choose(item), dtype=torch.int64) for item in items]
         ids = pad_sequence(texts, batch_first=True, padding_value=self.pad_token_id)
         lengths = torch.tensor([len(text) for text in texts])
+        if self.word_swap > 0:
+            ids = self._swap(ids, lengths)
         if self.word_dropout > 0:
             ids, lengths = self._drop(ids, lengths)
         attended = torch.arange(ids.shape[1]) < lengths[:, None]
         return {"input_ids": ids, "attention_mask": attended.long()}
+
+    def _choose(self, item: Any) -> Any:
+        if not isinstance(item, tuple):
+            return item
+        return item[int(torch.randint(1, len(item), ()))] if self.ready and len(item) > 1 else item[0]
+
+    def _swap(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        place = torch.arange(ids.shape[1]).expand_as(ids)
+        inner = (place > 0) & (place < lengths[:, None] - 1)
+        moved = inner & (torch.rand(ids.shape) < self.word_swap)
+        # The chosen places in their order, and in a random order; all others stay where they are.
+        from_left = torch.where(moved, place, place + ids.shape[1]).argsort(dim=1)
+        at_random = torch.where(moved, torch.rand(ids.shape), 1.0 + place).argsort(dim=1)
+        count = moved.sum(1, keepdim=True)
+        chosen = place < count
+        source = torch.where(chosen, at_random, from_left)
+        return ids.scatter(1, from_left, ids.gather(1, source))
 
     def _drop(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         place = torch.arange(ids.shape[1])

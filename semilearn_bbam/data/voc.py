@@ -1,14 +1,19 @@
-"""`dataset: voc2012`: PASCAL VOC 2012 photographs with image-level labels."""
+"""`dataset: voc2012` and `voc2007`: PASCAL VOC photographs with image-level labels."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.source import DataError, ImageFiles, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.images import ImageFiles
+from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.tables import read_text
 
 CLASSES = (
     "aeroplane",
@@ -32,57 +37,113 @@ CLASSES = (
     "train",
     "tvmonitor",
 )
+DIFFICULT = ("negative", "positive")
+SCRIPT = "scripts/prepare_voc2012.py"
 
 
 @register_source("voc2012")
-def load_voc(args: argparse.Namespace) -> Source:
-    """The train list as training part and the val list as test part; images are decoded when asked for.
+def load_voc2012(args: argparse.Namespace) -> Source:
+    """VOC 2012, list train as training part and list val as test part (5,717 and 5,823 images); see `load_voc`."""
+    return load_voc(args, 2012, ("train", "val"), ("train", "val", "trainval"))
 
-    `data_dir` may be the folder VOC2012, VOCdevkit around it or the folder that holds VOCdevkit. An image
-    that shows only difficult instances of a class (0 in the lists) counts as a negative of that class.
-    DataError if lists or images are missing.
+
+@register_source("voc2007")
+def load_voc2007(args: argparse.Namespace) -> Source:
+    """VOC 2007, list trainval as training part and list test as test part (5,011 and 4,952); see `load_voc`."""
+    return load_voc(args, 2007, ("trainval", "test"), ("train", "val", "trainval", "test"))
+
+
+def load_voc(args: argparse.Namespace, year: int, usual: tuple[str, str], lists: Sequence[str]) -> Source:
+    """The image-level lists of `ImageSets/Main`, 20 labels; `usual` is what `train_part` and `test_part: auto` mean.
+
+    `data_dir` may be the folder VOC<year>, VOCdevkit around it or the folder that holds VOCdevkit. The lists say 0
+    for an image that shows only difficult instances of a class: `voc_difficult: negative` makes it a negative of
+    that class, `positive` a positive. A third reading, to leave the entry out, is not possible with 0/1 targets.
+    An image without a valid entry in all 20 lists is a problem; DataError if a folder or a list is missing.
     """
-    root = find_tree(Path(args.data_dir).expanduser())
-    train_ids, targets = read_lists(root / "ImageSets" / "Main", "train")
-    test_ids, test_targets = read_lists(root / "ImageSets" / "Main", "val")
-    train, test = (ImageFiles([root / "JPEGImages" / f"{name}.jpg" for name in ids]) for ids in (train_ids, test_ids))
-    mark = compute_fingerprint(train.names_and_sizes(), targets, test.names_and_sizes(), test_targets, CLASSES)
-    return Source("voc2012", "image", train, targets, test, test_targets, CLASSES, mark)
-
-
-def find_tree(data_dir: Path) -> Path:
-    """The folder VOC2012 with ImageSets/Main and JPEGImages at or below `data_dir`, else DataError."""
-    for root in (data_dir, data_dir / "VOC2012", data_dir / "VOCdevkit" / "VOC2012"):
-        if (root / "ImageSets" / "Main").is_dir() and (root / "JPEGImages").is_dir():
-            return root
-    raise DataError(
-        f"no VOC2012 folder with ImageSets/Main and JPEGImages at {data_dir}; "
-        f"set data_dir to the folder that holds VOCdevkit/VOC2012"
+    name = f"voc{year}"
+    train_list, test_list = choose_parts(args, name, usual, lists)
+    difficult = str(getattr(args, "voc_difficult", "negative"))
+    if difficult not in DIFFICULT:
+        raise DataError(f"voc_difficult: {difficult} is unknown; set it to {' or '.join(DIFFICULT)}")
+    root = find_tree(Path(args.data_dir).expanduser(), year)
+    train_ids, values, problems = read_lists(root, year, train_list, "training")
+    test_ids, test_values, more = read_lists(root, year, test_list, "test")
+    least = 0 if difficult == "positive" else 1
+    targets, test_targets = ((part >= least).astype(np.float32) for part in (values, test_values))
+    train, test = (ImageFiles([root / "JPEGImages" / file for file in ids]) for ids in (train_ids, test_ids))
+    zeros = [int((part == 0).sum()) for part in (values, test_values)]
+    return Source(
+        name,
+        "image",
+        train,
+        targets,
+        test,
+        test_targets,
+        CLASSES,
+        compute_fingerprint(train.names_and_sizes(), targets, test.names_and_sizes(), test_targets, CLASSES),
+        train_ids,
+        test_ids,
+        problems=(*problems, *more),
+        notes=(
+            f"{zeros[0]} training and {zeros[1]} test entries with only difficult instances count as {difficult} "
+            f"(voc_difficult)",
+        ),
     )
 
 
-def read_lists(folder: Path, part: str) -> tuple[list[str], NDArray[np.float32]]:
-    """Image ids and targets [N,20] from `<class>_<part>.txt`, which all have to name the same images."""
-    columns: list[dict[str, float]] = []
+def find_tree(data_dir: Path, year: int) -> Path:
+    """The folder VOC<year> with ImageSets/Main and JPEGImages at or below `data_dir`, else DataError."""
+    tree = f"VOC{year}"
+    # A folder of another year has lists of the same names.
+    here = [] if data_dir.name.startswith("VOC2") and data_dir.name != tree else [data_dir]
+    for root in (*here, data_dir / tree, data_dir / "VOCdevkit" / tree):
+        if (root / "ImageSets" / "Main").is_dir() and (root / "JPEGImages").is_dir():
+            return root
+    archives = sorted(data_dir.glob(f"VOC*{year}*.tar*"))
+    cure = f"run {SCRIPT} to extract {archives[0].name}" if archives else "set data_dir to the folder that holds it"
+    raise DataError(f"no {tree} folder with ImageSets/Main and JPEGImages at {data_dir}; {cure}")
+
+
+def read_lists(root: Path, year: int, which: str, part: str) -> tuple[list[str], NDArray[np.int8], list[Problem]]:
+    """File names, values -1, 0 or 1 [N,20] from `<class>_<which>.txt`, and the images that lack a value."""
+    columns: list[dict[str, int]] = []
+    faults: dict[str, str] = {}
     for name in CLASSES:
-        path = folder / f"{name}_{part}.txt"
+        path = root / "ImageSets" / "Main" / f"{name}_{which}.txt"
         if not path.is_file():
-            raise DataError(f"the VOC list {path} is missing; restore ImageSets/Main")
-        columns.append(_read_list(path))
-        if columns[-1].keys() != columns[0].keys():
-            raise DataError(f"the VOC list {path} names other images than the {CLASSES[0]} one; restore both")
-    ids = list(columns[0])
-    return ids, np.array([[column[image] for column in columns] for image in ids], dtype=np.float32)
+            # Before the test archive is extracted beside the other one, VOC2007 has no list of the test part.
+            archive = "VOCtest" if which == "test" else "VOCtrainval"
+            tars = sorted(chain.from_iterable(folder.glob(f"{archive}*{year}*.tar*") for folder in root.parents[:2]))
+            cure = f"run {SCRIPT} to extract {tars[0].name}" if tars else f"extract the {archive} archive again"
+            raise DataError(f"the VOC list {path} is missing; {cure}")
+        columns.append(_read_list(path, faults))
+    ids, problems = [], []
+    for image in dict.fromkeys(chain(*columns, faults)):
+        lacking = [name for name, column in zip(CLASSES, columns, strict=True) if image not in column]
+        if image in faults or lacking:
+            detail = faults.get(image) or f"not in {lacking[0]}_{which}.txt"
+            problems.append(Problem(part, f"{image}.jpg", "row", detail))
+        elif "/" in image or not image.isprintable():
+            problems.append(Problem(part, f"{image}.jpg", "outside"))
+        else:
+            ids.append(image)
+    values = np.array([[column[image] for column in columns] for image in ids], dtype=np.int8)
+    return [f"{image}.jpg" for image in ids], values.reshape(len(ids), len(CLASSES)), problems
 
 
-def _read_list(path: Path) -> dict[str, float]:
-    """Image id -> 1.0 where the list says 1, else 0.0."""
-    column = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+def _read_list(path: Path, faults: dict[str, str]) -> dict[str, int]:
+    """Image id -> -1, 0 or 1; the first fault of each image of a bad line goes to `faults`."""
+    column: dict[str, int] = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         fields = line.split()
         if not fields:
             continue
+        where = f"{path.name}, line {number}"
         if len(fields) != 2 or fields[1] not in ("-1", "0", "1"):
-            raise DataError(f"{path}, line {number}: expected an image id and -1, 0 or 1, got {line!r}")
-        column[fields[0]] = float(fields[1] == "1")
+            faults.setdefault(fields[0], f"{where} is {line.strip()!r}, not an image id and -1, 0 or 1")
+        elif fields[0] in column:
+            faults.setdefault(fields[0], f"{where} names it again")
+        else:
+            column[fields[0]] = int(fields[1])
     return column

@@ -50,7 +50,7 @@ class ModelEMA(EMA):
 
 
 class ModelEMAHook(EMAHook):
-    """USB's EMA hook for `ModelEMA`; `ema_restart` starts afresh when the semi-supervised stage begins."""
+    """USB's EMA hook for `ModelEMA`, with the restarts that `ema_restart` and `student_restart` ask for."""
 
     def before_run(self, algorithm: Any) -> None:
         args = algorithm.args
@@ -59,8 +59,12 @@ class ModelEMAHook(EMAHook):
         algorithm.ema.updates = algorithm.it
 
     def before_train_epoch(self, algorithm: Any) -> None:
-        plan = algorithm.plan
-        if algorithm.args.ema_restart and plan.warmup_epochs and algorithm.epoch == plan.warmup_epochs:
+        args, plan = algorithm.args, algorithm.plan
+        if not plan.warmup_epochs or algorithm.epoch != plan.warmup_epochs:
+            return
+        if args.student_restart:
+            algorithm.model.load_state_dict(algorithm.ema_model.state_dict())
+        if args.ema_restart:
             algorithm.ema.restart()
 
     def after_train_step(self, algorithm: Any) -> None:

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from semilearn.core.hooks import Hook
+from torch import Tensor
 
 
 class RefreshHook(Hook):
@@ -23,17 +24,18 @@ class RefreshHook(Hook):
 class PseudoLabelQualityHook(Hook):
     """A diagnostic that only logs: how good the pseudo-labels are, against the true labels of the pool.
 
-    It is the one object that holds those labels, and only when `report_pseudo_label_quality` asks for it.
+    It is the one object that holds those labels, and only when `report_pseudo_label_quality` asks for it. `known`
+    [N_u] says which items of the pool have true labels, `targets` are theirs.
     """
 
-    def __init__(self, targets: Any) -> None:
-        self.targets = targets
+    def __init__(self, known: Tensor, targets: Tensor) -> None:
+        self.known, self.targets = known, targets
 
     def before_train_epoch(self, algorithm: Any) -> None:
         pseudo = getattr(algorithm, "pseudo_targets", None)
         if pseudo is None or algorithm.plan.in_warmup(algorithm.epoch):
             return
-        guessed, true = pseudo.cpu() > 0, self.targets > 0
+        guessed, true = pseudo.cpu()[self.known] > 0, self.targets > 0
         hits = float((guessed & true).sum())
         row = {
             "pseudo_precision": hits / max(float(guessed.sum()), 1.0),

@@ -1,8 +1,10 @@
-"""What people look at: tables of results and learning curves."""
+"""What people look at: tables of results, learning curves, reports on data and contact sheets."""
 
 from __future__ import annotations
 
+from semilearn_bbam.report.contact_sheet import draw_contact_sheet
 from semilearn_bbam.report.curves import draw_learning_curves
+from semilearn_bbam.report.data_check import check_report
 from semilearn_bbam.report.table import results_table
 
-__all__ = ["draw_learning_curves", "results_table"]
+__all__ = ["check_report", "draw_contact_sheet", "draw_learning_curves", "results_table"]

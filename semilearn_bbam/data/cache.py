@@ -1,0 +1,72 @@
+"""Resized images, decoded once and kept: in memory, or in one memory-mapped file with a fingerprint in its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.images import ImageFiles, decode_image, resize_square
+from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.remember import cache_folder, files_key, write_beside
+from semilearn_bbam.data.source import DataError
+from semilearn_bbam.progress import in_threads
+
+
+def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> NDArray[np.uint8] | MappedArray:
+    """The images as uint8 [N,3,size,size], the very pixels that the views would resize them to.
+
+    `where="ram"` keeps them in memory; `"disk"` in `<cache folder>/images_<size>_<fingerprint>.npy`, made once
+    for all runs on the same files (their paths, sizes and times of change are the fingerprint). DataError if
+    they do not fit.
+    """
+    shape = (len(files), 3, size, size)
+    needed = int(np.prod(shape))
+    if where == "ram":
+        _check_room("memory", needed, _memory(), "use cache: disk")
+        images = np.empty(shape, np.uint8)
+        _fill(images, files, size)
+        return images
+    path = cache_folder(cache_dir) / f"images_{size}_{files_key(files.paths, str(size))[:24]}.npy"
+    if not _is_whole(path, shape):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            _check_room(f"disk at {path.parent}", needed, free, "set cache_dir to another disk")
+            write_beside(path, lambda beside: _write(beside, shape, files, size))
+        except OSError as error:
+            raise DataError(f"the image cache {path} cannot be written ({error}); set cache_dir elsewhere") from error
+    return MappedArray(path)
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return bool(array.shape == shape and array.dtype == np.uint8)
+
+
+def _write(path: Path, shape: tuple[int, ...], files: ImageFiles, size: int) -> None:
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    _fill(images, files, size)
+    images.flush()
+
+
+def _fill(images: NDArray[np.uint8], files: ImageFiles, size: int) -> None:
+    def one(row: int) -> None:
+        images[row] = resize_square(decode_image(files.paths[row]), size).numpy()
+
+    in_threads(one, len(files), "caching images")
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _check_room(what: str, needed: int, there: int, cure: str) -> None:
+    if needed > there:
+        raise DataError(f"the image cache needs {needed / 1e9:.1f} GB, the {what} has {there / 1e9:.1f}; {cure}")

@@ -1,0 +1,97 @@
+"""`dataset: corel5k`: Corel photographs with 1 to 5 of 374 words each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.images import ImageFiles
+from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.tables import read_text
+
+SCRIPT = "scripts/prepare_corel5k.py"
+
+
+@register_source("corel5k")
+def load_corel5k(args: argparse.Namespace) -> Source:
+    """`train_jpeg/<id>.jpeg` and `test_jpeg/<id>.jpeg` with the words of `training_label` and `test_label`.
+
+    A row of these is an id and the numbers of its words, counted from 1: the lines of `words` (4,500 and 499 rows,
+    374 words). Rows with a word out of range or an id that was there are problems. DataError for a missing folder
+    or list.
+    """
+    choose_parts(args, "corel5k", ("training", "test"))
+    root = Path(args.data_dir).expanduser()
+    for folder in ("train_jpeg", "test_jpeg"):
+        if not (root / folder).is_dir():
+            tars = sorted(root.glob("*.tar*"))
+            cure = f"run {SCRIPT} to extract {tars[0].name}" if tars else f"set data_dir or run {SCRIPT}"
+            raise DataError(f"the Corel5K folder {root / folder} is missing; {cure}")
+    words = read_words(root / "words")
+    train_ids, targets, problems = read_rows(root / "training_label", len(words), "training")
+    test_ids, test_targets, more = read_rows(root / "test_label", len(words), "test")
+    train = ImageFiles([root / "train_jpeg" / name for name in train_ids])
+    test = ImageFiles([root / "test_jpeg" / name for name in test_ids])
+    return Source(
+        "corel5k",
+        "image",
+        train,
+        targets,
+        test,
+        test_targets,
+        words,
+        compute_fingerprint(train.names_and_sizes(), targets, test.names_and_sizes(), test_targets, words),
+        train_ids,
+        test_ids,
+        problems=(*problems, *more),
+    )
+
+
+def read_words(path: Path) -> tuple[str, ...]:
+    """The K words, one per line, whose line numbers are used by the rows; DataError for an empty or a double one."""
+    words = [line.strip() for line in _read_lines(path)]
+    for number, word in enumerate(words, start=1):
+        if not word or word in words[: number - 1]:
+            what = f"{word!r} is there before" if word else "the line is empty"
+            raise DataError(f"{path}, line {number}: {what}; restore the file, its line numbers are the labels")
+    return tuple(words)
+
+
+def read_rows(path: Path, count: int, part: str) -> tuple[list[str], NDArray[np.float32], list[Problem]]:
+    """File names and targets [N,count] of one list, and the rows that cannot be used."""
+    names: dict[str, int] = {}
+    labels: list[list[int]] = []
+    problems = []
+    for number, line in enumerate(_read_lines(path), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        where = f"{path.name}, line {number}"
+        stray = [field for field in fields if not (field.isascii() and field.isdecimal())]
+        if stray:
+            problems.append(Problem(part, where, "row", f"{stray[0]!r} is no number"))
+            continue
+        name = f"{fields[0]}.jpeg"
+        # Compared as texts of few digits first: int() refuses numbers of thousands of digits.
+        outside = [field for field in fields[1:] if len(field) > 9 or not 1 <= int(field) <= count]
+        if name in names:
+            problems.append(Problem(part, where, "row", f"id {fields[0]} is in line {names[name]} too"))
+        elif outside:
+            problems.append(Problem(part, f"{name} ({where})", "label", f"word {outside[0]} is not in 1..{count}"))
+        else:
+            names[name] = number
+            labels.append([int(field) - 1 for field in fields[1:]])
+    targets = np.zeros((len(names), count), dtype=np.float32)
+    for row, columns in enumerate(labels):
+        targets[row, columns] = 1.0
+    return list(names), targets, problems
+
+
+def _read_lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"the Corel5K list {path} is missing; put it beside train_jpeg and test_jpeg")
+    return read_text(path).rstrip("\n").split("\n")

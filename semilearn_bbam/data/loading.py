@@ -1,0 +1,177 @@
+"""From the name of a data set to clean data: read, screen for bad items, drop rare labels, cache images."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.cache import cache_images
+from semilearn_bbam.data.images import ImageFiles, inspect_image
+from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.problems import settle
+from semilearn_bbam.data.remember import files_key, remembered
+from semilearn_bbam.data.source import (
+    DataError,
+    Items,
+    Problem,
+    Source,
+    check_source,
+    compute_fingerprint,
+    frequent_labels,
+    read_source,
+    take,
+)
+from semilearn_bbam.progress import in_threads, progress_bar
+
+# What an item without any label is, by data set: COCO has images that nobody annotated, as the released code knows;
+# where labels are a list per item, an empty list is more likely a slip; else it says that no label applies.
+EMPTY_LABELS = {"coco2014": "drop", "coco2017": "drop", "manifest": "bad", "aapd": "bad"}
+ROWS_AT_ONCE = 65536
+
+
+def load_source(args: argparse.Namespace) -> Source:
+    """The data set `args.dataset`, clean: bad items named (`bad_data: fail`) or left out (`skip`), rare labels dropped.
+
+    DataError for bad items, an unknown or an inconsistent data set. Images are verified once and cached if
+    `args.cache` says so.
+    """
+    source = inspect_source(args)
+    notes = (*source.notes, *settle(source.name, source.problems, args.bad_data))
+    source = keep_frequent_labels(replace(source, notes=notes), args.min_positives)
+    check_source(source)
+    if args.cache == "none" or source.kind != "image" or not isinstance(source.train, ImageFiles):
+        return source
+    train, test = (
+        cache_images(files, int(args.img_size), args.cache, args.cache_dir) for files in (source.train, source.test)
+    )
+    return replace(source, train=train, test=test)
+
+
+def inspect_source(args: argparse.Namespace) -> Source:
+    """The data set `args.dataset` without its bad items, which are all in `problems`, whatever `bad_data` says."""
+    source = read_source(args)
+    check_source(source, may_be_empty=True)  # a part whose items are all bad is told by their names
+    return screen_source(source, args)
+
+
+def screen_source(source: Source, args: argparse.Namespace) -> Source:
+    """The source without its bad items, which are in `problems`, and without those that `empty_labels` drops."""
+    empty = args.empty_labels if args.empty_labels != "auto" else EMPTY_LABELS.get(source.name, "keep")
+    screens = {part: _Screen(source, part, args, empty) for part in ("train", "test")}
+    found = tuple(problem for screen in screens.values() for problem in screen.problems)
+    dropped = sum(screen.dropped for screen in screens.values())
+    if not found and not dropped:
+        return source
+    notes = source.notes
+    if dropped:
+        notes += (f"left out {dropped} item(s) without any label (empty_labels: keep keeps them)",)
+    train, test = screens["train"].keep, screens["test"].keep
+    labelled = len(source.targets)
+    strong = source.strong_texts
+    return replace(
+        source,
+        train=take(source.train, np.flatnonzero(train)),
+        targets=source.targets[train[:labelled]],
+        test=take(source.test, np.flatnonzero(test)),
+        test_targets=source.test_targets[test],
+        fingerprint=compute_fingerprint([source.fingerprint], train, test),
+        train_ids=_chosen(source.train_ids, train),
+        test_ids=_chosen(source.test_ids, test),
+        strong_texts=None if strong is None else _chosen(strong, train),
+        problems=source.problems + found,
+        notes=notes,
+    )
+
+
+def keep_frequent_labels(source: Source, min_positives: int) -> Source:
+    """The source without labels that have fewer than `min_positives` training positives or no test positive.
+
+    Training positives are counted over the whole labelled part, whatever share of it a run may use. 0 keeps all.
+    """
+    keep = frequent_labels(source.targets, source.test_targets, min_positives)
+    if keep.all():
+        return source
+    if not keep.any():
+        raise DataError(
+            f"dataset {source.name!r}: no label has min_positives = {min_positives} training positives "
+            f"and a test positive; lower it"
+        )
+    names = tuple(name for name, kept in zip(source.label_names, keep, strict=True) if kept)
+    return replace(
+        source,
+        targets=source.targets[:, keep],
+        test_targets=source.test_targets[:, keep],
+        label_names=names,
+        fingerprint=compute_fingerprint([source.fingerprint, *names]),
+        notes=(*source.notes, f"kept {keep.sum()} of {len(keep)} labels (min_positives: {min_positives})"),
+    )
+
+
+class _Screen:
+    """One part of a source, looked through: rows to keep, problems, and how many rows were dropped by choice."""
+
+    def __init__(self, source: Source, part: str, args: argparse.Namespace, empty: str) -> None:
+        items, targets = (source.train, source.targets) if part == "train" else (source.test, source.test_targets)
+        self.source, self.part, self.labelled = source, part, len(targets)
+        self.keep = np.ones(len(items), dtype=bool)
+        self.problems: list[Problem] = []
+        if isinstance(items, ImageFiles):
+            self._images(items, args)
+        elif source.kind == "text":
+            self._mark([row for row, text in enumerate(items) if not text.strip()], "empty_text")
+        elif source.kind == "features":
+            self._mark(np.flatnonzero(~finite_rows(items, args.cache_dir)), "not_finite")
+        without = np.flatnonzero((targets.sum(1) == 0) & self.keep[: len(targets)])
+        self.dropped = 0
+        if empty == "bad":
+            self._mark(without, "no_label")
+        elif empty == "drop":
+            self.dropped = len(without)
+            self.keep[without] = False
+
+    def _images(self, files: ImageFiles, args: argparse.Namespace) -> None:
+        if not args.verify_images:
+            return
+        found = verify_images(files, args.cache_dir)
+        for row in np.flatnonzero(found["kind"] != ""):
+            kind = str(found["kind"][row])
+            if kind != "mode" or args.image_modes == "strict":
+                self._mark([row], kind, str(found["detail"][row]))
+
+    def _mark(self, rows: Any, kind: str, detail: str = "") -> None:
+        for row in rows:
+            part = "test" if self.part == "test" else "training" if row < self.labelled else "unlabelled"
+            self.problems.append(Problem(part, self.source.item_name(self.part, int(row)), kind, detail))
+            self.keep[row] = False
+
+
+def verify_images(files: ImageFiles, cache_dir: str) -> dict[str, NDArray[Any]]:
+    """`kind` and `detail` of what is wrong with each file, empty where nothing is; found once, then remembered."""
+
+    def find() -> dict[str, NDArray[Any]]:
+        found = in_threads(lambda row: inspect_image(files.paths[row]), len(files), "verifying images")
+        return {"kind": np.array([kind for kind, _ in found]), "detail": np.array([detail for _, detail in found])}
+
+    return remembered(cache_dir, "verified", files_key(files.paths), find)
+
+
+def finite_rows(vectors: Items | MappedArray, cache_dir: str) -> NDArray[np.bool_]:
+    """Mask [N] of vectors without infinite or undefined values; a memory map is read piece by piece, once."""
+
+    def find() -> dict[str, NDArray[Any]]:
+        pieces = (vectors[i : i + ROWS_AT_ONCE] for i in range(0, len(vectors), ROWS_AT_ONCE))
+        count = -(-len(vectors) // ROWS_AT_ONCE)
+        masks = [np.isfinite(piece).all(axis=1) for piece in progress_bar(pieces, "verifying vectors", total=count)]
+        return {"finite": np.concatenate(masks) if masks else np.ones(0, dtype=bool)}
+
+    mapped = isinstance(vectors, MappedArray)
+    found = remembered(cache_dir, "verified", files_key(vectors.paths), find) if mapped else find()
+    return found["finite"]
+
+
+def _chosen(values: Any, keep: NDArray[np.bool_]) -> list[Any]:
+    return [values[row] for row in np.flatnonzero(keep)] if len(values) else []

@@ -1,0 +1,63 @@
+"""Arrays in files: rows are read when asked for, and only the files' names travel to another process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MappedArray:
+    """Rows of one or more `.npy` files, joined to one array [N,...] and memory-mapped; indexing gives NumPy arrays.
+
+    `rows` [M] chooses and orders rows of the whole; all by default. Pickling keeps paths and rows only, so that
+    DataLoader workers map the files themselves. OSError or ValueError for a file that is no plain `.npy`, or for
+    files of different types or widths.
+    """
+
+    def __init__(self, *paths: str | Path, rows: NDArray[np.int64] | None = None) -> None:
+        self.paths, self.rows = tuple(map(str, paths)), rows
+        self.arrays: list[NDArray[Any]] = [np.load(path, mmap_mode="r", allow_pickle=False) for path in self.paths]
+        first = self.arrays[0]
+        for path, array in zip(self.paths, self.arrays, strict=True):
+            if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
+                raise ValueError(f"{path} is {array.dtype} {array.shape}, unlike {self.paths[0]}")
+        self.ends = np.cumsum([len(array) for array in self.arrays])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self), *self.arrays[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.arrays[0].dtype
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if self.rows is None else len(self.rows)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        elif np.ndim(index) == 0:
+            one: NDArray[Any] = self[np.array([range(len(self))[index]])][0]
+            return one
+        wanted = np.asarray(index) if self.rows is None else self.rows[index]
+        found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        part = np.searchsorted(self.ends, wanted, side="right")
+        for number in np.unique(part):
+            here, start = part == number, self.ends[number] - len(self.arrays[number])
+            found[here] = self.arrays[number][wanted[here] - start]
+        return found
+
+    def take_rows(self, rows: NDArray[np.int64]) -> MappedArray:
+        return MappedArray(*self.paths, rows=rows if self.rows is None else self.rows[rows])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open, (self.paths, self.rows)
+
+
+def _open(paths: Sequence[str], rows: NDArray[np.int64] | None) -> MappedArray:
+    return MappedArray(*paths, rows=rows)

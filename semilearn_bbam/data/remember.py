@@ -1,0 +1,72 @@
+"""What takes long to find out about files is kept in the cache folder, under a key that changes with the files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.source import compute_fingerprint
+
+_logger = logging.getLogger(__name__)
+Arrays = dict[str, NDArray[Any]]
+
+
+def cache_folder(cache_dir: str) -> Path:
+    """`cache_dir`, or where it is empty `semilearn_bbam` in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    if cache_dir:
+        return Path(cache_dir).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "semilearn_bbam"
+
+
+def files_key(paths: Sequence[str], *more: str) -> str:
+    """A fingerprint of files by path, size and time of change, and of further texts; no file is read."""
+    lines = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+            lines.append(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}")
+        except OSError:
+            lines.append(f"{os.path.abspath(path)} missing")
+    return compute_fingerprint(lines, more)
+
+
+def remembered(cache_dir: str, name: str, key: str, find: Callable[[], Arrays]) -> Arrays:
+    """The arrays that `find` gives, read from `<cache folder>/<name>_<key>.npz` if they are there.
+
+    A file that cannot be read is found anew; a folder that cannot be written costs the next run the time again,
+    and is said in the log.
+    """
+    path = cache_folder(cache_dir) / f"{name}_{key[:24]}.npz"
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        pass  # not there yet, or cut short: either way it is made below
+    arrays = find()
+    try:
+        write_beside(path, lambda beside: np.savez(beside, **arrays))
+    except OSError as error:
+        _logger.warning("cache_dir: %s cannot be written (%s); the next run starts over", path, error)
+    return arrays
+
+
+def write_beside(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file beside `path` and then rename it, so that nobody ever sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=path.suffix)
+    os.close(handle)
+    try:
+        write(Path(beside))
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise

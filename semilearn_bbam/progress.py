@@ -1,0 +1,30 @@
+"""Work that takes long: on all cores, with a progress bar."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sized
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def progress_bar(items: Iterable[T], title: str, *, total: int | None = None) -> Iterable[T]:
+    """`items` with a bar and the time left while they are passed over; on a terminal only, gone afterwards."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    hidden = not sys.stderr.isatty()
+    return tqdm(items, title, total=total, leave=False, dynamic_ncols=True, disable=hidden)
+
+
+def in_threads(work: Callable[[int], T], count: int, title: str) -> list[T]:
+    """`[work(0), .., work(count-1)]` on all cores with a progress bar, for work that lets other threads run."""
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        return list(progress_bar(pool.map(work, range(count)), title, total=count))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C the rest is not worth waiting for

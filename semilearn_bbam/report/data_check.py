@@ -1,0 +1,115 @@
+"""What is in a data set, in words: counts, label frequencies, overlaps, bad and suspicious items by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.overlap import content_keys
+from semilearn_bbam.data.problems import describe
+from semilearn_bbam.data.source import Source
+
+SHOWN = 10  # names of suspicious items per line
+
+
+def describe_source(source: Source) -> str:
+    """Counts, cardinality (labels per item), density (cardinality / K), distinct label sets, and label frequencies."""
+    unlabelled = len(source.train) - len(source.targets)
+    parts = (("training", source.targets), ("test", source.test_targets))
+    lines = [f"dataset {source.name} ({source.kind}), {len(source.label_names)} labels"]
+    lines += [f"  {note}" for note in source.notes]
+    lines += ["", f"{'':28}{'training':>12}{'test':>12}"]
+    rows = {
+        "items with labels": [f"{len(targets)}" for _, targets in parts],
+        "items for the pool only": [f"{unlabelled}", "-"],
+        "labels per item": [f"{_cardinality(targets):.3f}" for _, targets in parts],
+        "density": [f"{_cardinality(targets) / targets.shape[1]:.4f}" for _, targets in parts],
+        "distinct label sets": [f"{len(np.unique(targets, axis=0))}" for _, targets in parts],
+        "items without any label": [f"{int((targets.sum(1) == 0).sum())}" for _, targets in parts],
+    }
+    lines += [f"{name:28}{first:>12}{second:>12}" for name, (first, second) in rows.items()]
+    lines += ["", f"{'label':28}{'training':>19}{'test':>19}"]
+    counts = [targets.sum(0) for _, targets in parts]
+    for k in np.argsort(-counts[0], kind="stable"):
+        shares = [f"{int(n[k])} ({100 * n[k] / max(len(t), 1):.2f} %)" for n, (_, t) in zip(counts, parts, strict=True)]
+        lines.append(f"{_short(source.label_names[k]):28}{shares[0]:>19}{shares[1]:>19}")
+    return "\n".join(lines)
+
+
+def suspicious_items(source: Source) -> list[str]:
+    """Sentences on what is allowed but deserves a look, with names: useless labels, equal items, overlaps of parts."""
+    found = list(_useless_labels(source))
+    train, test = content_keys(source.train, source.test)
+    groups = _groups(train)
+    names = [source.item_name("train", row) for row in range(len(source.train))]
+    same = [rows for rows in groups.values() if len(rows) > 1]
+    found += _line("training items that occur more than once", (" = ".join(names[r] for r in rows) for rows in same))
+    labelled = len(source.targets)
+    torn = [rows for rows in same if rows[-1] < labelled and len(np.unique(source.targets[rows], axis=0)) > 1]
+    found += _line("equal training items with different labels", (" = ".join(names[r] for r in rows) for rows in torn))
+    twice = [rows for rows in _groups(test).values() if len(rows) > 1]
+    found += _line(
+        "test items that occur more than once",
+        (" = ".join(source.item_name("test", row) for row in rows) for rows in twice),
+    )
+    found += _line(
+        "test items that are in the training part too",
+        (f"{source.item_name('test', row)} = {names[groups[key][0]]}" for row, key in enumerate(test) if key in groups),
+    )
+    return found
+
+
+def check_report(source: Source) -> tuple[str, bool]:
+    """The whole report, and whether no bad item was found."""
+    pieces = [describe_source(source), ""]
+    suspicious = suspicious_items(source)
+    pieces += ["suspicious:", *(f"- {line}" for line in suspicious)] if suspicious else ["nothing suspicious"]
+    bad = describe(source.problems, shown=len(source.problems))
+    pieces += (
+        ["", "bad (bad_data: fail stops here, skip leaves them out):", *(f"- {line}" for line in bad)] if bad else []
+    )
+    return "\n".join([*pieces, "" if bad else "no bad item"]), not bad
+
+
+def _useless_labels(source: Source) -> Iterator[str]:
+    for part, targets in (("training", source.targets), ("test", source.test_targets)):
+        positives = targets.sum(0)
+        kinds = (("no positive", positives == 0), ("no negative", positives == len(targets)))
+        if part == "training":
+            kinds += (("a single positive", positives == 1),)
+        for what, mask in kinds:
+            yield from _line(
+                f"labels with {what} in the {part} part", (source.label_names[k] for k in np.flatnonzero(mask))
+            )
+    alike: dict[bytes, list[str]] = defaultdict(list)
+    for column, name in zip(np.asarray(source.targets).T, source.label_names, strict=True):
+        if column.any():
+            alike[column.tobytes()].append(name)
+    same = (" = ".join(names) for names in alike.values() if len(names) > 1)
+    yield from _line("labels that are positive on exactly the same training items", same)
+
+
+def _line(what: str, names: Iterable[str]) -> list[str]:
+    named = list(names)
+    if not named:
+        return []
+    more = f", and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+    return [f"{len(named)} {what}: {', '.join(named[:SHOWN])}{more}"]
+
+
+def _groups(keys: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        groups[key].append(row)
+    return groups
+
+
+def _cardinality(targets: NDArray[np.float32]) -> float:
+    return float(targets.sum() / max(len(targets), 1))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 27 else name[:26] + "…"

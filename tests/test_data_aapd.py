@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semilearn_bbam.data.aapd import load_aapd
+from semilearn_bbam.data.source import DataError, Problem, Source, check_source
+
+from .trees import write_aapd
+
+SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
+REAL = SHARED / "data" / "aapd_partial"
+
+PARTS = {
+    "train": [("we sort lists", ["cs.ds"]), ("", ["cs.lg"]), ("codes for\u2028channels", ["math.it", "cs.it"])],
+    "val": [("a lemma", []), ("networks learn", ["stat.ml", "cs.lg"])],
+    "test": [("graphs", ["math.co", "cs.ds"])],
+}
+NAMES = ("cs.ds", "cs.it", "cs.lg", "math.co", "math.it", "stat.ml")
+
+
+def load(data_dir: Path, **options: Any) -> Source:
+    return load_aapd(argparse.Namespace(dataset="aapd", data_dir=str(data_dir), **options))
+
+
+def names_of(source: Source, targets: np.ndarray) -> list[set[str]]:
+    return [{source.label_names[k] for k in np.flatnonzero(row)} for row in targets]
+
+
+@pytest.mark.parametrize("form", ["lines", "json"])
+def test_reads_both_released_forms(tmp_path: Path, form: str) -> None:
+    source = load(write_aapd(tmp_path, PARTS, form))
+    check_source(source)
+    assert (source.name, source.kind) == ("aapd", "text")
+    # Alphabetical, over all parts: stat.ml occurs in val only.
+    assert source.label_names == NAMES
+    assert list(source.train) == [text for text, _ in PARTS["train"]]
+    assert names_of(source, source.targets) == [{"cs.ds"}, {"cs.lg"}, {"math.it", "cs.it"}]
+    assert list(source.test) == ["graphs"]
+    assert names_of(source, source.test_targets) == [{"math.co", "cs.ds"}]
+    assert source.problems == ()
+    first = "text_train, line 1" if form == "lines" else "train.json, item 0"
+    assert source.train_ids[0] == first
+    assert source.notes == ("6 labels in the order of the alphabet",)
+
+
+@pytest.mark.parametrize("form", ["lines", "json"])
+def test_order_of_labels_is_that_of_the_label_file(tmp_path: Path, form: str) -> None:
+    order = [*reversed(NAMES), "never.used"]
+    source = load(write_aapd(tmp_path, PARTS, form, order))
+    assert source.label_names == tuple(order)
+    assert source.targets.sum(0).tolist() == [0, 1, 0, 1, 1, 1, 0]
+    assert source.notes == ("7 labels in the order of labels.json",)
+
+
+@pytest.mark.parametrize("form", ["lines", "json"])
+def test_other_parts_can_be_chosen(tmp_path: Path, form: str) -> None:
+    write_aapd(tmp_path, PARTS, form)
+    val = load(tmp_path, train_part="val")
+    assert list(val.train) == ["a lemma", "networks learn"]
+    # A document without a label is not the reader's business.
+    assert names_of(val, val.targets) == [set(), {"stat.ml", "cs.lg"}]
+    assert val.label_names == NAMES
+    joined = load(tmp_path, train_part="trainval", test_part="test")
+    assert list(joined.train) == [text for part in ("train", "val") for text, _ in PARTS[part]]
+    assert joined.targets.shape == (5, 6)
+    assert list(load(tmp_path, test_part="val").test) == ["a lemma", "networks learn"]
+    with pytest.raises(DataError, match="train_part: trainval and test_part: val share items"):
+        load(tmp_path, train_part="trainval", test_part="val")
+    with pytest.raises(DataError, match="train_part: dev is no part .* it has train, val, test, trainval and auto"):
+        load(tmp_path, train_part="dev")
+
+
+def test_line_files_go_before_json(tmp_path: Path) -> None:
+    write_aapd(tmp_path, {"train": [("other", ["x"])], "test": PARTS["test"]}, "json")
+    write_aapd(tmp_path, {"train": PARTS["train"]})
+    source = load(tmp_path)
+    assert source.train_ids[0] == "text_train, line 1"
+    assert source.test_ids[0] == "test.json, item 0"
+    assert "x" not in source.label_names
+
+
+def test_missing_parts_say_what_is_there(tmp_path: Path) -> None:
+    write_aapd(tmp_path, {"val": PARTS["val"], "test": PARTS["test"]}, "json")
+    missing = "neither text_train and label_train nor train.json; there is val and test, which train_part may name"
+    with pytest.raises(DataError, match=missing):
+        load(tmp_path)
+    assert len(load(tmp_path, train_part="val").train) == 2
+    with pytest.raises(DataError, match="nowhere has neither .*; set data_dir"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "AAPD.zip").touch()
+    with pytest.raises(DataError, match="train.json; run scripts/prepare_aapd.py to extract AAPD.zip"):
+        load(tmp_path)
+
+
+def test_unequal_and_half_missing_line_files_are_named(tmp_path: Path) -> None:
+    write_aapd(tmp_path, PARTS)
+    with (tmp_path / "label_train").open("a") as file:
+        file.write("cs.ds\n")
+    with pytest.raises(DataError, match="text_train has 3 lines but .*label_train has 4; restore both files"):
+        load(tmp_path)
+    (tmp_path / "text_train").unlink()
+    with pytest.raises(DataError, match="text_train is missing beside label_train; restore it"):
+        load(tmp_path)
+    write_aapd(tmp_path, PARTS)
+    (tmp_path / "label_test").unlink()
+    with pytest.raises(DataError, match="label_test is missing beside text_test"):
+        load(tmp_path)
+    (tmp_path / "label_test").write_bytes(b"cs.ds \xff\n")
+    with pytest.raises(DataError, match="label_test, line 1 is not UTF-8"):
+        load(tmp_path)
+
+
+def test_windows_line_ends_and_a_missing_last_one_do_not_matter(tmp_path: Path) -> None:
+    mark = load(write_aapd(tmp_path, PARTS)).fingerprint
+    for path in tmp_path.glob("*_train"):
+        path.write_bytes(path.read_bytes().removesuffix(b"\n").replace(b"\n", b"\r\n"))
+    assert load(tmp_path).fingerprint == mark
+
+
+def test_bad_rows_of_json_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        {"text": "good", "label": [" cs.ds ", "cs.ds", ""]},
+        {"text": 3, "label": ["cs.ds"]},
+        {"text": "no label"},
+        {"text": "a name", "label": "cs.ds"},
+        {"text": "numbers", "label": [1]},
+        ["text"],
+    ]
+    write_aapd(tmp_path, PARTS, "json", NAMES)
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    source = load(tmp_path)
+    assert list(source.train) == ["good"]
+    assert names_of(source, source.targets) == [{"cs.ds"}]
+    assert sorted(source.problems, key=lambda problem: problem.item) == [
+        Problem("training", "train.json, item 1", "row", "text is 3, not text"),
+        Problem("training", "train.json, item 2", "row", "label is None, not a list of names"),
+        Problem("training", "train.json, item 3", "row", "label is 'cs.ds', not a list of names"),
+        Problem("training", "train.json, item 4", "row", "label is [1], not a list of names"),
+        Problem("training", "train.json, item 5", "row", "not a JSON object"),
+    ]
+
+
+@pytest.mark.parametrize("form", ["lines", "json"])
+def test_labels_that_the_label_file_lacks_are_problems(tmp_path: Path, form: str) -> None:
+    source = load(write_aapd(tmp_path, PARTS, form, [name for name in NAMES if name != "cs.it"]))
+    item = "text_train, line 3" if form == "lines" else "train.json, item 2"
+    assert source.problems == (Problem("training", item, "label", "'cs.it' is not in labels.json"),)
+    assert list(source.train) == ["we sort lists", ""]
+    assert names_of(source, source.targets) == [{"cs.ds"}, {"cs.lg"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "labels.json is no JSON"),
+        ("[]", "labels.json must give each label its own number from 0 on"),
+        ("{}", "labels.json must give each label its own number"),
+        ('{"cs.ds": 1, "cs.it": 2}', "labels.json must give each label its own number"),
+        ('{"cs.ds": 0, "cs.it": 0}', "labels.json must give each label its own number"),
+        ('{"cs.ds": "0"}', "labels.json must give each label its own number"),
+    ],
+)
+def test_broken_label_files_are_named(tmp_path: Path, content: str, message: str) -> None:
+    write_aapd(tmp_path, PARTS)
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path)
+
+
+def test_documents_without_any_label_and_broken_json_are_refused(tmp_path: Path) -> None:
+    write_aapd(tmp_path, {"train": [("a", [])], "test": [("b", [])]}, "json")
+    with pytest.raises(DataError, match="no document in .* has a label"):
+        load(tmp_path)
+    (tmp_path / "train.json").write_text("[")
+    with pytest.raises(DataError, match="train.json cannot be read .*no JSON"):
+        load(tmp_path)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real AAPD parts are not here")
+def test_counts_of_the_real_parts() -> None:
+    source = load(REAL, train_part="val")
+    check_source(source)
+    assert (len(source.train), len(source.test)) == (1000, 1000)
+    assert source.problems == ()
+    assert len(source.label_names) == 54
+    assert source.label_names[:3] + source.label_names[-1:] == ("cs.it", "math.it", "cs.lg", "math.nt")
+    assert source.targets.sum() == pytest.approx(2400, abs=0.5)
+    assert source.test_targets.sum() == pytest.approx(2421, abs=0.5)
+    assert source.targets.sum(0).min() > 0
+    assert source.test_targets.sum(0).min() > 0
+    assert len({*source.train, *source.test}) == 2000
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real AAPD parts are not here")
+def test_real_parts_as_line_files_have_the_same_labels(tmp_path: Path) -> None:
+    parts = {}
+    for part in ("val", "test"):
+        rows = json.loads((REAL / f"{part}.json").read_text(encoding="utf-8"))
+        parts[part] = [(" ".join(row["text"].split()), row["label"]) for row in rows]
+    lines, original = load(write_aapd(tmp_path, parts), train_part="val"), load(REAL, train_part="val")
+    assert lines.label_names == tuple(sorted(original.label_names))
+    order = [original.label_names.index(name) for name in lines.label_names]
+    assert np.array_equal(lines.targets, original.targets[:, order])

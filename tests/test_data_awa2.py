@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semilearn_bbam.data.awa2 import load_awa2
+from semilearn_bbam.data.source import DataError, Source, check_source
+
+from .trees import write_awa2
+
+# Classes in the order of classes.txt, not of the alphabet; wolf and fox share their attributes.
+IMAGES = {"zebra": 5, "wolf": 10, "fox": 4, "bat": 3}
+MATRIX = [[1, 0, 1], [0, 1, 1], [0, 1, 1], [1, 1, 0]]
+
+
+def load(data_dir: Path, **options: Any) -> Source:
+    return load_awa2(argparse.Namespace(dataset="awa2", data_dir=str(data_dir), **options))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return write_awa2(tmp_path, IMAGES, ["bat"], MATRIX)
+
+
+def test_reads_the_released_split_of_classes(tree: Path) -> None:
+    source = load(tree)
+    check_source(source)
+    assert (source.name, source.kind) == ("awa2", "image")
+    assert source.label_names == ("attribute0", "attribute1", "attribute2")
+    assert (len(source.train), len(source.test)) == (5 + 10 + 4, 3)
+    assert source.targets.tolist() == [MATRIX[0]] * 5 + [MATRIX[1]] * 10 + [MATRIX[2]] * 4
+    assert source.test_targets.tolist() == [MATRIX[3]] * 3
+    assert source.train_ids[0] == "zebra/zebra_10001.jpg"
+    assert list(source.test_ids) == [f"bat/bat_1000{i}.jpg" for i in (1, 2, 3)]
+    assert source.train[0].shape == (3, 20, 24)
+    assert source.notes == (
+        "training has only 2 distinct label vectors, labels being those of a class, "
+        "and the 1 test classes are unseen (awa_split: classes)",
+    )
+
+
+def test_the_released_numbers_of_classes_and_attributes(tmp_path: Path) -> None:
+    """50 classes with 85 attributes, 40 of them for training: 40 label vectors."""
+    names = [f"animal{k}" for k in range(50)]
+    matrix = [[(k >> bit) & 1 for bit in range(6)] + [1] * 79 for k in range(50)]
+    source = load(write_awa2(tmp_path, dict.fromkeys(names, 1), names[7:17], matrix))
+    assert source.targets.shape == (40, 85)
+    assert source.test_targets.shape == (10, 85)
+    assert source.notes[0].startswith("training has only 40 distinct label vectors")
+    assert "the 10 test classes are unseen" in source.notes[0]
+
+
+def test_split_of_images_is_stratified_and_the_same_for_every_seed(tree: Path) -> None:
+    first, second = (load(tree, awa_split="images", seed=seed) for seed in (0, 1))
+    check_source(first)
+    assert list(first.test_ids) == list(second.test_ids)
+    assert first.fingerprint == second.fingerprint != load(tree).fingerprint
+    held_out = [name.split("/")[0] for name in first.test_ids]
+    # A fifth of 5, 10, 4 and 3 images, rounded.
+    assert held_out == ["zebra"] + ["wolf"] * 2 + ["fox"] + ["bat"]
+    assert len(first.train_ids) == 22 - 5
+    assert not set(first.train_ids) & set(first.test_ids)
+    assert first.test_targets.tolist() == [MATRIX[0], MATRIX[1], MATRIX[1], MATRIX[2], MATRIX[3]]
+    assert "3 distinct label vectors" in first.notes[0]
+    assert "the test classes are seen" in first.notes[0]
+    # What a class holds does not change which images of another one are held out.
+    (tree / "JPEGImages" / "zebra" / "zebra_10005.jpg").unlink()
+    without = load(tree, awa_split="images")
+    assert [name for name in without.test_ids if "zebra" not in name] == list(first.test_ids)[1:]
+
+
+def test_split_of_images_is_random_within_a_class(tmp_path: Path) -> None:
+    source = load(write_awa2(tmp_path, {"ox": 20, "cow": 20}, ["cow"], [[1], [0]]), awa_split="images")
+    picked = {
+        name: [i for i in range(20) if f"{name}/{name}_{10001 + i}.jpg" in source.test_ids] for name in ("ox", "cow")
+    }
+    assert [len(rows) for rows in picked.values()] == [4, 4]
+    assert picked["ox"] != picked["cow"]
+    assert picked["ox"] != [0, 1, 2, 3]
+
+
+def test_folder_above_is_accepted_and_leavings_are_passed_over(tree: Path) -> None:
+    mark = load(tree.parent).fingerprint
+    (tree / "JPEGImages" / "bat" / "._bat_10001.jpg").touch()
+    (tree / "JPEGImages" / "bat" / "Thumbs.db").touch()
+    assert load(tree).fingerprint == mark
+    shutil.copy(tree / "JPEGImages" / "bat" / "bat_10001.jpg", tree / "JPEGImages" / "bat" / "bat_10009.JPG")
+    assert list(load(tree).test_ids)[-1] == "bat/bat_10009.JPG"
+
+
+def test_options_that_do_not_exist_are_refused(tree: Path) -> None:
+    with pytest.raises(DataError, match="awa_split: random is unknown; set it to classes or images"):
+        load(tree, awa_split="random")
+    with pytest.raises(DataError, match="test_part: val is not possible, dataset 'awa2' has one"):
+        load(tree, test_part="val")
+
+
+def test_missing_folders_and_files_are_named(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="no folder Animals_with_Attributes2 with JPEGImages in .*nowhere; set data_dir"
+    ):
+        load(tmp_path / "nowhere")
+    (tmp_path / "fresh").mkdir()
+    (tmp_path / "fresh" / "AwA2-data.zip").touch()
+    with pytest.raises(DataError, match="run scripts/prepare_awa2.py to extract AwA2-data.zip"):
+        load(tmp_path / "fresh")
+    shutil.rmtree(tree / "JPEGImages" / "fox")
+    for _ in range(2):
+        with pytest.raises(DataError, match="JPEGImages/fox is missing or has no .jpg; extract the whole archive"):
+            load(tree)
+        (tree / "JPEGImages" / "fox").mkdir(exist_ok=True)
+    (tree / "predicates.txt").unlink()
+    with pytest.raises(DataError, match="predicates.txt is missing; extract AwA2-base.zip"):
+        load(tree)
+    (tmp_path / "AwA2-base.zip").touch()
+    with pytest.raises(DataError, match="predicates.txt is missing; run scripts/prepare_awa2.py .* AwA2-base.zip"):
+        load(tree)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("classes.txt", "1 zebra\n2 wolf\n4 fox\n", "classes.txt, line 3: expected 3 and a new name, got '4 fox'"),
+        ("classes.txt", "1 zebra\n2 zebra\n", "classes.txt, line 2: expected 2 and a new name"),
+        ("classes.txt", "1 polar bear\n", "classes.txt, line 1: expected 1 and a new name"),
+        ("classes.txt", "1 ../zebra\n", "classes.txt, line 1"),
+        ("classes.txt", "1 zebra\n2 wolf\n3 fox\n", "binary.txt has 4 rows for the 3 names of classes.txt"),
+        ("predicates.txt", "1 black\n2 white\n", "binary.txt, line 1: 3 numbers for the 2 names of predicates.txt"),
+        ("predicate-matrix-binary.txt", "1 0 1\n0 1\n", "line 2: 2 numbers for the 3 names"),
+        ("predicate-matrix-binary.txt", "1 0 1\n0 -1 1\n", "line 2: '-1' is not 0 or 1; restore the file"),
+        ("predicate-matrix-binary.txt", "1 0 1\n0 nan 1\n", "line 2: 'nan' is not 0 or 1"),
+        ("trainclasses.txt", "zebra\nwolf\nlion\n", "trainclasses.txt: class 'lion' is not in classes.txt"),
+        ("trainclasses.txt", "zebra\nwolf\n", "class 'fox' must be in one of trainclasses.txt and testclasses.txt"),
+        ("testclasses.txt", "bat\nfox\n", "class 'fox' must be in one of"),
+    ],
+)
+def test_lists_that_do_not_fit_are_named(tree: Path, file: str, content: str, message: str) -> None:
+    (tree / file).write_text(content)
+    with pytest.raises(DataError, match=message):
+        load(tree)
+
+
+def test_targets_are_the_rows_of_the_classes_numbers(tree: Path) -> None:
+    """The order of trainclasses.txt is that of the items, not of the rows of the matrix."""
+    (tree / "trainclasses.txt").write_text("fox\nwolf\nzebra\n")
+    source = load(tree)
+    assert [name.split("/")[0] for name in source.train_ids] == ["fox"] * 4 + ["wolf"] * 10 + ["zebra"] * 5
+    assert np.array_equal(source.targets[-5:], [MATRIX[0]] * 5)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semilearn_bbam.data.corel5k import load_corel5k, read_rows, read_words
+from semilearn_bbam.data.source import DataError, Problem, Source, check_source
+
+from .trees import write_corel5k
+
+SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
+REAL = SHARED / "data" / "corel5k"
+real = pytest.mark.skipif(not REAL.is_dir(), reason="the real Corel5K is not here")
+
+TRAIN = {1000: [1, 2, 374], 1003: [8], 10017: [33, 34, 3, 44]}
+TEST = {1001: [2, 1], 1002: [7, 7]}
+
+
+def load(data_dir: Path, **options: Any) -> Source:
+    return load_corel5k(argparse.Namespace(dataset="corel5k", data_dir=str(data_dir), **options))
+
+
+def numbers(targets: np.ndarray) -> list[list[int]]:
+    """Numbers of words, counted from 1 as in the files."""
+    return [(np.flatnonzero(row) + 1).tolist() for row in targets]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_corel5k(tmp_path, TRAIN, TEST)
+
+
+def test_reads_the_released_layout(root: Path) -> None:
+    source = load(root)
+    check_source(source)
+    assert (source.name, source.kind) == ("corel5k", "image")
+    assert len(source.label_names) == 374
+    assert (source.label_names[0], source.label_names[-1]) == ("word1", "word374")
+    assert list(source.train_ids) == ["1000.jpeg", "1003.jpeg", "10017.jpeg"]
+    assert numbers(source.targets) == [[1, 2, 374], [8], [3, 33, 34, 44]]
+    assert list(source.test_ids) == ["1001.jpeg", "1002.jpeg"]
+    assert numbers(source.test_targets) == [[1, 2], [7]]
+    assert source.train[2].shape == (3, 16, 24)
+    assert source.problems == ()
+
+
+def test_rows_that_cannot_be_used_are_problems(root: Path) -> None:
+    huge = "9" * 5000
+    rows = ["1000 1 2", "1003 375", "1004 0", "", "10x5 1", "1005 -1", "1006 2.0", "1000 3", "1007", f"1008 {huge}"]
+    (root / "training_label").write_text("".join(f"{row} \r\n" for row in rows), newline="")
+    source = load(root)
+    assert source.problems == (
+        Problem("training", "1003.jpeg (training_label, line 2)", "label", "word 375 is not in 1..374"),
+        Problem("training", "1004.jpeg (training_label, line 3)", "label", "word 0 is not in 1..374"),
+        Problem("training", "training_label, line 5", "row", "'10x5' is no number"),
+        Problem("training", "training_label, line 6", "row", "'-1' is no number"),
+        Problem("training", "training_label, line 7", "row", "'2.0' is no number"),
+        Problem("training", "training_label, line 8", "row", "id 1000 is in line 1 too"),
+        Problem("training", "1008.jpeg (training_label, line 10)", "label", f"word {huge} is not in 1..374"),
+    )
+    # A photograph without a word and one whose file is missing are not the reader's business.
+    assert list(source.train_ids) == ["1000.jpeg", "1007.jpeg"]
+    assert numbers(source.targets) == [[1, 2], []]
+
+
+def test_missing_folders_and_lists_are_named(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="nowhere/train_jpeg is missing; set data_dir or run scripts/prepare_corel5k.py"
+    ):
+        load(tmp_path / "nowhere")
+    shutil.rmtree(root / "test_jpeg")
+    (root / "corel5k_jpeg.tar").touch()
+    with pytest.raises(DataError, match="test_jpeg is missing; run scripts/prepare_corel5k.py .* corel5k_jpeg.tar"):
+        load(root)
+    (root / "test_jpeg").mkdir()
+    for name in ("test_label", "training_label", "words"):
+        (root / name).unlink()
+        with pytest.raises(DataError, match=f"Corel5K list .*{name} is missing; put it beside train_jpeg"):
+            load(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sky\n\nsea\n", "words, line 2: the line is empty; restore the file"),
+        ("sky\nsea\nsky\n", "words, line 3: 'sky' is there before"),
+        ("", "words, line 1: the line is empty"),
+    ],
+)
+def test_words_have_to_be_a_list_of_names(root: Path, content: str, message: str) -> None:
+    (root / "words").write_text(content)
+    with pytest.raises(DataError, match=message):
+        load(root)
+
+
+def test_fingerprint_covers_sizes_words_and_rows(root: Path) -> None:
+    mark = load(root).fingerprint
+    assert load(root).fingerprint == mark
+    (root / "test_label").write_text("1001 2 1\n1002 8\n")
+    other = load(root).fingerprint
+    (root / "train_jpeg" / "1003.jpeg").write_bytes(b"short")
+    assert len({mark, other, load(root).fingerprint}) == 3
+
+
+def test_there_is_one_training_and_one_test_part(root: Path) -> None:
+    with pytest.raises(DataError, match="train_part: val is not possible, dataset 'corel5k' has one"):
+        load(root, train_part="val")
+
+
+@real
+def test_counts_of_the_real_lists() -> None:
+    words = read_words(REAL / "words")
+    train_ids, targets, problems = read_rows(REAL / "training_label", len(words), "training")
+    test_ids, test_targets, more = read_rows(REAL / "test_label", len(words), "test")
+    assert len(words) == 374
+    assert (len(train_ids), len(test_ids)) == (4500, 499)
+    assert problems + more == []
+    # 20,347 fields in 4,500 rows are 15,847 words.
+    assert targets.sum() == 20347 - 4500
+    assert round(float(targets.sum(1).mean()), 2) == 3.52
+    assert (targets.sum(0) == 0).sum() == 3
+    assert words[:3] == ("city", "mountain", "sky")
+    assert numbers(targets[:2]) == [[1, 2, 3, 4], [4, 7, 8, 9]]
+    assert not set(train_ids) & set(test_ids)
+
+
+@real
+def test_the_real_archive_holds_the_photographs_of_the_lists(tmp_path: Path) -> None:
+    for name in ("words", "training_label", "test_label", "corel5k_jpeg.tar"):
+        (tmp_path / name).symlink_to(REAL / name)
+    with pytest.raises(DataError, match="run scripts/prepare_corel5k.py to extract corel5k_jpeg.tar"):
+        load(tmp_path)
+    with tarfile.open(REAL / "corel5k_jpeg.tar") as archive:
+        names = set(archive.getnames())
+    for folder in ("train_jpeg", "test_jpeg"):
+        (tmp_path / folder).mkdir()
+    source = load(tmp_path)
+    assert {f"train_jpeg/{name}" for name in source.train_ids} <= names
+    assert {f"test_jpeg/{name}" for name in source.test_ids} <= names

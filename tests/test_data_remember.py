@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semilearn_bbam.data.remember import cache_folder, files_key, remembered, write_beside
+
+
+def test_found_once(tmp_path: Path) -> None:
+    calls = []
+
+    def find() -> dict[str, np.ndarray]:
+        calls.append(1)
+        return {"words": np.array(["", "é"]), "numbers": np.arange(3)}
+
+    for _ in range(3):
+        found = remembered(str(tmp_path), "thing", "key", find)
+        assert found["words"].tolist() == ["", "é"]
+        assert found["numbers"].tolist() == [0, 1, 2]
+    assert len(calls) == 1
+    remembered(str(tmp_path), "thing", "another key", find)
+    assert len(calls) == 2
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    remembered(str(tmp_path), "thing", "key", find)
+    assert len(calls) == 3
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        found = remembered(str(tmp_path / "file"), "thing", "key", lambda: {"x": np.ones(1)})
+    assert found["x"].tolist() == [1]
+    assert "cannot be written" in caplog.text
+
+
+def test_key_follows_path_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("one")
+    keys = {files_key([str(path)]), files_key([str(path)], "more"), files_key([str(tmp_path / "b")])}
+    path.write_text("three")
+    keys.add(files_key([str(path)]))
+    os.utime(path, (1, 1))
+    keys.add(files_key([str(path)]))
+    assert len(keys) == 5
+
+
+def test_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder("") == tmp_path / "semilearn_bbam"
+    assert cache_folder("x") == Path("x")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder("") == Path.home() / ".cache" / "semilearn_bbam"
+
+
+def test_nothing_half_written_is_left(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise RuntimeError
+
+    (tmp_path / "a.txt").write_text("whole")
+    with pytest.raises(RuntimeError):
+        write_beside(tmp_path / "a.txt", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole"
