@@ -1,25 +1,29 @@
 from __future__ import annotations
 
-import argparse
-import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
+from semilearn.core.utils import get_optimizer
 from torch import nn
+from transformers import BertModel
 
+from semilearn_bbam import nets
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.nets import get_net_builder
+from semilearn_bbam.heads import MultiLabelNet
+from semilearn_bbam.nets import get_net_builder, library
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.small import SmallCNN
-from semilearn_bbam.nets.weights import load_weights
+from tests.conftest import settings
 
 
 def build(net: str, **changes: Any) -> nn.Module:
-    args = argparse.Namespace(net=net, in_features=1, num_classes=3, **changes)
-    return get_net_builder(args)(num_classes=3)
+    asked = {"in_features": 3, "num_classes": 3, "img_size": 32, **changes}
+    pretrained, path = asked.pop("pretrained", False), asked.pop("path", None)
+    return get_net_builder(settings(net=net, **asked))(num_classes=3, pretrained=pretrained, pretrained_path=path)
 
 
 def test_names_lead_to_nets() -> None:
@@ -50,37 +54,126 @@ def test_weights_of_a_folder_are_used_only_when_asked_for(bert_dir: Path) -> Non
         HFEncoder(str(bert_dir / "missing"), pretrained=True)
 
 
-@pytest.mark.parametrize("form", ["safetensors", "plain", "wrapped"])
-def test_fitting_tensors_are_loaded(form: str, tmp_path: Path) -> None:
-    source, target = SmallCNN(1), SmallCNN(1)
-    content = {f"module.{k}" if form == "wrapped" else k: v for k, v in source.state_dict().items()}
-    content["classifier.weight"] = torch.zeros(2, 2)
-    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
-    if form == "safetensors":
-        save_file(content, path)
-    else:
-        torch.save({"model": content} if form == "wrapped" else content, path)
-    missing, unused = load_weights(target, path)
-    assert missing == []
-    assert unused == ["classifier.weight"]
-    assert torch.equal(target.features[0].weight, source.features[0].weight)
+def names_and_shapes(net: nn.Module) -> tuple[int, ...]:
+    return net(torch.rand(2, 3, 32, 32), only_feat=True).shape
 
 
-class Trap:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open, (str(Trap.marker), "w")
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "tf_efficientnet_lite0"])
+def test_timm_nets(name: str) -> None:
+    net = build(f"timm:{name}")
+    assert names_and_shapes(net) == (2, net.num_features)
+    assert net.training
+    assert build(f"timm:{name}", in_features=1).eval()(torch.rand(1, 1, 32, 32)).shape == (1, net.num_features)
+    assert build(f"timm:{name}", in_features=1, normalize="imagenet")(torch.rand(2, 3, 32, 32)).shape[0] == 2
 
 
-def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    other = tmp_path / "other.pth"
-    torch.save({"somebody.else": torch.zeros(3)}, other)
-    with pytest.raises(NetError, match="no tensor of"):
-        load_weights(SmallCNN(1), other)
-    with pytest.raises(NetError, match="there is no file"):
-        load_weights(SmallCNN(1), tmp_path / "none.pth")
-    Trap.marker = tmp_path / "ran"
-    evil = tmp_path / "evil.pth"
-    evil.write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(NetError, match="loaded safely"):
-        load_weights(SmallCNN(1), evil)
-    assert not Trap.marker.exists()
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("resnet18", 512), ("mobilenet_v3_small", 1024), ("squeezenet1_1", 512), ("efficientnet_b0", 1280)],
+)
+def test_torchvision_nets(name: str, width: int) -> None:
+    net = build(f"torchvision:{name}")
+    assert net.num_features == width
+    assert names_and_shapes(net) == (2, width)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "size"), [("inception_v3", 2048, 96), ("vit_b_32", 768, 32), ("densenet121", 1024, 32)]
+)
+def test_torchvision_nets_with_ways_of_their_own(name: str, width: int, size: int) -> None:
+    net = build(f"torchvision:{name}", img_size=size).train()
+    assert net(torch.rand(2, 3, size, size)).shape == (2, width)
+
+
+@pytest.mark.parametrize(
+    ("net", "changes", "message"),
+    [
+        ("timm:resnet81", {}, "timm has no classification net 'resnet81'; did you mean .*resnet"),
+        ("torchvision:resnet51", {}, "torchvision has no classification net 'resnet51'; did you mean .*resnet"),
+        ("torchvision:fasterrcnn_resnet50_fpn", {}, "torchvision has no classification net"),
+        ("timm:vit_tiny_patch16_224", {"img_size": 8}, "vit_tiny_patch16_224 .*img_size"),
+        ("torchvision:vit_b_32", {"img_size": 33}, "cannot be built for img_size 33"),
+        ("torchvision:resnet18", {"in_features": 1}, "does not take images of 1 x 32 x 32 .*normalize: imagenet"),
+        ("timm:", {}, "'timm:' is unknown"),
+        ("mlp:512 swish", {}, "'swish' in '512 swish' is neither a width nor"),
+    ],
+)
+def test_unknown_names_and_unfit_sizes_are_told(net: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(NetError, match=message) as caught:
+        build(net, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_mlp_over_vectors() -> None:
+    assert build("mlp", in_features=7)(torch.rand(4, 7)).shape == (4, 512)
+    net = build("mlp:16 relu 8", in_features=7)
+    assert net.num_features == 8
+    assert [tuple(p.shape) for p in net.parameters()] == [(16, 7), (16,), (8, 16), (8,)]
+
+
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:resnet18", "wrn_28_2", "vit_tiny_patch2_32"])
+def test_nets_train_with_layer_decay(name: str) -> None:
+    """USB's `get_optimizer` reads layer groups and the names without weight decay off the whole net."""
+    net = MultiLabelNet(build(name), "cosine", "16", 3, scale=20.0, margin=0.4)
+    groups = get_optimizer(net, "AdamW", lr=1.0, weight_decay=0.1, layer_decay=0.5).param_groups
+    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    # The head learns fastest, and the first layer slowest.
+    assert rates[id(net.head.weight)] == max(rates.values())
+    first = next(p for p in net.backbone.parameters() if p.dim() > 1)
+    assert rates[id(first)] == min(rates.values()) < max(rates.values())
+    out = net(torch.rand(2, 3, 32, 32))
+    out["logits"].sum().backward()
+    assert all(p.grad is not None for p in net.head.parameters())
+    assert first.grad is not None
+
+
+def test_usb_bert_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nets, "hub_answers", lambda: False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
+    with pytest.raises(NetError, match="takes its weights from the hub, which cannot be reached; give hf:<folder>"):
+        build("bert_base_uncased")
+
+
+def test_usb_bert_trains(bert_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: "config.json")
+    small = BertModel.from_pretrained(bert_dir)
+    monkeypatch.setattr("semilearn.nets.bert.bert.BertModel.from_pretrained", lambda name: small)
+    backbone = build("bert_base_uncased")
+    backbone.num_features = 16  # of the small stand-in
+    net = MultiLabelNet(backbone, "cosine", "8", 3, scale=10.0, margin=0.2)
+    batch = {"input_ids": torch.tensor([[2, 6, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
+    net(batch)["logits"].sum().backward()
+    assert small.embeddings.word_embeddings.weight.grad is not None
+
+
+def test_own_weights_of_a_library_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "hub_answers", lambda: False)
+    monkeypatch.setattr(library, "answers", lambda url: False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    with pytest.raises(NetError, match="weights of timm:resnet18 are not in the local cache, and the hub cannot"):
+        build("timm:resnet18", pretrained=True)
+    with pytest.raises(NetError, match="weights of torchvision:resnet18 are not at .*name a local file"):
+        build("torchvision:resnet18", pretrained=True)
+    with pytest.raises(NetError, match="pretrain_path is empty"):
+        build("wrn_28_2", pretrained=True)
+
+
+def test_own_weights_from_the_local_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "hub_answers", lambda: pytest.fail("asked the hub"))
+    source = timm.create_model("resnet18")
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    path = str(tmp_path / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: path)
+    net = build("timm:resnet18", pretrained=True)
+    assert torch.equal(net.net.conv1.weight, source.conv1.weight)
+
+
+def test_weights_of_a_path_reach_a_library_net_with_a_report(tmp_path: Path) -> None:
+    source = timm.create_model("resnet18")
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    for name in ("timm:resnet18", "torchvision:resnet18"):
+        net = build(name, pretrained=True, path=str(tmp_path / "w.pth"))
+        assert torch.equal(net.net.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
+        assert net.weights_report.endswith("loaded; 2 of the file without a place (fc.bias, fc.weight)")
+        assert net.weights_report.startswith("weights: 120 tensors of")

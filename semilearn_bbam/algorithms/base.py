@@ -75,7 +75,7 @@ class MultiLabelAlgorithm(Checkpoints):
         if self.head == "cosine" and args.head == "linear":
             raise UserError(f"head: {args.algorithm} measures angles, so its head is cosine; leave head at auto")
         self.source, self.views, _ = prepare_source(args)
-        self.is_text = self.source.kind == "text"
+        self.kind = self.source.kind
         self.num_training = len(self.source.train)
         self.split = read_split(args, self.source)
         num_unlabeled = len(self.split.unlabeled) + (len(self.split.labeled) if args.include_lb_to_ulb else 0)
@@ -149,10 +149,12 @@ class MultiLabelAlgorithm(Checkpoints):
         args = self.args
         spec = args.projection
         if spec == "auto":
-            spec = DEFAULT_PROJECTIONS["features" if args.net == "plain" else "text" if self.is_text else "image"]
+            spec = DEFAULT_PROJECTIONS[self.kind]
         head = self.head if args.head == "auto" else args.head
         options = {"scale": args.scale, "margin": args.margin} if head == "cosine" else {}
         backbone = self.net_builder(num_classes=self.num_classes, **kwargs)
+        if hasattr(backbone, "weights_report"):
+            self.print_fn(backbone.weights_report)
         net = MultiLabelNet(backbone, head, spec, self.num_classes, **options)
         return net.to(self.device, memory_format=torch.channels_last)  # faster convolutions on every device
 

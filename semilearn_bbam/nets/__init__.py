@@ -1,4 +1,4 @@
-"""Nets by name: USB's own, small ones for small data, and transformers from a folder (`hf:<folder or hub name>`)."""
+"""Nets by name: USB's own, small ones, and those of timm, torchvision and transformers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ import semilearn.nets
 from torch import nn
 
 from semilearn_bbam.errors import NetError
+from semilearn_bbam.hub import hub_answers
 from semilearn_bbam.nets.hf import HFEncoder
-from semilearn_bbam.nets.small import PlainFeatures, SmallCNN
+from semilearn_bbam.nets.library import timm_net, torchvision_net
+from semilearn_bbam.nets.small import FeatureMLP, PlainFeatures, SmallCNN
 from semilearn_bbam.nets.weights import load_weights
 
 __all__ = ["get_net_builder", "load_weights"]
 
 NetBuilder = Callable[..., nn.Module]
+# USB builds these from their hub weights, and only from them.
+USB_BERTS = {"bert_base_uncased": "bert-base-uncased", "bert_base_cased": "bert-base-cased"}
+OWN = ("plain", "mlp", "small_cnn")
+MLP_LAYERS = "512 gelu 512 gelu"
 
 
 def usb_net_names() -> list[str]:
@@ -28,34 +34,56 @@ def usb_net_names() -> list[str]:
 def get_net_builder(args: argparse.Namespace) -> NetBuilder:
     """A builder in USB's form, `builder(num_classes, pretrained=False, pretrained_path=None)`, for `args.net`.
 
-    `plain` and `small_cnn` read the width of their input from `args.in_features` when they are called, because the
-    data are loaded after the command line is read. Raises NetError for an unknown name, naming the nearest.
+    Names are those of USB, `plain`, `mlp` or `mlp:<layers>` for vectors, `small_cnn`, `timm:<name>`,
+    `torchvision:<name>` and `hf:<folder or hub name>`. The width of the input, `args.in_features`, is read when the
+    builder is called, because the data are loaded after the command line is read. `pretrained` without a path means
+    the library's own weights. The net has a `weights_report` if weights of a path were loaded. Raises NetError for an
+    unknown name, naming the nearest.
     """
-    name = args.net
-    if name.startswith("hf:"):
-
-        def encoder(name_or_folder: str) -> Callable[[bool], nn.Module]:
-            return lambda pretrained: HFEncoder(name_or_folder, pretrained=pretrained)
-
-        return _builder(encoder(name[3:]), own_weights=True)
-    if name == "plain":
-        return _builder(lambda pretrained: PlainFeatures(args.in_features))
-    if name == "small_cnn":
-        return _builder(lambda pretrained: SmallCNN(args.in_features))
+    library, _, name = args.net.partition(":")
+    if library == "hf" and name:
+        return _builder(args, lambda pretrained: HFEncoder(name, pretrained=pretrained), own_weights=True)
+    if library in ("timm", "torchvision") and name:
+        make = timm_net if library == "timm" else torchvision_net
+        return _builder(args, lambda pretrained: make(name, **_input(args), pretrained=pretrained), own_weights=True)
+    if library == "mlp":
+        return _builder(args, lambda pretrained: FeatureMLP(args.in_features, name or MLP_LAYERS))
+    if args.net == "plain":
+        return _builder(args, lambda pretrained: PlainFeatures(args.in_features))
+    if args.net == "small_cnn":
+        return _builder(args, lambda pretrained: SmallCNN(args.in_features))
     known = usb_net_names()
-    if name in known:
-        return _builder(lambda pretrained: getattr(semilearn.nets, name)(num_classes=args.num_classes))
-    near = difflib.get_close_matches(name, [*known, "plain", "small_cnn"], n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(['plain', 'small_cnn', *known])}"
-    raise NetError(f"net: '{name}' is unknown; {hint} (or hf:<folder> for a transformer)")
+    if args.net in USB_BERTS:
+        return _builder(args, lambda pretrained: _usb_bert(args.net, args.num_classes), own_weights=True)
+    if args.net in known:
+        return _builder(args, lambda pretrained: getattr(semilearn.nets, args.net)(num_classes=args.num_classes))
+    near = difflib.get_close_matches(args.net, [*known, *OWN], n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join([*OWN, *known])}"
+    raise NetError(f"net: '{args.net}' is unknown; {hint} (or timm:<name>, torchvision:<name>, hf:<folder>)")
 
 
-def _builder(make: Callable[[bool], nn.Module], own_weights: bool = False) -> NetBuilder:
+def _input(args: argparse.Namespace) -> dict[str, int]:
+    """Channels and side of the images that the net gets: normalisation gives a grey image three channels."""
+    return {"channels": args.in_features if args.normalize == "none" else 3, "size": args.img_size}
+
+
+def _usb_bert(name: str, num_classes: int) -> nn.Module:
+    """USB's BERT; it asks the hub for its weights, which takes minutes where nobody answers."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(USB_BERTS[name], "config.json"), str) and not hub_answers():
+        raise NetError(
+            f"net: {name} takes its weights from the hub, which cannot be reached; give hf:<folder> with a local BERT"
+        )
+    return getattr(semilearn.nets, name)(num_classes=num_classes)
+
+
+def _builder(args: argparse.Namespace, make: Callable[[bool], nn.Module], own_weights: bool = False) -> NetBuilder:
     def build(num_classes: int, pretrained: bool = False, pretrained_path: str | None = None) -> nn.Module:
         del num_classes  # the classifier is replaced anyway
-        net = make(pretrained)
+        net = make(pretrained and not pretrained_path)
         if pretrained and pretrained_path:
-            load_weights(net, pretrained_path)
+            net.weights_report = str(load_weights(net, pretrained_path, args.pretrain_match))
         elif pretrained and not own_weights:
             raise NetError("use_pretrain is true but pretrain_path is empty; name the weights file, or set it to false")
         return net

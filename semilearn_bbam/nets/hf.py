@@ -8,6 +8,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from semilearn_bbam.errors import NetError
+from semilearn_bbam.hub import Unavailable, load_local_or_hub
+
+
+def _pretrained(name: str, local: bool) -> nn.Module:
+    return AutoModel.from_pretrained(name, local_files_only=local)
+
+
+def _untrained(name: str, local: bool) -> nn.Module:
+    return AutoModel.from_config(AutoConfig.from_pretrained(name, local_files_only=local))
 
 
 class HFEncoder(nn.Module):
@@ -23,14 +32,11 @@ class HFEncoder(nn.Module):
 
     def __init__(self, name_or_folder: str, *, pretrained: bool) -> None:
         super().__init__()
+        make = _pretrained if pretrained else _untrained
         try:
-            if pretrained:
-                self.encoder = AutoModel.from_pretrained(name_or_folder)
-            else:
-                self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(name_or_folder))
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise NetError(f"net: no transformer can be loaded from '{name_or_folder}' ({reason})") from error
+            self.encoder = load_local_or_hub(name_or_folder, make)
+        except Unavailable as error:
+            raise NetError(f"net: no transformer can be loaded: {error}; give hf:<local folder>") from error
         # Pooling is ours; an unused pooler would only sit in the optimiser.
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from semilearn_bbam.heads import build_projection
+
 
 class PlainFeatures(nn.Module):
     """Precomputed vectors are their own features: x [B, D] -> x; the projection of the head does the learning."""
@@ -16,6 +18,17 @@ class PlainFeatures(nn.Module):
 
     def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
         return x
+
+
+class FeatureMLP(nn.Module):
+    """Layers over precomputed vectors, x [B, D] -> [B, D']; `layers` as in `heads.build_projection`."""
+
+    def __init__(self, in_features: int, layers: str) -> None:
+        super().__init__()
+        self.layers, self.num_features = build_projection(layers, in_features)
+
+    def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
+        return self.layers(x)
 
 
 class SmallCNN(nn.Module):

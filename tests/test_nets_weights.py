@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from semilearn_bbam.errors import NetError
+from semilearn_bbam.nets.small import SmallCNN
+from semilearn_bbam.nets.weights import find_weights, load_weights
+
+
+def write(form: str, folder: Path, content: dict[str, Tensor]) -> Path:
+    """The same tensors in one of the forms that people have them in."""
+    if form == "safetensors":
+        save_file(content, folder / "w.safetensors")
+        return folder / "w.safetensors"
+    if form == "shards":
+        names = list(content)
+        for number, part in enumerate((names[::2], names[1::2])):
+            save_file({name: content[name] for name in part}, folder / f"part{number}.safetensors")
+        shard = {name: f"part{number % 2}.safetensors" for number, name in enumerate(names)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shard}))
+        return folder
+    wrapped = {
+        "plain": content,
+        "data parallel": {"state_dict": {f"module.{name}": value for name, value in content.items()}},
+        "checkpoint": {
+            "model": {f"backbone.{name}": torch.zeros_like(value) for name, value in content.items()},
+            "ema_model": {f"backbone.{name}": value for name, value in content.items()},
+            "it": 3,
+        },
+        "folder": content,
+    }
+    name = "pytorch_model.bin" if form == "folder" else "w.pth"
+    torch.save(wrapped[form], folder / name)
+    return folder if form == "folder" else folder / name
+
+
+@pytest.mark.parametrize("form", ["safetensors", "shards", "plain", "data parallel", "checkpoint", "folder"])
+def test_fitting_tensors_are_loaded_from_every_form(form: str, tmp_path: Path) -> None:
+    source, target = SmallCNN(1), SmallCNN(1)
+    content = {**source.state_dict(), "classifier.weight": torch.zeros(2, 2)}
+    report = load_weights(target, write(form, tmp_path, content))
+    assert report.missing == report.misshapen == ()
+    assert report.unused == ("classifier.weight",)
+    assert report.loaded == len(source.state_dict())
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+
+
+def test_report_names_all_that_did_not_match(tmp_path: Path) -> None:
+    content = SmallCNN(3).state_dict()
+    first = next(iter(content))
+    left_out = [key for key in content if key.endswith("bias")]
+    torch.save({key: value for key, value in content.items() if key not in left_out}, tmp_path / "w.pth")
+    report = load_weights(SmallCNN(1), tmp_path / "w.pth")
+    assert report.misshapen == (first,)
+    assert report.missing == tuple(sorted(left_out))
+    assert report.loaded == len(content) - len(left_out) - 1
+    assert f"{len(left_out)} without a tensor in the file ({', '.join(sorted(left_out))})" in str(report)
+    assert f"1 of another shape ({first})" in str(report)
+
+
+def test_order_takes_another_librarys_names(tmp_path: Path) -> None:
+    source, target = SmallCNN(1), SmallCNN(1)
+    content = {key.replace("features", "_blocks"): value for key, value in source.state_dict().items()}
+    # Older files have no counters of batches, and a classifier of their own.
+    content = {key: value for key, value in content.items() if "num_batches" not in key}
+    torch.save({**content, "_fc.weight": torch.zeros(5, 64)}, tmp_path / "w.pth")
+    with pytest.raises(NetError, match="no tensor of .*pretrain_match: order"):
+        load_weights(target, tmp_path / "w.pth")
+    load_weights(target, tmp_path / "w.pth", "order")
+    for key, value in source.state_dict().items():
+        assert torch.equal(value, target.state_dict()[key])
+
+
+def test_order_is_strict(tmp_path: Path) -> None:
+    content = {key: value for key, value in SmallCNN(1, widths=(16, 32, 63)).state_dict().items()}
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(NetError, match=r"is \(63, 32, 3, 3\) where the net has features.*\(64, 32, 3, 3\)"):
+        load_weights(SmallCNN(1), tmp_path / "w.pth", "order")
+    torch.save(dict(list(SmallCNN(1).state_dict().items())[:-3]), tmp_path / "w.pth")
+    with pytest.raises(NetError, match="it holds 13 tensors and the net 15"):
+        load_weights(SmallCNN(1), tmp_path / "w.pth", "order")
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(Trap.marker), "w")
+
+
+def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    torch.save({"somebody.else": torch.zeros(3)}, tmp_path / "other.pth")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    Trap.marker = tmp_path / "ran"
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Trap()))
+    for name, message in (
+        ("other.pth", "no tensor of .* fits SmallCNN"),
+        ("empty.pth", "holds no tensors"),
+        ("list.pth", "holds no tensors"),
+        ("text.safetensors", "loaded safely"),
+        ("evil.pth", "loaded safely"),
+        ("none.pth", "there is no file or folder"),
+    ):
+        with pytest.raises(NetError, match=message):
+            load_weights(SmallCNN(1), tmp_path / name)
+    assert not Trap.marker.exists()
+
+
+def test_folders_must_be_clear(tmp_path: Path) -> None:
+    with pytest.raises(NetError, match="holds no weights file; name one file"):
+        find_weights(tmp_path)
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).touch()
+    with pytest.raises(NetError, match="holds a.pth, b.pth; name one file"):
+        find_weights(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert find_weights(tmp_path) == [tmp_path / "model.safetensors"]
+    index = tmp_path / "model.safetensors.index.json"
+    for content, message in (
+        ('{"weight_map": {"x": "gone.safetensors"}}', "names gone.safetensors, which is not in the folder"),
+        ('{"weight_map": {"x": "../a.pth"}}', "names ../a.pth"),
+        ("[]", "is not an index"),
+        ("no json", "is not an index"),
+    ):
+        index.write_text(content)
+        with pytest.raises(NetError, match=message):
+            find_weights(tmp_path)
