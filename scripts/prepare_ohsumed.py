@@ -1,0 +1,11 @@
+#!/usr/bin/env python
+"""Make Ohsumed ready: python scripts/prepare_ohsumed.py --data_dir <folder>."""
+
+from __future__ import annotations
+
+import sys
+
+from semilearn_bbam.prepare import main
+
+if __name__ == "__main__":
+    sys.exit(main(("ohsumed",)))

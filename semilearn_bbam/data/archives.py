@@ -1,0 +1,188 @@
+"""Archives of released data: checked by size and checksum, extracted inside their folder, fetched on request."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from semilearn_bbam.data.source import DataError
+from semilearn_bbam.hub import first_line
+from semilearn_bbam.progress import progress_bar
+
+CHUNK = 1 << 20
+TIMEOUT = 30.0  # seconds without a byte
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive of a release: `shows` is a path below the data folder that is there once it is extracted.
+
+    `others` are file names under which the same content goes around, of unknown checksum; `into` is the folder below
+    the data folder that it is extracted into.
+    """
+
+    name: str
+    shows: str
+    url: str = ""
+    size: int | None = None
+    sha256: str = ""
+    into: str = ""
+    others: tuple[str, ...] = ()
+
+    def find(self, folder: Path) -> Path | None:
+        """The archive in `folder` under any of its names."""
+        return next((folder / name for name in (self.name, *self.others) if (folder / name).is_file()), None)
+
+    def is_extracted(self, data_dir: Path) -> bool:
+        """Whether its content is there, from here or by hand; an interrupted extraction does not count."""
+        return (data_dir / self.shows).exists() and not self._beside(data_dir).exists()
+
+    def _beside(self, data_dir: Path) -> Path:
+        return data_dir / f".extracting_{self.name}"
+
+    def verify(self, path: Path) -> None:
+        """DataError if size or checksum are known and differ."""
+        if path.name != self.name:
+            return
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            raise DataError(f"{path} has {size:,} bytes, the released one {self.size:,}; fetch it again")
+        if self.sha256:
+            digest = hashlib.sha256()
+            with open(path, "rb") as file:
+                for chunk in progress_bar(_chunks(file), f"checking {path.name}", total=-(-size // CHUNK)):
+                    digest.update(chunk)
+            if digest.hexdigest() != self.sha256:
+                raise DataError(f"{path} has another SHA-256 than the released one ({self.sha256}); fetch it again")
+
+    def extract(self, path: Path, data_dir: Path) -> None:
+        """Extract beside the data first, then move everything into place, so that an interruption leaves no half.
+
+        DataError, with nothing in place, for a damaged archive and for members that would leave the folder.
+        """
+        beside = self._beside(data_dir)
+        shutil.rmtree(beside, ignore_errors=True)
+        target = beside / self.into
+        target.mkdir(parents=True)
+        try:
+            if path.suffix == ".zip":
+                _extract_zip(path, target)
+            else:
+                _extract_tar(path, target)
+        except DAMAGED as error:
+            shutil.rmtree(beside)
+            raise DataError(f"the archive {path} is damaged ({first_line(error)}); fetch it again") from error
+        except DataError:
+            shutil.rmtree(beside)
+            raise
+        for file in [file for file in beside.rglob("*") if not file.is_dir()]:
+            place = data_dir / file.relative_to(beside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
+        shutil.rmtree(beside)
+
+    def download(self, folder: Path) -> Path:
+        """Fetch it into `folder`, going on where an earlier try stopped; DataError unless size and checksum fit."""
+        if not (self.url and self.size and self.sha256):
+            where = f"; fetch it yourself from {self.url}" if self.url else ""
+            raise DataError(f"{self.name} is not downloaded, because no size and checksum of it are known{where}")
+        part = folder / f"{self.name}.part"
+        there = part.stat().st_size if part.is_file() else 0
+        if there < self.size:
+            self._fetch(part, there)
+        size = part.stat().st_size
+        if size < self.size:
+            raise DataError(f"{self.url} broke off after {size:,} of {self.size:,} bytes; run again to go on")
+        whole = folder / self.name
+        try:
+            Archive(part.name, "", size=self.size, sha256=self.sha256).verify(part)
+        except DataError as error:
+            part.unlink()
+            raise DataError(f"what {self.url} gave is not the released file and was deleted ({error})") from error
+        os.replace(part, whole)
+        return whole
+
+    def _fetch(self, part: Path, there: int) -> None:
+        request = urllib.request.Request(self.url, headers={"Range": f"bytes={there}-"} if there else {})
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+                if answer.status != 206:  # the server sends the whole file again
+                    there = 0
+                with open(part, "ab" if there else "wb") as file:
+                    left = -(-(self.size or 0) // CHUNK) - there // CHUNK
+                    for chunk in progress_bar(_chunks(answer), f"fetching {self.name}", total=left):
+                        file.write(chunk)
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise DataError(
+                f"{self.url} cannot be fetched ({reason}); run again to go on, or put {self.name} into {part.parent}"
+            ) from error
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+
+
+def _place(archive: Path, folder: Path, name: str) -> Path:
+    """Where a member goes; DataError if that is outside of `folder`."""
+    clean = name.replace("\\", "/")
+    parts = clean.split("/")
+    if clean.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in clean:
+        raise DataError(f"the archive {archive} has the member {name!r}, which leads out of its folder; do not use it")
+    return folder / clean
+
+
+def _check_room(archive: Path, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(f"the content of {archive} takes {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} free")
+
+
+def _extract_tar(path: Path, folder: Path) -> None:
+    with tarfile.open(path) as archive:
+        members = list(progress_bar(archive, f"reading {path.name}"))
+        for member in members:
+            _place(path, folder, member.name)
+            if not (member.isfile() or member.isdir()):
+                raise DataError(f"the archive {path} has {member.name!r}, a link or a device; do not use it")
+        _check_room(path, folder, sum(member.size for member in members))
+        for member in progress_bar(members, f"extracting {path.name}"):
+            if member.isfile():
+                content = archive.extractfile(member)
+                assert content is not None  # a regular file has content
+                _write(_place(path, folder, member.name), content)
+
+
+def _extract_zip(path: Path, folder: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        for member in members:
+            _place(path, folder, member.filename)
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise DataError(f"the archive {path} has {member.filename!r}, a link or a device; do not use it")
+        _check_room(path, folder, sum(member.file_size for member in members))
+        for member in progress_bar(members, f"extracting {path.name}"):
+            if not member.is_dir():
+                with archive.open(member) as content:
+                    _write(_place(path, folder, member.filename), content)
+
+
+def _write(place: Path, content: IO[bytes]) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place, "wb") as file:
+        shutil.copyfileobj(content, file, CHUNK)

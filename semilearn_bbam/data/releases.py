@@ -1,0 +1,130 @@
+"""What each data set is released as: its archives with size and SHA-256 where known, and how much is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semilearn_bbam.data.archives import Archive
+
+
+@dataclass(frozen=True)
+class Release:
+    """A data set as its authors ship it; `counts` are training items, test items and labels as the reader gives them.
+
+    `instructions` say in one paragraph where the data come from and how they must lie.
+    """
+
+    counts: tuple[int, int, int]
+    instructions: str
+    archives: tuple[Archive, ...] = ()
+
+
+VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC"
+COCO_URL = "http://images.cocodataset.org"
+AWA_URL = "https://cvml.ista.ac.at/AwA2/AwA2-data.zip"
+OHSUMED_URL = "http://disi.unitn.it/moschitti/corpora/ohsumed-first-20000-docs.tar.gz"
+
+
+def _coco(year: int, sizes: tuple[int, int, int], sums: tuple[str, str, str]) -> tuple[Archive, ...]:
+    paths = (f"annotations/annotations_trainval{year}.zip", f"zips/train{year}.zip", f"zips/val{year}.zip")
+    shown = (f"annotations/instances_train{year}.json", f"train{year}", f"val{year}")
+    return tuple(
+        Archive(path.split("/")[1], there, f"{COCO_URL}/{path}", size, digest)
+        for path, there, size, digest in zip(paths, shown, sizes, sums, strict=True)
+    )
+
+
+RELEASES = {
+    "voc2012": Release(
+        (5717, 5823, 20),
+        "PASCAL VOC 2012: put VOCtrainval_11-May-2012.tar (2.0 GB) or the extracted VOCdevkit/VOC2012 there.",
+        (
+            Archive(
+                "VOCtrainval_11-May-2012.tar",
+                "VOCdevkit/VOC2012/ImageSets/Main",
+                f"{VOC_URL}/voc2012/VOCtrainval_11-May-2012.tar",
+                1999639040,
+                "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+            ),
+        ),
+    ),
+    "voc2007": Release(
+        (5011, 4952, 20),
+        "PASCAL VOC 2007: put VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar (0.9 GB) or the extracted "
+        "VOCdevkit/VOC2007 there.",
+        (
+            Archive(
+                "VOCtrainval_06-Nov-2007.tar",
+                "VOCdevkit/VOC2007/ImageSets/Main/cat_trainval.txt",
+                f"{VOC_URL}/voc2007/VOCtrainval_06-Nov-2007.tar",
+                460032000,
+                "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
+            ),
+            Archive(
+                "VOCtest_06-Nov-2007.tar",
+                "VOCdevkit/VOC2007/ImageSets/Main/cat_test.txt",
+                f"{VOC_URL}/voc2007/VOCtest_06-Nov-2007.tar",
+                451020800,
+                "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
+            ),
+        ),
+    ),
+    "coco2014": Release(
+        (82081, 40137, 80),
+        "COCO 2014: put annotations_trainval2014.zip, train2014.zip and val2014.zip (20 GB), or the extracted folders "
+        "annotations, train2014 and val2014 there.",
+        _coco(
+            2014,
+            (252872794, 13510573713, 6645013297),
+            (
+                "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
+                "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
+                "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
+            ),
+        ),
+    ),
+    "coco2017": Release(
+        (117266, 4952, 80),
+        "COCO 2017: put annotations_trainval2017.zip, train2017.zip and val2017.zip (20 GB), or the extracted folders "
+        "annotations, train2017 and val2017 there.",
+        _coco(
+            2017,
+            (252907541, 19336861798, 815585330),
+            (
+                "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+                "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+                "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+            ),
+        ),
+    ),
+    "awa2": Release(
+        (30337, 6985, 85),
+        f"Animals with Attributes 2: put AwA2-data.zip (13 GB, {AWA_URL}) or the extracted Animals_with_Attributes2 "
+        "there.",
+        (Archive("AwA2-data.zip", "Animals_with_Attributes2/predicate-matrix-binary.txt", AWA_URL),),
+    ),
+    "ohsumed": Release(
+        (6286, 7643, 23),
+        f"Ohsumed, first 20,000 documents: put ohsumed-first-20000-docs.tar.gz ({OHSUMED_URL}) or the extracted "
+        "folder there.",
+        (
+            Archive(
+                "ohsumed-first-20000-docs.tar.gz",
+                "ohsumed-first-20000-docs",
+                OHSUMED_URL,
+                others=("ohsumed-first-20000-docs.tar.xz",),
+            ),
+        ),
+    ),
+    "aapd": Release(
+        (53840, 1000, 54),
+        "AAPD: put the files text_train, label_train, text_val, label_val, text_test and label_test of the original "
+        "release, or train.json, val.json and test.json with objects {text, label}, there.",
+    ),
+    "corel5k": Release(
+        (4500, 499, 374),
+        "Corel5K: put the folders train_jpeg and test_jpeg, or corel5k_jpeg.tar with them, and the files "
+        "training_label, test_label and words there.",
+        (Archive("corel5k_jpeg.tar", "train_jpeg"),),
+    ),
+}
