@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,14 +25,14 @@ def main(names: Sequence[str], argv: Sequence[str] | None = None) -> int:
         description="Extract, check, count and index a released data set. Further options are those of train.py.",
         allow_abbrev=False,
     )
-    parser.add_argument("--data_dir", required=True, type=Path, help="folder with the archives or the extracted data")
+    parser.add_argument("--data_dir", required=True, help="folder with the archives or the extracted data")
     parser.add_argument("--download", action="store_true", help="fetch missing archives of known size and SHA-256")
     if len(names) > 1:
         parser.add_argument("--dataset", choices=names, default=names[0], help=f"default {names[0]}")
     given, options = parser.parse_known_args(argv)
     name = getattr(given, "dataset", names[0])
     try:
-        print(prepare(name, given.data_dir.expanduser(), options, download=given.download))
+        print(prepare(name, Path(os.path.expanduser(given.data_dir)), options, download=given.download))
     except UserError as error:
         print(f"prepare {name}: {error}\n{RELEASES[name].instructions}", file=sys.stderr)
         return 2

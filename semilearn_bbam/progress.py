@@ -18,7 +18,8 @@ def progress_bar(items: Iterable[T], title: str, *, total: int | None = None) ->
     if total is None and isinstance(items, Sized):
         total = len(items)
     hidden = not sys.stderr.isatty()
-    return tqdm(items, title, total=total, leave=False, dynamic_ncols=True, disable=hidden)
+    bar: Iterable[T] = tqdm(items, title, total=total, leave=False, dynamic_ncols=True, disable=hidden)
+    return bar
 
 
 def in_threads(work: Callable[[int], T], count: int, title: str) -> list[T]:

@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         dump_yaml(args, folder.path / CONFIG)
     seed_everything(args.seed)
     logger = get_logger(args.save_name, str(folder.path))
+    logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
     tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=args.use_tensorboard)
+    began = args.resume
     try:
         if args.unused_keys:
             logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
@@ -76,6 +78,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if args.resume:
             algorithm.load_model(folder.path / LATEST)
             logger.info(f"resumed after epoch {algorithm.start_epoch}, step {algorithm.it}")
+        folder.keep()
+        began = True
         logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
         algorithm.train()
         return algorithm.results_dict
@@ -84,6 +88,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if isinstance(handler, logging.FileHandler):
                 handler.close()
                 logger.removeHandler(handler)
+        if not began:  # bad data or settings leave nothing behind, and cost nobody an older run
+            folder.undo()
 
 
 def _check_same_settings(args: argparse.Namespace, config: Path) -> None:

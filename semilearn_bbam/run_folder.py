@@ -25,7 +25,8 @@ class RunFolder:
     def prepare(self, *, resume: bool, overwrite: bool) -> None:
         """Create the folder, or accept an existing one when `resume` or `overwrite` says so.
 
-        Only a folder that holds a `config.yaml` of ours, or nothing, is ever deleted. Raises RunError otherwise.
+        Only a folder that holds a `config.yaml` of ours, or nothing, is ever replaced; it is kept beside until
+        `keep` or `undo`. Raises RunError otherwise.
         """
         if resume:
             if not (self.path / LATEST).is_file():
@@ -40,8 +41,23 @@ class RunFolder:
                 raise RunError(
                     f"--overwrite: '{self.path}' has no {CONFIG} and is not a run of this program; delete it yourself"
                 )
-            shutil.rmtree(self.path)
+            shutil.rmtree(self._replaced, ignore_errors=True)
+            os.replace(self.path, self._replaced)
         self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def _replaced(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.replaced")
+
+    def keep(self) -> None:
+        """The new run stands: what it replaced is deleted."""
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+    def undo(self) -> None:
+        """The new run never began: its folder goes, and what it replaced comes back."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._replaced.is_dir():
+            os.replace(self._replaced, self.path)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         beside = self.path / f"{name}.tmp"

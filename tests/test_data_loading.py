@@ -93,7 +93,7 @@ def test_inconsistent_sources_are_refused_before_and_after(monkeypatch: pytest.M
     with pytest.raises(DataError, match="1 label names"):
         load_source(settings(dataset="bad"))
     monkeypatch.setattr(source_module, "SOURCES", {"bad": lambda args: replace(texts(), test=["", " "])})
-    with pytest.raises(DataError, match="test part is empty"):
+    with pytest.raises(DataError, match=r"no test item is left: left out 3 empty text\(s\)"):
         load_source(settings(dataset="bad", bad_data="skip"))
 
 

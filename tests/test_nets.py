@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import random
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 from semilearn.core.utils import get_optimizer
 from torch import nn
-from transformers import BertModel
+from torchvision.models import ResNet18_Weights
 
-from semilearn_bbam import nets
+from semilearn_bbam import hub, nets
 from semilearn_bbam.errors import NetError
 from semilearn_bbam.heads import MultiLabelNet
 from semilearn_bbam.nets import get_net_builder, library
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.small import SmallCNN
 from tests.conftest import settings
+
+
+def absent(*args: Any, **kwargs: Any) -> None:
+    raise OSError("not there")
 
 
 def build(net: str, **changes: Any) -> nn.Module:
@@ -90,12 +98,18 @@ def test_torchvision_nets_with_ways_of_their_own(name: str, width: int, size: in
     [
         ("timm:resnet81", {}, "timm has no classification net 'resnet81'; did you mean .*resnet"),
         ("torchvision:resnet51", {}, "torchvision has no classification net 'resnet51'; did you mean .*resnet"),
-        ("torchvision:fasterrcnn_resnet50_fpn", {}, "torchvision has no classification net"),
+        ("torchvision:fasterrcnn_resnet50_fpn", {}, "torchvision has no classification net .*did you mean .*resnet50"),
         ("timm:vit_tiny_patch16_224", {"img_size": 8}, "vit_tiny_patch16_224 .*img_size"),
         ("torchvision:vit_b_32", {"img_size": 33}, "cannot be built for img_size 33"),
         ("torchvision:resnet18", {"in_features": 1}, "does not take images of 1 x 32 x 32 .*normalize: imagenet"),
+        ("timm:resnet18.a1_in1", {}, "timm has no classification net .*did you mean .*resnet18"),
         ("timm:", {}, "'timm:' is unknown"),
-        ("mlp:512 swish", {}, "'swish' in '512 swish' is neither a width nor"),
+        ("resnet18", {}, "'resnet18' is unknown; did you mean timm:resnet18"),
+        ("hubert_base", {}, "hubert_base hears sound"),
+        ("vit_tiny_patch2_32", {"img_size": 40}, "vit_tiny_patch2_32 does not take images of 3 x 40 x 40"),
+        ("resnet50", {"in_features": 1}, "does not take images of 1 x 32 x 32 .*normalize: imagenet"),
+        ("resnet50", {"in_features": 0}, "resnet50 reads images, and this data set holds texts"),
+        ("mlp:512 swish", {}, "net: mlp: 'swish' in '512 swish' is neither a width nor"),
     ],
 )
 def test_unknown_names_and_unfit_sizes_are_told(net: str, changes: dict[str, Any], message: str) -> None:
@@ -111,10 +125,21 @@ def test_mlp_over_vectors() -> None:
     assert [tuple(p.shape) for p in net.parameters()] == [(16, 7), (16,), (8, 16), (8,)]
 
 
-@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:resnet18", "wrn_28_2", "vit_tiny_patch2_32"])
-def test_nets_train_with_layer_decay(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("timm:vit_tiny_patch16_224", 32),
+        ("timm:resnet18", 32),
+        ("timm:cait_xxs24_224", 32),  # whose layer groups are a function
+        ("resnet50", 32),
+        ("wrn_28_2", 32),
+        ("vit_tiny_patch2_32", 32),
+        ("vit_small_patch16_224", 48),
+    ],
+)
+def test_nets_train_with_layer_decay(name: str, size: int) -> None:
     """USB's `get_optimizer` reads layer groups and the names without weight decay off the whole net."""
-    net = MultiLabelNet(build(name), "cosine", "16", 3, scale=20.0, margin=0.4)
+    net = MultiLabelNet(build(name, img_size=size), "cosine", "16", 3, scale=20.0, margin=0.4)
     groups = get_optimizer(net, "AdamW", lr=1.0, weight_decay=0.1, layer_decay=0.5).param_groups
     assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
@@ -122,29 +147,61 @@ def test_nets_train_with_layer_decay(name: str) -> None:
     assert rates[id(net.head.weight)] == max(rates.values())
     first = next(p for p in net.backbone.parameters() if p.dim() > 1)
     assert rates[id(first)] == min(rates.values()) < max(rates.values())
-    out = net(torch.rand(2, 3, 32, 32))
+    out = net(torch.rand(2, 3, size, size))
     out["logits"].sum().backward()
     assert all(p.grad is not None for p in net.head.parameters())
     assert first.grad is not None
 
 
+def test_nets_without_layer_groups_say_so() -> None:
+    for name in ("torchvision:resnet18", "timm:pit_ti_224"):
+        net = MultiLabelNet(build(name, img_size=64), "linear", "none", 3)
+        if name.startswith("timm"):
+            assert hasattr(net.backbone.net, "group_matcher") is False
+        with pytest.raises(NetError, match="names no layer groups; set layer_decay to 1.0"):
+            net.group_matcher()
+
+
+def test_layer_groups_of_mlp_and_transformers(bert_dir: Path) -> None:
+    """Names that USB's regular expressions put into a numbered group; biases of the same layer share it."""
+    for net, expected in (
+        (build("mlp:8 relu 8", in_features=4), {"0": 2, "2": 2}),
+        (HFEncoder(str(bert_dir), pretrained=False), {"0": 16}),
+    ):
+        pattern = re.compile(net.group_matcher(prefix="backbone.")["blocks"])
+        found = Counter(m[1] for name, _ in net.named_parameters() if (m := pattern.match(f"backbone.{name}")))
+        assert found == expected
+
+
+def test_building_draws_from_torch_only() -> None:
+    """The same seed gives the same net, whatever the other generators did; they are left as they were."""
+    for name in ("timm:vit_tiny_patch16_224", "torchvision:googlenet", "wrn_28_2"):
+        before, other = random.getstate(), np.random.get_state()[1].copy()
+        torch.manual_seed(1)
+        one = build(name, img_size=32).state_dict()
+        assert random.getstate() == before
+        assert (np.random.get_state()[1] == other).all()
+        torch.manual_seed(1)
+        two = build(name, img_size=32).state_dict()
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
 def test_usb_bert_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nets, "hub_answers", lambda: False)
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: None)
-    with pytest.raises(NetError, match="takes its weights from the hub, which cannot be reached; give hf:<folder>"):
+    monkeypatch.setattr(hub, "hub_answers", lambda: False)
+    monkeypatch.setattr(nets, "snapshot_download", absent)
+    with pytest.raises(NetError, match="bert_base_uncased .* hub cannot be reached; give hf:<folder>"):
         build("bert_base_uncased")
 
 
-def test_usb_bert_trains(bert_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: "config.json")
-    small = BertModel.from_pretrained(bert_dir)
-    monkeypatch.setattr("semilearn.nets.bert.bert.BertModel.from_pretrained", lambda name: small)
+def test_usb_bert_trains_from_the_local_cache(bert_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "hub_answers", lambda: pytest.fail("asked the hub"))
+    monkeypatch.setattr(nets, "snapshot_download", lambda repository, local_files_only: str(bert_dir))
     backbone = build("bert_base_uncased")
-    backbone.num_features = 16  # of the small stand-in
+    backbone.num_features = 16  # USB's number is that of the full size
     net = MultiLabelNet(backbone, "cosine", "8", 3, scale=10.0, margin=0.2)
     batch = {"input_ids": torch.tensor([[2, 6, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
     net(batch)["logits"].sum().backward()
-    assert small.embeddings.word_embeddings.weight.grad is not None
+    assert backbone.bert.embeddings.word_embeddings.weight.grad is not None
 
 
 def test_own_weights_of_a_library_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -157,8 +214,12 @@ def test_own_weights_of_a_library_without_a_network(monkeypatch: pytest.MonkeyPa
         build("torchvision:resnet18", pretrained=True)
     with pytest.raises(NetError, match="pretrain_path is empty"):
         build("wrn_28_2", pretrained=True)
+    monkeypatch.setattr("timm.get_pretrained_cfg_value", lambda name, key: None)
+    with pytest.raises(NetError, match="timm has no weights for resnet14t_nobody"):
+        library._timm_weights("resnet14t_nobody")
 
 
+@pytest.mark.skipif(not hasattr(timm, "get_pretrained_cfg"), reason="this timm takes its weights from URLs")
 def test_own_weights_from_the_local_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(library, "hub_answers", lambda: pytest.fail("asked the hub"))
     source = timm.create_model("resnet18")
@@ -169,6 +230,21 @@ def test_own_weights_from_the_local_cache(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert torch.equal(net.net.conv1.weight, source.conv1.weight)
 
 
+def test_old_downloads_of_torch_hub_serve_both_libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for asked in ("hub_answers", "answers"):
+        monkeypatch.setattr(library, asked, lambda *args: pytest.fail("asked the hub"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    source = timm.create_model("resnet18")
+    urls = timm.get_pretrained_cfg_value("resnet18", "url"), ResNet18_Weights.DEFAULT.url
+    for url in urls:
+        torch.save(source.state_dict(), tmp_path / "checkpoints" / url.rsplit("/", 1)[-1])
+    monkeypatch.setattr("torch.hub.HASH_REGEX", re.compile("(no hash)"))  # the stand-in's is another
+    monkeypatch.setattr("torch.hub._is_legacy_zip_format", lambda name: False)
+    for name in ("timm:resnet18", "torchvision:resnet18"):
+        assert torch.equal(build(name, pretrained=True).net.conv1.weight, source.conv1.weight)
+
+
 def test_weights_of_a_path_reach_a_library_net_with_a_report(tmp_path: Path) -> None:
     source = timm.create_model("resnet18")
     torch.save(source.state_dict(), tmp_path / "w.pth")
@@ -177,3 +253,20 @@ def test_weights_of_a_path_reach_a_library_net_with_a_report(tmp_path: Path) -> 
         assert torch.equal(net.net.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
         assert net.weights_report.endswith("loaded; 2 of the file without a place (fc.bias, fc.weight)")
         assert net.weights_report.startswith("weights: 120 tensors of")
+
+
+@pytest.mark.parametrize(
+    ("net", "kind"),
+    [
+        ("hf:x", "text"),
+        ("bert_base_cased", "text"),
+        ("plain", "features"),
+        ("mlp:8", "features"),
+        ("vgg", "image"),
+    ],
+)
+def test_nets_read_their_own_kind_of_data_only(net: str, kind: str) -> None:
+    nets.check_input(net, kind)
+    for other in {"text", "features", "image"} - {kind}:
+        with pytest.raises(NetError, match=f"net: {net} reads .*, and the data set holds .*; give"):
+            nets.check_input(net, other)

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from semilearn.nets import wrn_28_2
+from torch import Tensor, nn
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.nets.small import SmallCNN
+from semilearn_bbam.nets.hf import HFEncoder
+from semilearn_bbam.nets.small import FeatureMLP, SmallCNN
 from semilearn_bbam.nets.weights import find_weights, load_weights
 
 
@@ -79,6 +83,79 @@ def test_order_takes_another_librarys_names(tmp_path: Path) -> None:
         assert torch.equal(value, target.state_dict()[key])
 
 
+def test_order_leaves_out_the_classifier_of_usb_nets(tmp_path: Path) -> None:
+    source, target = wrn_28_2(num_classes=5), wrn_28_2(num_classes=3)
+    content = {
+        f"other.{i}.{key.rpartition('.')[2]}": value for i, (key, value) in enumerate(source.state_dict().items())
+    }
+    content = {key: value for key, value in list(content.items())[:-2]}
+    torch.save({**content, "fc.weight": torch.zeros(5, 128), "fc.bias": torch.zeros(5)}, tmp_path / "w.pth")
+    report = load_weights(target, tmp_path / "w.pth", "order")
+    assert report.missing == report.misshapen == ()
+    assert report.unused == ("fc.bias", "fc.weight")
+    assert torch.equal(target.block3.layer[3].conv2.weight, source.block3.layer[3].conv2.weight)
+
+
+def test_order_keeps_a_norm_inside_the_classifier(tmp_path: Path) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.norm = nn.Linear(3, 4), nn.LayerNorm(4)
+
+    content = {"features.0.weight": torch.ones(4, 3), "features.0.bias": torch.ones(4)}
+    content |= {"classifier.0.weight": torch.full((4,), 2.0), "classifier.0.bias": torch.full((4,), 3.0)}
+    content |= {"classifier.2.weight": torch.ones(5, 4), "classifier.2.bias": torch.ones(5)}
+    torch.save(content, tmp_path / "w.pth")
+    net = Normed()
+    assert load_weights(net, tmp_path / "w.pth", "order").unused == ("classifier.2.bias", "classifier.2.weight")
+    assert (net.norm.weight == 2).all()
+    assert (net.norm.bias == 3).all()
+
+
+def test_order_needs_a_file_that_keeps_it(tmp_path: Path) -> None:
+    """Safetensors sort their tensors, so that a bias would come where the weight belongs."""
+    for form in ("safetensors", "shards"):
+        (tmp_path / form).mkdir()
+        path = write(form, tmp_path / form, SmallCNN(1).state_dict())
+        with pytest.raises(NetError, match="keep no order; name one .pth or .bin file"):
+            load_weights(SmallCNN(1), path, "order")
+    shuffled = dict(sorted(SmallCNN(1).state_dict().items()))  # bias before weight, of the same shape
+    torch.save(shuffled, tmp_path / "w.pth")
+    with pytest.raises(NetError, match=r"features.1.bias is \(16,\) where the net has features.1.weight"):
+        load_weights(SmallCNN(1), tmp_path / "w.pth", "order")
+
+
+@pytest.mark.parametrize("prefix", ["", "bert.", "encoder."])
+def test_prefixes_of_transformers_do_not_matter(prefix: str, bert_dir: Path, tmp_path: Path) -> None:
+    source = HFEncoder(str(bert_dir), pretrained=True)
+    content = {f"{prefix}{key}": value for key, value in source.encoder.state_dict().items()}
+    save_file({**content, "cls.bias": torch.zeros(3)}, tmp_path / "w.safetensors")
+    target = HFEncoder(str(bert_dir), pretrained=False)
+    report = load_weights(target, tmp_path / "w.safetensors")
+    assert report.missing == ()
+    assert report.unused == ("cls.bias",)
+    assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    """Whatever a cut or overwritten file makes the libraries raise, the user reads one sentence."""
+    path = tmp_path / "w.pth"
+    torch.save(SmallCNN(1).state_dict(), path)
+    whole = path.read_bytes()
+    torch.save(SmallCNN(1).state_dict(), path, _use_new_zipfile_serialization=False)
+    legacy = path.read_bytes()
+    save_file(SmallCNN(1).state_dict(), tmp_path / "w.safetensors")
+    safe = (tmp_path / "w.safetensors").read_bytes()
+    draw = random.Random(0)
+    for content, name in ((whole, "d.pth"), (legacy, "d.bin"), (safe, "d.safetensors")):
+        for _ in range(40):
+            size = draw.randrange(len(content))
+            junk = bytes(draw.randrange(256) for _ in range(20))
+            (tmp_path / name).write_bytes(draw.choice((content[:size], junk + content[20:], junk)))
+            with pytest.raises(NetError, match="pretrain_path"):
+                load_weights(SmallCNN(1), tmp_path / name)
+
+
 def test_order_is_strict(tmp_path: Path) -> None:
     content = {key: value for key, value in SmallCNN(1, widths=(16, 32, 63)).state_dict().items()}
     torch.save(content, tmp_path / "w.pth")
@@ -87,6 +164,25 @@ def test_order_is_strict(tmp_path: Path) -> None:
     torch.save(dict(list(SmallCNN(1).state_dict().items())[:-3]), tmp_path / "w.pth")
     with pytest.raises(NetError, match="it holds 13 tensors and the net 15"):
         load_weights(SmallCNN(1), tmp_path / "w.pth", "order")
+
+
+def test_a_run_starts_from_another_runs_averaged_weights(
+    train: Callable[..., Any], features_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")  # pytest takes the place of the set-up that a run gives to logging
+    options = {"data_dir": features_dir, "net": "mlp:8 relu 6", "epoch": 1, "warmup_epochs": 1}
+    _, folder = train("bbam_ohsumed_features.yaml", **options, save_name="first")
+    checkpoint = folder / "latest_model.pth"
+    net = FeatureMLP(12, "8 relu 6")
+    report = load_weights(net, checkpoint)
+    assert report.missing == report.misshapen == ()
+    assert "head.weight" in report.unused
+    averaged = torch.load(checkpoint, weights_only=True)["ema_model"]
+    assert torch.equal(net.layers[2].weight, averaged["backbone.layers.2.weight"])
+    _, second = train(
+        "bbam_ohsumed_features.yaml", **options, save_name="second", use_pretrain=True, pretrain_path=checkpoint
+    )
+    assert str(report) in (second / "log.txt").read_text(encoding="utf-8")
 
 
 class Trap:

@@ -79,3 +79,19 @@ def test_interrupt_tells_how_to_go_on(
     settings = SHORT | {"data_dir": features_dir, "save_dir": tmp_path}
     assert front_door.main(arguments("bbam_ohsumed_features.yaml", **settings)) == 130
     assert "--resume" in capsys.readouterr().err
+
+
+def test_bad_data_leave_no_folder_and_cost_no_older_run(features_dir: Path, tmp_path: Path) -> None:
+    settings = SHORT | {"data_dir": features_dir, "save_dir": tmp_path / "runs", "save_name": "a"}
+    config = "bbam_ohsumed_features.yaml"
+    missing = settings | {"data_dir": tmp_path}
+    assert front_door.main(arguments(config, **missing)) == 2
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert front_door.main(arguments(config, **settings)) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "runs" / "a").iterdir()}
+    assert front_door.main([*arguments(config, **missing), "--overwrite"]) == 2
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "runs" / "a").iterdir()} == before
+    assert front_door.main([*arguments(config, **settings), "--overwrite", "--seed", "1"]) == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
+    assert (tmp_path / "runs" / "a" / "config.yaml").read_bytes() != before["config.yaml"]

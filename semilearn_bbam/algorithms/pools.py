@@ -13,9 +13,7 @@ import torch
 from semilearn_bbam.data import Pool, Source, Split, View, build_views, load_source, load_split, make_split
 from semilearn_bbam.data.text import load_tokenizer, tokenize
 from semilearn_bbam.errors import UserError
-
-# USB's BERT nets are named after their hub names.
-USB_TOKENIZERS = {"bert_base_uncased": "bert-base-uncased", "bert_base_cased": "bert-base-cased"}
+from semilearn_bbam.nets import USB_BERTS, check_input
 
 
 def prepare_source(args: argparse.Namespace) -> tuple[Source, dict[str, View], Any]:
@@ -24,6 +22,7 @@ def prepare_source(args: argparse.Namespace) -> tuple[Source, dict[str, View], A
     Completes `num_classes` and `in_features` of `args`.
     """
     source = load_source(args)
+    check_input(args.net, source.kind)
     num_classes = source.targets.shape[1]
     if args.num_classes not in (0, num_classes):
         raise UserError(
@@ -31,7 +30,7 @@ def prepare_source(args: argparse.Namespace) -> tuple[Source, dict[str, View], A
         )
     args.num_classes, args.in_features = num_classes, 0
     if source.kind == "text":
-        name = USB_TOKENIZERS.get(args.net, args.net.removeprefix("hf:"))
+        name = USB_BERTS.get(args.net, args.net.removeprefix("hf:"))
         tokenizer = load_tokenizer(name)
         source = tokenize(source, tokenizer, args.max_length)
         mask = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id

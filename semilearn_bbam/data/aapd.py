@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.parts import choose_parts, parts_in
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_table, read_text
 
 PARTS = ("train", "val", "test")
@@ -42,7 +42,7 @@ def load_aapd(args: argparse.Namespace) -> Source:
     there. A label that labels.json lacks is a problem; DataError for a missing part or unequal line files.
     """
     train_part, test_part = choose_parts(args, "aapd", ("train", "test"), (*PARTS, "trainval"))
-    root = Path(args.data_dir).expanduser()
+    root = data_folder(args)
     found = {part: documents for part in PARTS if (documents := read_documents(root, part)) is not None}
     train, test = _joined(root, found, "train_part", train_part), _joined(root, found, "test_part", test_part)
     names, where = _label_names(root, found)

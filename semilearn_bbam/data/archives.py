@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import http.client
 import lzma
 import os
 import shutil
@@ -23,15 +25,24 @@ from semilearn_bbam.progress import progress_bar
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)
 class Archive:
     """An archive of a release: `shows` is a path below the data folder that is there once it is extracted.
 
-    `others` are file names under which the same content goes around, of unknown checksum; `into` is the folder below
-    the data folder that it is extracted into.
+    `elsewhere` are other such paths, for content that the reader takes from another place; `others` are file names
+    under which the same content goes around, of unknown checksum; `into` is the folder below the data folder that it
+    is extracted into.
     """
 
     name: str
@@ -41,6 +52,7 @@ class Archive:
     sha256: str = ""
     into: str = ""
     others: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     def find(self, folder: Path) -> Path | None:
         """The archive in `folder` under any of its names."""
@@ -48,9 +60,15 @@ class Archive:
 
     def is_extracted(self, data_dir: Path) -> bool:
         """Whether its content is there, from here or by hand; an interrupted extraction does not count."""
-        return (data_dir / self.shows).exists() and not self._beside(data_dir).exists()
+        shown = any((data_dir / path).exists() for path in (self.shows, *self.elsewhere))
+        return shown and not self.beside(data_dir).exists()
 
-    def _beside(self, data_dir: Path) -> Path:
+    def part(self, folder: Path) -> Path:
+        """Where a download is until it is whole."""
+        return folder / f"{self.name}.part"
+
+    def beside(self, data_dir: Path) -> Path:
+        """The folder that is there while it is being extracted, and after that was interrupted."""
         return data_dir / f".extracting_{self.name}"
 
     def verify(self, path: Path) -> None:
@@ -73,11 +91,12 @@ class Archive:
 
         DataError, with nothing in place, for a damaged archive and for members that would leave the folder.
         """
-        beside = self._beside(data_dir)
-        shutil.rmtree(beside, ignore_errors=True)
+        beside = self.beside(data_dir)
         target = beside / self.into
-        target.mkdir(parents=True)
         try:
+            if beside.exists():
+                shutil.rmtree(beside)
+            target.mkdir(parents=True)
             if path.suffix == ".zip":
                 _extract_zip(path, target)
             else:
@@ -85,23 +104,34 @@ class Archive:
         except DAMAGED as error:
             shutil.rmtree(beside)
             raise DataError(f"the archive {path} is damaged ({first_line(error)}); fetch it again") from error
+        except (OSError, RuntimeError) as error:  # a full disk, no permission, a bad bzip2 stream, an encrypted zip
+            shutil.rmtree(beside, ignore_errors=True)
+            why = first_line(error)
+            raise DataError(f"{path} cannot be extracted into {data_dir} ({why}); mend that or fetch it again") from error
         except DataError:
             shutil.rmtree(beside)
             raise
-        for file in [file for file in beside.rglob("*") if not file.is_dir()]:
-            place = data_dir / file.relative_to(beside)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, place)
-        shutil.rmtree(beside)
+        try:
+            for file in [file for file in beside.rglob("*") if not file.is_dir()]:
+                place = data_dir / file.relative_to(beside)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, place)
+            shutil.rmtree(beside)
+        except OSError as error:
+            raise DataError(f"{path} cannot be put into {data_dir} ({error}); mend that and run again") from error
 
     def download(self, folder: Path) -> Path:
-        """Fetch it into `folder`, going on where an earlier try stopped; DataError unless size and checksum fit."""
+        """Fetch it into `folder`, going on where an earlier try stopped; DataError unless size and checksum fit.
+
+        What was there before is not deleted: a partial file that turns out to be something else is only named.
+        """
         if not (self.url and self.size and self.sha256):
             where = f"; fetch it yourself from {self.url}" if self.url else ""
             raise DataError(f"{self.name} is not downloaded, because no size and checksum of it are known{where}")
-        part = folder / f"{self.name}.part"
+        part = self.part(folder)
         there = part.stat().st_size if part.is_file() else 0
         if there < self.size:
+            _check_room(self.name, folder, self.size - there)
             self._fetch(part, there)
         size = part.stat().st_size
         if size < self.size:
@@ -110,6 +140,8 @@ class Archive:
         try:
             Archive(part.name, "", size=self.size, sha256=self.sha256).verify(part)
         except DataError as error:
+            if there:
+                raise DataError(f"{part} does not become the released file ({error}); delete it and run again") from error
             part.unlink()
             raise DataError(f"what {self.url} gave is not the released file and was deleted ({error})") from error
         os.replace(part, whole)
@@ -121,12 +153,17 @@ class Archive:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
                 if answer.status != 206:  # the server sends the whole file again
                     there = 0
+                # A log-in page of the network, or more than the file: nothing of it is written.
+                page = answer.headers.get_content_type() == "text/html"
+                if page or there + int(answer.headers.get("Content-Length") or 0) > (self.size or 0):
+                    what = "a web page" if page else "a larger file"
+                    raise DataError(f"{self.url} gave {what} instead of the released file; put it there by hand")
                 with open(part, "ab" if there else "wb") as file:
                     left = -(-(self.size or 0) // CHUNK) - there // CHUNK
                     for chunk in progress_bar(_chunks(answer), f"fetching {self.name}", total=left):
                         file.write(chunk)
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or first_line(error)
             raise DataError(
                 f"{self.url} cannot be fetched ({reason}); run again to go on, or put {self.name} into {part.parent}"
             ) from error
@@ -146,25 +183,40 @@ def _place(archive: Path, folder: Path, name: str) -> Path:
     return folder / clean
 
 
-def _check_room(archive: Path, folder: Path, needed: int) -> None:
+def _check_room(what: str, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise DataError(f"the content of {archive} takes {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} free")
+        raise DataError(f"{what} takes {needed / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} free; make room")
 
 
 def _extract_tar(path: Path, folder: Path) -> None:
     with tarfile.open(path) as archive:
         members = list(progress_bar(archive, f"reading {path.name}"))
+        _check_end(archive)
         for member in members:
             _place(path, folder, member.name)
             if not (member.isfile() or member.isdir()):
                 raise DataError(f"the archive {path} has {member.name!r}, a link or a device; do not use it")
-        _check_room(path, folder, sum(member.size for member in members))
+        _check_room(f"the content of {path}", folder, sum(member.size for member in members))
         for member in progress_bar(members, f"extracting {path.name}"):
             if member.isfile():
                 content = archive.extractfile(member)
                 assert content is not None  # a regular file has content
                 _write(_place(path, folder, member.name), content)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """TarError unless the archive ends as it should: tarfile takes a bad header after the first one for the end.
+
+    The rest is read because a compressed stream is compared with its checksum only at its end.
+    """
+    file = archive.fileobj
+    assert file is not None  # it is open
+    file.seek(archive.offset)
+    if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it breaks off or has a bad header")
+    while file.read(CHUNK):
+        pass
 
 
 def _extract_zip(path: Path, folder: Path) -> None:
@@ -175,7 +227,7 @@ def _extract_zip(path: Path, folder: Path) -> None:
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise DataError(f"the archive {path} has {member.filename!r}, a link or a device; do not use it")
-        _check_room(path, folder, sum(member.file_size for member in members))
+        _check_room(f"the content of {path}", folder, sum(member.file_size for member in members))
         for member in progress_bar(members, f"extracting {path.name}"):
             if not member.is_dir():
                 with archive.open(member) as content:

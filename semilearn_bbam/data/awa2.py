@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
-from semilearn_bbam.data.source import DataError, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.source import DataError, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
 TREE = "Animals_with_Attributes2"
@@ -34,7 +34,7 @@ def load_awa2(args: argparse.Namespace) -> Source:
     split = str(getattr(args, "awa_split", "classes"))
     if split not in SPLITS:
         raise DataError(f"awa_split: {split} is unknown; set it to {' or '.join(SPLITS)}")
-    root = find_tree(Path(args.data_dir).expanduser())
+    root = find_tree(data_folder(args))
     classes, attributes = (_read_numbered(root / name) for name in ("classes.txt", "predicates.txt"))
     matrix = _read_matrix(root / MATRIX, len(classes), len(attributes))
     files = {name: _images(root / "JPEGImages" / name) for name in classes}

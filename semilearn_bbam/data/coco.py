@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
 from semilearn_bbam.data.remember import Arrays, files_key, remembered
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
 SCRIPT = "scripts/prepare_coco2014.py"
@@ -60,7 +60,7 @@ def load_coco(args: argparse.Namespace, year: int) -> Source:
     """
     name = f"coco{year}"
     words = choose_parts(args, name, ("train", "val"), ("train", "val"))
-    data_dir, cache_dir = Path(args.data_dir).expanduser(), str(getattr(args, "cache_dir", ""))
+    data_dir, cache_dir = data_folder(args), str(getattr(args, "cache_dir", ""))
     root = next((path for path in (data_dir / name, data_dir / "coco") if (path / "annotations").is_dir()), data_dir)
     train, test = (
         read_part(root, f"{word}{year}", part, cache_dir)

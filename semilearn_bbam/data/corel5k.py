@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
 SCRIPT = "scripts/prepare_corel5k.py"
@@ -25,7 +25,7 @@ def load_corel5k(args: argparse.Namespace) -> Source:
     or list.
     """
     choose_parts(args, "corel5k", ("training", "test"))
-    root = Path(args.data_dir).expanduser()
+    root = data_folder(args)
     for folder in ("train_jpeg", "test_jpeg"):
         if not (root / folder).is_dir():
             tars = sorted(root.glob("*.tar*"))

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.remember import files_key
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source, take
+from semilearn_bbam.data.source import (
+    DataError,
+    Problem,
+    Source,
+    compute_fingerprint,
+    data_folder,
+    register_source,
+)
 
 REQUIRED = ("train_x", "train_y", "test_x", "test_y")
 OPTIONAL = ("unlabeled_x", "label_names", "train_id", "test_id")
@@ -28,7 +35,7 @@ def load_features(args: argparse.Namespace) -> Source:
     `train_id` [L+U] and `test_id` [M]; other keys are ignored. float16 and float32 stay as they are, other numbers
     become float32 (not on disk). DataError naming file and key for anything unusable.
     """
-    path = Path(args.data_dir).expanduser() / args.feature_file
+    path = data_folder(args) / args.feature_file
     arrays = _read_folder(path) if path.is_dir() else _read(path)
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
@@ -58,7 +65,7 @@ def load_features(args: argparse.Namespace) -> Source:
     )
 
 
-def _content(vectors: Array) -> Array | list[str]:
+def _content(vectors: Array) -> NDArray[Any] | list[str]:
     """What the fingerprint covers: all values, or for a memory map the file with its size and time of change."""
     return [files_key(vectors.paths)] if isinstance(vectors, MappedArray) else vectors
 
@@ -126,7 +133,8 @@ def _part(
     keep = np.ones(len(x), dtype=bool)
     keep[: len(y)] = ~stray.any(axis=1)
     rows = np.flatnonzero(keep)
-    return take(x, rows), y[keep[: len(y)]].astype(np.float32), [ids[row] for row in rows] if ids else [], problems
+    kept: Array = x.take_rows(rows) if isinstance(x, MappedArray) else x[rows]
+    return kept, y[keep[: len(y)]].astype(np.float32), [ids[row] for row in rows] if ids else [], problems
 
 
 def _check_table(path: Path, key: str, array: Array) -> None:

@@ -87,7 +87,8 @@ def decode_image(path: str) -> Tensor:
     Transparent pixels lie on white, 16-bit values are divided by 257, other modes are converted by Pillow.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image: Image.Image = file
             if image.mode in SIXTEEN_BIT:
                 grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
                 image = Image.fromarray(grey)

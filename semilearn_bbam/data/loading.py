@@ -41,14 +41,16 @@ def load_source(args: argparse.Namespace) -> Source:
     """
     source = inspect_source(args)
     notes = (*source.notes, *settle(source.name, source.problems, args.bad_data))
+    for part, targets in (("training", source.targets), ("test", source.test_targets)):
+        if source.problems and not len(targets):
+            raise DataError(f"dataset {source.name!r}: no {part} item is left: {'; '.join(notes)}; mend the data")
     source = keep_frequent_labels(replace(source, notes=notes), args.min_positives)
     check_source(source)
-    if args.cache == "none" or source.kind != "image" or not isinstance(source.train, ImageFiles):
+    train, test = source.train, source.test
+    if args.cache == "none" or not isinstance(train, ImageFiles) or not isinstance(test, ImageFiles):
         return source
-    train, test = (
-        cache_images(files, int(args.img_size), args.cache, args.cache_dir) for files in (source.train, source.test)
-    )
-    return replace(source, train=train, test=test)
+    size, where, folder = int(args.img_size), str(args.cache), str(args.cache_dir)
+    return replace(source, train=cache_images(train, size, where, folder), test=cache_images(test, size, where, folder))
 
 
 def inspect_source(args: argparse.Namespace) -> Source:
@@ -159,7 +161,7 @@ def verify_images(files: ImageFiles, cache_dir: str) -> dict[str, NDArray[Any]]:
     return remembered(cache_dir, "verified", files_key(files.paths), find)
 
 
-def finite_rows(vectors: Items | MappedArray, cache_dir: str) -> NDArray[np.bool_]:
+def finite_rows(vectors: Items, cache_dir: str) -> NDArray[np.bool_]:
     """Mask [N] of vectors without infinite or undefined values; a memory map is read piece by piece, once."""
 
     def find() -> dict[str, NDArray[Any]]:
@@ -168,9 +170,9 @@ def finite_rows(vectors: Items | MappedArray, cache_dir: str) -> NDArray[np.bool
         masks = [np.isfinite(piece).all(axis=1) for piece in progress_bar(pieces, "verifying vectors", total=count)]
         return {"finite": np.concatenate(masks) if masks else np.ones(0, dtype=bool)}
 
-    mapped = isinstance(vectors, MappedArray)
-    found = remembered(cache_dir, "verified", files_key(vectors.paths), find) if mapped else find()
-    return found["finite"]
+    if not isinstance(vectors, MappedArray):
+        return find()["finite"]
+    return remembered(cache_dir, "verified", files_key(vectors.paths), find)["finite"]
 
 
 def _chosen(values: Any, keep: NDArray[np.bool_]) -> list[Any]:

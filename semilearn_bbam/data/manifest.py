@@ -2,64 +2,44 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.images import SUFFIXES as IMAGE_SUFFIXES
+from semilearn_bbam.data.entries import Entries, in_folder, read_manifest, read_unlabeled
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.labels import LabelList, read_label_file
 from semilearn_bbam.data.overlap import content_keys
-from semilearn_bbam.data.problems import SHOWN, describe
-from semilearn_bbam.data.source import DataError, Items, Problem, Source, compute_fingerprint, register_source
-from semilearn_bbam.data.tables import SUFFIXES, brief, read_table, read_text
+from semilearn_bbam.data.problems import describe
+from semilearn_bbam.data.source import (
+    DataError,
+    Problem,
+    Source,
+    compute_fingerprint,
+    data_folder,
+    register_source,
+)
+from semilearn_bbam.data.tables import brief
 
 TEST_SEED = 20241210  # the held-out test part is the same in every run, whatever its seed
-TEXT_KEYS = ("text", "ori")  # `ori` is USB's name of a text
-LABEL_KEYS = ("labels", "label")
-STRONG_KEYS = ("strong", "aug_0", "aug_1", "aug_2", "aug_3")  # `aug_<n>` are USB's back-translations
-OTHER_KEYS = ("id",)
-
-
-@dataclass
-class Entries:
-    """The items of one file: their names, paths or texts, labels as they are written, ready strong texts."""
-
-    kind: str
-    names: list[str] = field(default_factory=list)
-    items: list[str] = field(default_factory=list)
-    labels: list[Any] = field(default_factory=list)
-    strong: list[tuple[str, ...]] = field(default_factory=list)
-    columns: tuple[str, ...] = ()
-    problems: list[Problem] = field(default_factory=list)
-
-    def chosen(self, keep: Sequence[bool] | NDArray[np.bool_]) -> Entries:
-        rows = np.flatnonzero(np.asarray(keep, dtype=bool))
-        lists = {key: [getattr(self, key)[row] for row in rows] for key in ("names", "items", "labels", "strong")}
-        return replace(self, **lists)
-
-    def content(self) -> Items:
-        return ImageFiles(self.items) if self.kind == "image" else self.items
 
 
 @register_source("manifest")
-def load_manifest(args: argparse.Namespace) -> Source:
+def load_manifest(args: Namespace) -> Source:
     """Read `<data_dir>/<manifest>`, `unlabeled` (a folder, a manifest or a text file) and `test` (a manifest).
 
     A manifest has a column `path` (of an image, below `data_dir`) or `text`, and labels: either one field `labels`
     (names separated by `label_separator`; in JSON a list) or one column of 0 and 1 per label. `strong` or USB's
     `aug_0`, `aug_1` hold ready texts for the strong view. The order of the labels is that of the columns, of
     `label_file`, or alphabetical. Without `test`, a share `test_ratio` of the manifest is held out, the same in
-    every run. Items of the test part that occur again among the others, by content, are problems of those; what is
-    both labelled and unlabelled is left to the labelled part. DataError for unusable files.
+    every run. Items of the test part that occur again among the others, by content, are problems of those (left out
+    with a note where the test part was held out here); what is both labelled and unlabelled is left to the labelled
+    part. DataError for unusable files.
     """
-    root = Path(args.data_dir).expanduser()
+    root = data_folder(args)
     if not args.manifest:
         raise DataError("dataset 'manifest' needs the key manifest: a .csv, .tsv, .jsonl or .json file in data_dir")
     labeled = read_manifest(root, args.manifest, "training")
@@ -80,7 +60,7 @@ def load_manifest(args: argparse.Namespace) -> Source:
 
     targets, labeled = _targets(labels, labeled, "training")
     test_targets, test = _targets(labels, test, "test")
-    targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes)
+    targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
     train_items = labeled.items + pool.items
     strong = labeled.strong + pool.strong
     everything = replace(labeled, items=train_items).content()
@@ -104,130 +84,11 @@ def load_manifest(args: argparse.Namespace) -> Source:
     )
 
 
-def read_manifest(root: Path, name: str, part: str) -> Entries:
-    """The items of `<root>/<name>`; a row that cannot be used is a problem, a file that cannot be is a DataError."""
-    path = _file(root, name)
-    table = read_table(path)
-    if not table.rows:
-        reason = f" ({describe([Problem(part, *table.bad[0])])[0]})" if table.bad else ""
-        raise DataError(f"{path} lists no item{reason}; give it rows with path or text, and labels")
-    seen = dict.fromkeys(key for _, fields in table.rows for key in fields)
-    keys = [key for key in ("path", *TEXT_KEYS) if key in seen]
-    if len(keys) != 1:
-        columns = ", ".join(map(brief, list(seen)[:SHOWN])) or "none"
-        raise DataError(f"{path} needs one column path or one column text; its columns are {columns}")
-    key, label_key = keys[0], next((key for key in LABEL_KEYS if key in seen), None)
-    ours = {key, *LABEL_KEYS, *STRONG_KEYS, *OTHER_KEYS}
-    first = next(fields for _, fields in table.rows if key in fields)
-    columns = () if label_key else tuple(column for column in first if column not in ours)
-    if not all(column.strip() for column in columns):
-        raise DataError(f"{path} has a label column without a name; give each column its own name")
-    entries = Entries("image" if key == "path" else "text", columns=columns)
-    entries.problems += [Problem(part, row, "row", reason) for row, reason in table.bad]
-    for row, fields in table.rows:
-        value = fields.get(key)
-        stray = set() if label_key or part == "unlabelled" else fields.keys() - first.keys() - ours
-        if stray:
-            entries.problems.append(Problem(part, row, "row", f"column {brief(min(stray))} is not in the first row"))
-            continue
-        if not isinstance(value, str) or (key == "path" and not value.strip()):
-            what = f"{key} is {brief(value)}, not text" if value and not isinstance(value, str) else f"it has no {key}"
-            entries.problems.append(Problem(part, row, "row", what))
-            continue
-        name, item = (f"{value} ({row})", _below(root, value)) if key == "path" else (row, value)
-        if key == "path" and not item:
-            entries.problems.append(Problem(part, name, "outside"))
-            continue
-        entries.names.append(name)
-        entries.items.append(item)
-        bits = {column: fields[column] for column in columns if column in fields}
-        entries.labels.append(fields.get(label_key) if label_key else bits)
-        entries.strong.append(_ready_texts(fields) if key != "path" else ())
-    if not entries.items:
-        raise DataError(f"{path} lists no usable item: {'; '.join(describe(entries.problems))}; mend the file")
-    return entries
-
-
-def _ready_texts(fields: dict[str, Any]) -> tuple[str, ...]:
-    """The texts for the strong view, each a field of its own or one of a list."""
-    values = [fields.get(column) for column in STRONG_KEYS]
-    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
-    return tuple(text for text in texts if isinstance(text, str) and text.strip())
-
-
-def read_unlabeled(root: Path, name: str, kind: str, notes: list[str]) -> Entries:
-    """Items without labels: the images below a folder, the rows of a manifest, or the lines of a text file."""
-    path = _file(root, name)
-    entries = Entries(kind)
-    if os.path.isdir(path):
-        _read_folder(entries, root, path, notes)
-    elif path.suffix.lower() in SUFFIXES:
-        entries = read_manifest(root, name, "unlabelled")
-        if entries.kind != kind:
-            raise DataError(f"{path} lists {entries.kind}s but the manifest lists {kind}s; list one kind")
-    else:
-        for number, line in enumerate(read_text(path).split("\n"), start=1):
-            item = line if kind == "text" else _below(root, line.strip())
-            if not line.strip():
-                continue
-            if not item:
-                where = f"{line.strip()} ({name}, line {number})"
-                entries.problems.append(Problem("unlabelled", where, "outside"))
-                continue
-            where = f"{name}, line {number}"
-            entries.names.append(where if kind == "text" else f"{line.strip()} ({where})")
-            entries.items.append(item)
-    if not entries.items:
-        reason = "".join(f" ({line})" for line in describe(entries.problems))
-        raise DataError(
-            f"unlabeled: {path} has no {kind} in it{reason}; name a folder, a manifest or a text file with some"
-        )
-    # Whatever labels the pool may have stay behind here.
-    return replace(entries, labels=[None] * len(entries.items), strong=entries.strong or [()] * len(entries.items))
-
-
-def _read_folder(entries: Entries, root: Path, folder: Path, notes: list[str]) -> None:
-    """Add the images or `.txt` files below a folder, hidden ones apart; a text that cannot be read is a problem."""
-    suffixes = IMAGE_SUFFIXES if entries.kind == "image" else (".txt",)
-    try:
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-    except OSError as error:
-        raise DataError(f"unlabeled: {folder} cannot be read ({error.strerror}); check its rights") from error
-    files = [file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)]
-    chosen = [file for file in files if file.suffix.lower() in suffixes]
-    if len(chosen) < len(files):
-        notes.append(
-            f"passed over {len(files) - len(chosen)} files of {folder} that do not end in {', '.join(suffixes)}"
-        )
-    for file in chosen:
-        name = str(file.relative_to(root) if file.is_relative_to(root) else file)
-        try:
-            item = os.path.normpath(file) if entries.kind == "image" else read_text(file)
-        except DataError as error:
-            entries.problems.append(Problem("unlabelled", name, "row", f"{error}"))
-            continue
-        entries.names.append(name)
-        entries.items.append(item)
-
-
-def _file(root: Path, name: str) -> Path:
-    # Not Path.expanduser, which raises an error of its own for ~ and no such user.
-    return root / os.path.expanduser(name)
-
-
-def _below(root: Path, name: str) -> str:
-    """The path of a file below `root`, or an empty text if the name leads out of it or is no path."""
-    base = os.path.abspath(root)
-    path = os.path.normpath(os.path.join(base, name))
-    inside = "\0" not in name and path.startswith(base.rstrip(os.sep) + os.sep)
-    return path if inside else ""
-
-
-def _label_list(root: Path, args: argparse.Namespace, labeled: Entries) -> LabelList:
+def _label_list(root: Path, args: Namespace, labeled: Entries) -> LabelList:
     """The labels and their order, from `label_file`, the columns, or the labels that occur in the training part."""
     separator = "" if args.label_separator == "auto" else args.label_separator
     if args.label_file:
-        labels = LabelList(read_label_file(_file(root, args.label_file)), separator, args.label_file)
+        labels = LabelList(read_label_file(in_folder(root, args.label_file)), separator, args.label_file)
         _check_columns(labels, labeled, args.manifest, known_only=False)
         return labels
     if labeled.columns:
@@ -267,17 +128,22 @@ def _targets(labels: LabelList, entries: Entries, part: str) -> tuple[NDArray[np
 
 
 def _without_overlap(
-    targets: NDArray[np.float32], labeled: Entries, pool: Entries, test: Entries, notes: list[str]
+    targets: NDArray[np.float32], labeled: Entries, pool: Entries, test: Entries, notes: list[str], args: Namespace
 ) -> tuple[NDArray[np.float32], Entries, Entries]:
-    """Labelled and unlabelled items that are not in the test part, and unlabelled ones that are not labelled too."""
-    keys, pool_keys, test_keys = content_keys(labeled.content(), pool.content(), test.content())
+    """Labelled and unlabelled items that are not in the test part, and unlabelled ones that are not labelled too.
+
+    What is in the user's own test part again is a problem; where the test part was held out by this reader, a note.
+    """
+    parts = (labeled.content(), pool.content(), test.content())
+    keys, pool_keys, test_keys = content_keys(*parts, cache_dir=args.cache_dir)
     tested = {key: name for key, name in zip(test_keys, test.names, strict=True)}
     for part, entries, own in (("training", labeled, keys), ("unlabelled", pool, pool_keys)):
-        entries.problems.extend(
-            Problem(part, name, "in_test", f"as {tested[key]}")
-            for key, name in zip(own, entries.names, strict=True)
-            if key in tested
-        )
+        names = [(name, tested[key]) for key, name in zip(own, entries.names, strict=True) if key in tested]
+        found = [Problem(part, name, "in_test", f"as {other}") for name, other in names]
+        if args.test:
+            entries.problems.extend(found)
+        else:
+            notes.extend(f"left out {line}" for line in describe(found))
     keep = np.array([key not in tested for key in keys], dtype=bool)
     known = set(keys)
     twice = sum(key in known and key not in tested for key in pool_keys)

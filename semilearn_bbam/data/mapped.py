@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ class MappedArray:
             here, start = part == number, self.ends[number] - len(self.arrays[number])
             found[here] = self.arrays[number][wanted[here] - start]
         return found
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return (self[row] for row in range(len(self)))
 
     def take_rows(self, rows: NDArray[np.int64]) -> MappedArray:
         return MappedArray(*self.paths, rows=rows if self.rows is None else self.rows[rows])

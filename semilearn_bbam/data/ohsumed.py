@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.parts import choose_parts
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 
 TREE = "ohsumed-first-20000-docs"
 LABEL_NAMES = (
@@ -49,7 +49,7 @@ def load_ohsumed(args: argparse.Namespace) -> Source:
     folder of it is.
     """
     choose_parts(args, "ohsumed", ("training", "test"))
-    root = find_tree(Path(args.data_dir).expanduser())
+    root = find_tree(data_folder(args))
     train_ids, train, targets, problems = read_part(root, "training")
     test_ids, test, test_targets, more = read_part(root, "test")
     return Source(

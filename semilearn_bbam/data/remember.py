@@ -22,9 +22,9 @@ Arrays = dict[str, NDArray[Any]]
 def cache_folder(cache_dir: str) -> Path:
     """`cache_dir`, or where it is empty `semilearn_bbam` in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
     if cache_dir:
-        return Path(cache_dir).expanduser()
+        return Path(os.path.expanduser(cache_dir))
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "semilearn_bbam"
+    return Path(os.path.expanduser(home)) / "semilearn_bbam"
 
 
 def files_key(paths: Sequence[str], *more: str) -> str:
@@ -34,7 +34,7 @@ def files_key(paths: Sequence[str], *more: str) -> str:
         try:
             status = os.stat(path)
             lines.append(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}")
-        except OSError:
+        except (OSError, ValueError):  # there is none, or the name is none
             lines.append(f"{os.path.abspath(path)} missing")
     return compute_fingerprint(lines, more)
 
@@ -53,7 +53,7 @@ def remembered(cache_dir: str, name: str, key: str, find: Callable[[], Arrays]) 
         pass  # not there yet, or cut short: either way it is made below
     arrays = find()
     try:
-        write_beside(path, lambda beside: np.savez(beside, **arrays))
+        write_beside(path, lambda beside: np.savez(beside, allow_pickle=False, **arrays))
     except OSError as error:
         _logger.warning("cache_dir: %s cannot be written (%s); the next run starts over", path, error)
     return arrays

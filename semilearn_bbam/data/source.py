@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.errors import UserError
 
-Items = Sequence[Any] | NDArray[Any]
+Items = Sequence[Any] | NDArray[Any] | MappedArray
 KINDS = ("image", "text", "features")
 
 
@@ -136,6 +139,11 @@ def frequent_labels(targets: ArrayLike, test_targets: ArrayLike, min_positives: 
         return np.ones(len(train_counts), dtype=bool)
     keep: NDArray[np.bool_] = (train_counts >= min_positives) & (np.asarray(test_targets).sum(0) > 0)
     return keep
+
+
+def data_folder(args: argparse.Namespace) -> Path:
+    """The folder `args.data_dir`, with ~ for the user's home."""
+    return Path(os.path.expanduser(args.data_dir))  # Path.expanduser raises where there is no such user
 
 
 def take(items: Items, rows: NDArray[np.int64]) -> Items:

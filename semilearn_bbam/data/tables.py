@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from semilearn_bbam.data.source import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
 LONGEST_FIELD = 2**27  # characters; Python's own limit of 131,072 is short for a text
+LONGEST_HEADER = 2**16  # characters in which to look for the delimiter
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 80
 
@@ -101,7 +103,7 @@ def _read_csv(path: Path, text: str, table: Table) -> None:
 def _delimiter(path: Path, text: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
-    header = text.split("\n", 1)[0]
+    header = re.sub('"[^"]*"', "", text[:LONGEST_HEADER]).split("\n", 1)[0]  # names of columns may hold any of them
     return max(",;\t", key=header.count)  # the comma where there is none of them
 
 
@@ -140,7 +142,8 @@ def _json_items(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
 def _read_objects(items: Iterator[tuple[str, Any]], table: Table) -> None:
     for name, value in items:
         if isinstance(value, Exception):
-            table.bad.append((name, f"no JSON: {value}"))
+            place = f"{value.msg}, column {value.colno}" if isinstance(value, json.JSONDecodeError) else value
+            table.bad.append((name, f"no JSON: {place}"))
         elif not isinstance(value, dict):
             table.bad.append((name, "not a JSON object"))
         elif not _is_text(value):

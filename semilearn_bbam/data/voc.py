@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, register_source
+from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
 CLASSES = (
@@ -66,7 +66,7 @@ def load_voc(args: argparse.Namespace, year: int, usual: tuple[str, str], lists:
     difficult = str(getattr(args, "voc_difficult", "negative"))
     if difficult not in DIFFICULT:
         raise DataError(f"voc_difficult: {difficult} is unknown; set it to {' or '.join(DIFFICULT)}")
-    root = find_tree(Path(args.data_dir).expanduser(), year)
+    root = find_tree(data_folder(args), year)
     train_ids, values, problems = read_lists(root, year, train_list, "training")
     test_ids, test_values, more = read_lists(root, year, test_list, "test")
     least = 0 if difficult == "positive" else 1

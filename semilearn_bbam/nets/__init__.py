@@ -5,22 +5,28 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 
 import semilearn.nets
+import timm
+from huggingface_hub import snapshot_download
+from semilearn.nets.bert.bert import ClassificationBert
 from torch import nn
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.hub import hub_answers
+from semilearn_bbam.hub import Unavailable, load_local_or_hub
 from semilearn_bbam.nets.hf import HFEncoder
-from semilearn_bbam.nets.library import timm_net, torchvision_net
+from semilearn_bbam.nets.library import probed, timm_net, torchvision_net, with_size
 from semilearn_bbam.nets.small import FeatureMLP, PlainFeatures, SmallCNN
 from semilearn_bbam.nets.weights import load_weights
 
-__all__ = ["get_net_builder", "load_weights"]
+__all__ = ["USB_BERTS", "check_input", "get_net_builder", "load_weights"]
 
 NetBuilder = Callable[..., nn.Module]
 # USB builds these from their hub weights, and only from them.
 USB_BERTS = {"bert_base_uncased": "bert-base-uncased", "bert_base_cased": "bert-base-cased"}
+SOUND = ("hubert_base", "wave2vecv2_base")
+PLURAL = {"image": "images", "text": "texts", "features": "vectors"}
 OWN = ("plain", "mlp", "small_cnn")
 MLP_LAYERS = "512 gelu 512 gelu"
 
@@ -54,12 +60,24 @@ def get_net_builder(args: argparse.Namespace) -> NetBuilder:
         return _builder(args, lambda pretrained: SmallCNN(args.in_features))
     known = usb_net_names()
     if args.net in USB_BERTS:
-        return _builder(args, lambda pretrained: _usb_bert(args.net, args.num_classes), own_weights=True)
+        return _builder(args, lambda pretrained: _usb_bert(args.net), own_weights=True)
+    if args.net in SOUND:
+        raise NetError(f"net: {args.net} hears sound, which no data set here holds; choose a net for your data")
     if args.net in known:
-        return _builder(args, lambda pretrained: getattr(semilearn.nets, args.net)(num_classes=args.num_classes))
-    near = difflib.get_close_matches(args.net, [*known, *OWN], n=3)
+        return _builder(args, lambda pretrained: _usb_net(args))
+    elsewhere = [f"timm:{args.net}"] * timm.is_model(args.net)
+    near = elsewhere or difflib.get_close_matches(args.net, [*known, *OWN], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join([*OWN, *known])}"
     raise NetError(f"net: '{args.net}' is unknown; {hint} (or timm:<name>, torchvision:<name>, hf:<folder>)")
+
+
+def check_input(net: str, kind: str) -> None:
+    """NetError unless the net reads data of this kind: "image", "text" or "features"."""
+    library = net.partition(":")[0]
+    reads = "text" if library == "hf" or net in USB_BERTS else "features" if library in ("plain", "mlp") else "image"
+    fit = {"text": "hf:<folder or hub name>", "features": "plain or mlp", "image": "resnet50 or timm:<name>"}
+    if reads != kind:
+        raise NetError(f"net: {net} reads {PLURAL[reads]}, and the data set holds {PLURAL[kind]}; give {fit[kind]}")
 
 
 def _input(args: argparse.Namespace) -> dict[str, int]:
@@ -67,15 +85,24 @@ def _input(args: argparse.Namespace) -> dict[str, int]:
     return {"channels": args.in_features if args.normalize == "none" else 3, "size": args.img_size}
 
 
-def _usb_bert(name: str, num_classes: int) -> nn.Module:
-    """USB's BERT; it asks the hub for its weights, which takes minutes where nobody answers."""
-    from huggingface_hub import try_to_load_from_cache
+def _usb_net(args: argparse.Namespace) -> nn.Module:
+    """USB's image net, built for `img_size` where it takes it; NetError if it does not take the images."""
+    builder = getattr(semilearn.nets, args.net)
+    net = with_size(args.net, lambda extra: builder(num_classes=args.num_classes, **extra), args.img_size)
+    return probed(args.net, net, **_input(args))
 
-    if not isinstance(try_to_load_from_cache(USB_BERTS[name], "config.json"), str) and not hub_answers():
-        raise NetError(
-            f"net: {name} takes its weights from the hub, which cannot be reached; give hf:<folder> with a local BERT"
-        )
-    return getattr(semilearn.nets, name)(num_classes=num_classes)
+
+def _usb_bert(name: str) -> nn.Module:
+    """USB's BERT, from the local cache before the hub; NetError within seconds where nobody answers."""
+
+    def load(repository: str, local: bool) -> nn.Module:
+        in_cache = local and not Path(repository).is_dir()
+        return ClassificationBert(snapshot_download(repository, local_files_only=True) if in_cache else repository)
+
+    try:
+        return load_local_or_hub(USB_BERTS[name], load)
+    except Unavailable as error:
+        raise NetError(f"net: {name} cannot be loaded: {error}; give hf:<folder> with a local BERT") from error
 
 
 def _builder(args: argparse.Namespace, make: Callable[[bool], nn.Module], own_weights: bool = False) -> NetBuilder:

@@ -48,5 +48,8 @@ class HFEncoder(nn.Module):
         return (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)
 
     def group_matcher(self, coarse: bool = False, prefix: str = "") -> dict[str, str]:
-        """Layer groups of a BERT-type encoder for USB's `layer_decay`."""
-        return {"stem": rf"^{prefix}encoder\.embeddings", "blocks": rf"^{prefix}encoder\.encoder\.layer\.(\d+)"}
+        """Layer groups for USB's `layer_decay`: embeddings, then the numbered layers, however they are named."""
+        return {
+            "stem": rf"^{prefix}encoder\.(?:embeddings|wte|wpe)",
+            "blocks": rf"^{prefix}encoder\.(?:\w+\.)?(?:layers?|h|block)\.(\d+)",
+        }

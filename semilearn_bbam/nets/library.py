@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -18,14 +18,18 @@ from semilearn_bbam.hub import answers, first_line, hub_answers
 
 # Where torchvision's classification nets keep their classifier.
 CLASSIFIERS = ("fc", "classifier", "head", "heads")
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+NetT = TypeVar("NetT", bound=nn.Module)
 
 
 class ImageNet(nn.Module):
     """A net of another library as a USB net: images [B,C,S,S] -> features [B,D]; `net` is the library's module."""
 
-    def __init__(self, net: nn.Module, num_features: int) -> None:
+    num_features: int  # from `probed`, since timm's own is another number for a few nets
+
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net, self.num_features = net, num_features
+        self.net = net
 
     def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
         features: Tensor = self.net(x)
@@ -39,9 +43,11 @@ class ImageNet(nn.Module):
 class TimmNet(ImageNet):
     """As `ImageNet`, with timm's layer groups for USB's `layer_decay`."""
 
-    def group_matcher(self, coarse: bool = False, prefix: str = "") -> dict[str, Any]:
-        groups: dict[str, Any] = self.net.group_matcher(coarse=coarse)
-        return {key: _prefixed(value, f"{prefix}net.") for key, value in groups.items()}
+    def group_matcher(self, coarse: bool = False, prefix: str = "") -> Any:
+        groups, prefix = self.net.group_matcher(coarse=coarse), f"{prefix}net."
+        if callable(groups):  # from a name to its place; what is not the net's comes last
+            return lambda name: groups(name[len(prefix) :]) if name.startswith(prefix) else float("inf")
+        return {key: _prefixed(value, prefix) for key, value in groups.items() if value is not None}
 
 
 def _prefixed(pattern: Any, prefix: str) -> Any:
@@ -54,17 +60,24 @@ def _prefixed(pattern: Any, prefix: str) -> Any:
 
 def timm_net(name: str, *, channels: int, size: int, pretrained: bool) -> nn.Module:
     """`timm.create_model(name)` for `channels` x `size` x `size` images; NetError if it is unknown or refuses them."""
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
-    try:
-        known = timm.is_model(name.split(".")[0])
-    except Exception:
-        known = False
-    if not known:
+    has_tags = hasattr(timm, "list_pretrained")  # names such as resnet18.a1_in1k came with timm 0.9
+    base, _, tag = name.partition(".") if has_tags else (name, "", "")
+    if not timm.is_model(base):
         raise NetError(_unknown("timm", name, timm.list_models()))
-    if pretrained:
-        options |= _timm_weights(name)
-    net = _make(f"timm:{name}", lambda extra: timm.create_model(name, pretrained=pretrained, **options, **extra), size)
-    return _probed(f"timm:{name}", TimmNet(net, _width(net, channels, size, f"timm:{name}")), channels, size)
+    tagged = timm.list_pretrained(f"{base}.*") if tag else []
+    if tagged and name not in tagged:
+        raise NetError(_unknown("timm", name, tagged))
+    options = _timm_weights(name) if pretrained else {}
+
+    def create(extra: dict[str, Any]) -> nn.Module:
+        module: nn.Module = timm.create_model(
+            name, pretrained=pretrained, num_classes=0, in_chans=channels, **options, **extra
+        )
+        return module
+
+    net = with_size(f"timm:{name}", create, size)
+    wrap = TimmNet if hasattr(net, "group_matcher") else ImageNet
+    return probed(f"timm:{name}", wrap(net), channels, size)
 
 
 def torchvision_net(name: str, *, channels: int, size: int, pretrained: bool) -> nn.Module:
@@ -81,6 +94,8 @@ def torchvision_net(name: str, *, channels: int, size: int, pretrained: bool) ->
         options |= {} if pretrained else {"aux_logits": False, "init_weights": True}
     if name.startswith("vit_"):
         options["image_size"] = size
+    if name.startswith("maxvit"):
+        options["input_size"] = size, size
     try:
         net = models.get_model(name, **options)
     except Exception as error:
@@ -90,10 +105,11 @@ def torchvision_net(name: str, *, channels: int, size: int, pretrained: bool) ->
         for side in ("AuxLogits", "aux1", "aux2"):
             if hasattr(net, side):
                 setattr(net, side, None)
-    return _probed(f"torchvision:{name}", ImageNet(net, _cut_classifier(net)), channels, size)
+    _cut_classifier(net)
+    return probed(f"torchvision:{name}", ImageNet(net), channels, size)
 
 
-def _make(name: str, create: Callable[[dict[str, Any]], nn.Module], size: int) -> nn.Module:
+def with_size(name: str, create: Callable[[dict[str, Any]], nn.Module], size: int) -> nn.Module:
     """With `img_size` where the net takes it, since transformers are built for one size; else without."""
     try:
         return create({"img_size": size})
@@ -108,61 +124,65 @@ def _make(name: str, create: Callable[[dict[str, Any]], nn.Module], size: int) -
         raise NetError(f"net: {name} cannot be built ({first_line(error)})") from error
 
 
-def _cut_classifier(net: nn.Module) -> int:
-    """Replace the last layer of the classifier by nothing; the width of what goes into it."""
+def _cut_classifier(net: nn.Module) -> None:
+    """Replace the last layer of the classifier by nothing."""
     for child in CLASSIFIERS:
         module = getattr(net, child, None)
         if not isinstance(module, nn.Module):
             continue
-        layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+        layers = [name for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
         if not layers:
             continue
-        name, last = layers[-1]
-        path = [child, *name.split(".")] if name else [child]
-        parent = net.get_submodule(".".join(path[:-1]))
-        setattr(parent, path[-1], nn.Identity())
-        return last.in_features if isinstance(last, nn.Linear) else last.in_channels
+        path = [child, *layers[-1].split(".")] if layers[-1] else [child]
+        setattr(net.get_submodule(".".join(path[:-1])), path[-1], nn.Identity())
+        return
     raise NetError(f"net: {type(net).__name__} of torchvision has no classifier that could be replaced; choose another")
 
 
-def _width(net: nn.Module, channels: int, size: int, name: str) -> int:
-    """What the net really gives: timm's `num_features` is another number for a few of them."""
-    return int(_try(name, net, channels, size).shape[-1])
-
-
-def _probed(name: str, net: ImageNet, channels: int, size: int) -> nn.Module:
-    features = _try(name, net, channels, size)
-    if features.shape != (1, net.num_features):
-        raise NetError(f"net: {name} gives features of shape {tuple(features.shape)}, not [1, {net.num_features}]")
-    return net
-
-
-def _try(name: str, net: nn.Module, channels: int, size: int) -> Tensor:
+def probed(name: str, net: NetT, channels: int, size: int) -> NetT:
+    """The net with the width of its features; NetError if images of this kind do not go through it."""
+    if not channels:
+        raise NetError(f"net: {name} reads images, and this data set holds texts; give hf:<folder>")
     training = net.training
     try:
         with torch.no_grad():
-            features: Tensor = net.eval()(torch.zeros(1, channels, size, size))
+            features: Tensor = net.eval()(torch.zeros(1, channels, size, size), only_feat=True)
     except Exception as error:
         grey = "; grey images get three channels with normalize: imagenet or symmetric" if channels == 1 else ""
         raise NetError(
             f"net: {name} does not take images of {channels} x {size} x {size} ({first_line(error)}); "
             f"set img_size to a size that it takes{grey}"
         ) from error
-    net.train(training)
-    return features
+    if features.dim() != 2:
+        raise NetError(f"net: {name} gives {tuple(features.shape)} for an image, not one vector; choose another")
+    net.num_features = features.shape[1]
+    return net.train(training)
 
 
 def _timm_weights(name: str) -> dict[str, Any]:
-    """The file of timm's own weights from the local cache, or nothing if the hub can be asked for them."""
+    """What makes timm read its own weights from the local cache; nothing if they can be downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = timm.get_pretrained_cfg(name) if hasattr(timm, "get_pretrained_cfg") else None
-    repository = getattr(config, "hf_hub_id", None)
-    for file in ("model.safetensors", "pytorch_model.bin") if repository else ():
-        found = try_to_load_from_cache(repository, file)
-        if isinstance(found, str):
-            return {"pretrained_cfg_overlay": {"file": found}}
-    if not hub_answers():
+    try:
+        hub, url, file = (timm.get_pretrained_cfg_value(name, key) for key in ("hf_hub_id", "url", "hf_hub_filename"))
+    except RuntimeError:  # no entry at all
+        hub = url = file = None
+    if not hub and not url:
+        raise NetError(
+            f"net: timm has no weights for {name}; name a local file in pretrain_path, or set use_pretrain: false"
+        )
+    found: list[Any] = []
+    if hub:
+        repository, _, revision = hub.partition("@")
+        names = (file.replace("pytorch_model.bin", "model.safetensors"), file) if file else HUB_FILES
+        found += [try_to_load_from_cache(repository, each, None, revision or None) for each in names]
+    if url:
+        found += [str(path) for path in [_downloaded(url)] if path.is_file()]
+    cached = next((path for path in found if isinstance(path, str)), None)
+    if cached:
+        # Versions of timm without overlays look for `url` in the same place themselves.
+        return {"pretrained_cfg_overlay": {"file": cached}} if hasattr(timm, "get_pretrained_cfg") else {}
+    if not (hub_answers() if hub else answers(url)):
         raise NetError(
             f"net: the weights of timm:{name} are not in the local cache, and the hub cannot be reached; "
             f"name a local file in pretrain_path, or set use_pretrain: false"
@@ -173,15 +193,19 @@ def _timm_weights(name: str) -> dict[str, Any]:
 def _check_torchvision_weights(name: str) -> None:
     """NetError if torchvision's own weights are neither in the local cache nor to be had."""
     url = torchvision.models.get_model_weights(name).DEFAULT.url
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    if not cached.is_file() and not answers(url):
+    if not _downloaded(url).is_file() and not answers(url):
         raise NetError(
-            f"net: the weights of torchvision:{name} are not at {cached}, and {url} cannot be reached; "
+            f"net: the weights of torchvision:{name} are not at {_downloaded(url)}, and {url} cannot be reached; "
             f"name a local file in pretrain_path, or set use_pretrain: false"
         )
 
 
+def _downloaded(url: str) -> Path:
+    """Where torch.hub keeps a downloaded file."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
 def _unknown(library: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"{library}.list_models() lists them"
     return f"net: {library} has no classification net '{name}'; {hint}"

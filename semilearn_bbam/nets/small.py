@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from semilearn_bbam.errors import NetError
 from semilearn_bbam.heads import build_projection
 
 
@@ -25,10 +26,16 @@ class FeatureMLP(nn.Module):
 
     def __init__(self, in_features: int, layers: str) -> None:
         super().__init__()
-        self.layers, self.num_features = build_projection(layers, in_features)
+        try:
+            self.layers, self.num_features = build_projection(layers, in_features)
+        except NetError as error:
+            raise NetError(f"net: mlp: {str(error).removeprefix('projection: ')}") from error
 
     def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
         return self.layers(x)
+
+    def group_matcher(self, coarse: bool = False, prefix: str = "") -> dict[str, str]:
+        return {"blocks": rf"^{prefix}layers\.(\d+)"}
 
 
 class SmallCNN(nn.Module):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from semilearn_bbam.errors import NetError
+from semilearn_bbam.heads import CLASSIFIER_NAMES
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 SHOWN = 5  # names per kind in a report
-CLASSIFIERS = ("fc.", "classifier.", "head.", "heads.", "_fc.", "last_linear.")  # of the file, never of our nets
-UNREADABLE = (pickle.UnpicklingError, SafetensorError)
-WRAPPERS = ("ema_model", "model", "state_dict")  # the averaged weights of a run's checkpoint come before the trained
+OWN_CLASSIFIERS = tuple(f"{name}." for name in CLASSIFIER_NAMES)  # `MultiLabelNet` replaces these
+CLASSIFIERS = (*OWN_CLASSIFIERS, "heads.", "_fc.", "last_linear.", "projection.")  # of files
+COUNTER = "num_batches_tracked"  # which files of older libraries lack, and nothing here reads
+KINDS = {"weight", "bias", "running_mean", "running_var"}
+# The averaged weights of a checkpoint come before the trained ones.
+WRAPPERS = ("ema_model", "state_dict_ema", "model", "state_dict", "model_state_dict")
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# What stands before the names of the same net, in files and in our nets of other libraries.
+FILE_PREFIXES = ("", "net.", "model.", "encoder.", "bert.", "roberta.")
+NET_PREFIXES = ("", "net.", "encoder.")
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,12 @@ def find_weights(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise NetError(f"pretrain_path: there is no file or folder '{path}'")
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
+    for index in (path / name for name in INDEXES if (path / name).is_file()):
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            lost = [name for name in names if Path(name).name != name or not (path / name).is_file()]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise NetError(f"pretrain_path: '{index}' is not an index of weights files; restore it") from error
-        lost = [name for name in names if Path(name).name != name or not (path / name).is_file()]
         if lost:
             raise NetError(f"pretrain_path: '{index}' names {lost[0]}, which is not in the folder; restore it")
         return [path / name for name in names]
@@ -82,7 +87,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     for file in find_weights(path):
         try:
             content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        except (*UNREADABLE, OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:  # a damaged file makes a pickle raise almost anything
             raise NetError(
                 f"pretrain_path: '{file}' is not a weights file that can be loaded safely; save a plain state dict"
             ) from error
@@ -100,42 +105,82 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def load_weights(net: nn.Module, path: str | Path, match: str = "name") -> Report:
     """Copy the tensors of a file or folder into the net and report what did not match.
 
-    `match="name"`: every tensor whose name and shape fit. `"order"`: one after another, for the same architecture
-    under another library's names; then every tensor of the net needs its partner, counters of batch norm and the
-    file's classifier aside. Raises NetError when nothing fits, or in order not everything.
+    `match="name"`: every tensor whose name and shape fit; a wrapper's prefix may stand before the names. `"order"`:
+    one after another, for the same architecture under another library's names; then every tensor of the net needs its
+    partner, counters of batch norm and classifiers aside. Raises NetError when nothing fits, or in order not
+    everything.
     """
-    given, own = read_state_dict(path), net.state_dict()
-    inner = getattr(net, "net", None)  # nets of other libraries keep their own names one level down
-    if isinstance(inner, nn.Module) and not set(given) & set(own):
-        own = inner.state_dict()
-        net = inner
-    if match == "order":
-        given = _in_order(str(path), given, own)
-    fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    given = read_state_dict(path)
+    own = {key: value for key, value in net.state_dict().items() if not key.startswith(OWN_CLASSIFIERS)}
+    pairs = _in_order(path, given, own) if match == "order" else _by_name(given, own)
+    fitting = {mine: given[key] for key, mine in pairs.items() if own[mine].shape == given[key].shape}
     if not fitting:
         raise NetError(
             f"pretrain_path: no tensor of '{path}' fits {type(net).__name__}; is it another net's file? "
             f"(pretrain_match: order takes the same net under other names)"
         )
     net.load_state_dict(fitting, strict=False)
-    misshapen = tuple(sorted(key for key in given if key in own and key not in fitting))
-    missing = tuple(sorted(key for key in set(own) - set(given) if not key.endswith("num_batches_tracked")))
-    return Report(str(path), len(fitting), missing, tuple(sorted(set(given) - set(own))), misshapen)
+    found = set(pairs.values())
+    return Report(
+        str(path),
+        len(fitting),
+        missing=tuple(sorted(key for key in own if key not in found and not key.endswith(COUNTER))),
+        unused=tuple(sorted(key for key in given if key not in pairs and not key.endswith(COUNTER))),
+        misshapen=tuple(sorted(found - set(fitting))),
+    )
 
 
-def _in_order(path: str, given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the net's own names; NetError naming the first pair whose shapes differ."""
-    ours = [key for key in own if not key.endswith("num_batches_tracked")]
-    theirs = [key for key in given if not key.endswith("num_batches_tracked") and not key.startswith(CLASSIFIERS)]
-    for mine, other in zip(ours, theirs, strict=False):
-        if own[mine].shape != given[other].shape:
-            raise NetError(
-                f"pretrain_match: order does not fit '{path}': {other} is {tuple(given[other].shape)} where the net "
-                f"has {mine}, {tuple(own[mine].shape)}; is it another net's file?"
-            )
-    if len(ours) != len(theirs):
+def _by_name(given: Iterable[str], own: Collection[str]) -> dict[str, str]:
+    """Names of the file -> names of the net, under the pair of prefixes that leaves the fewest without a partner."""
+
+    def pairs(before: str, instead: str) -> dict[str, str]:
+        renamed = {key: instead + key[len(before) :] for key in given if key.startswith(before)}
+        return {key: mine for key, mine in renamed.items() if mine in own}
+
+    return max((pairs(before, instead) for before in FILE_PREFIXES for instead in NET_PREFIXES), key=len)
+
+
+def _in_order(path: str | Path, given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, str]:
+    """Names of the file -> names of the net, one after another; NetError naming the first pair that does not fit."""
+    files = find_weights(path)
+    if len(files) > 1 or files[0].suffix == ".safetensors":
         raise NetError(
-            f"pretrain_match: order does not fit '{path}': it holds {len(theirs)} tensors and the net {len(ours)}; "
+            f"pretrain_match: order cannot read '{files[0]}', since safetensors and parts keep no order; "
+            f"name one .pth or .bin file"
+        )
+    ours = [key for key in own if not key.endswith(COUNTER)]
+    theirs = [key for key in given if not key.endswith(COUNTER)]
+    classifier = [key for key in theirs if key.startswith(CLASSIFIERS)]
+    last = classifier[-1].rpartition(".")[0] + "." if classifier else ""
+    # A classifier may hold a norm or a hidden layer that other libraries count as part of the net.
+    versions = [
+        theirs,
+        [key for key in theirs if not (last and key.startswith(last))],
+        [key for key in theirs if key not in classifier],
+    ]
+
+    def agreeing(names: list[str]) -> int:
+        pairs = enumerate(zip(ours, names, strict=False))
+        return next((i for i, (mine, key) in pairs if not _alike(mine, key, own, given)), min(len(ours), len(names)))
+
+    # The best version is exact if any is; otherwise it tells best where the two part.
+    best = max(versions, key=lambda names: (agreeing(names), -abs(len(names) - len(ours))))
+    first = agreeing(best)
+    if first < min(len(ours), len(best)):
+        mine, key = ours[first], best[first]
+        raise NetError(
+            f"pretrain_match: order does not fit '{path}': {key} is {tuple(given[key].shape)} where the net "
+            f"has {mine}, {tuple(own[mine].shape)}; is it another net's file?"
+        )
+    if len(ours) != len(best):
+        raise NetError(
+            f"pretrain_match: order does not fit '{path}': it holds {len(best)} tensors and the net {len(ours)}; "
             f"is it another net's file?"
         )
-    return {mine: given[other] for mine, other in zip(ours, theirs, strict=True)}
+    return dict(zip(best, ours, strict=True))
+
+
+def _alike(mine: str, key: str, own: dict[str, Tensor], given: dict[str, Tensor]) -> bool:
+    """The same shape, and no weight for a bias or a mean."""
+    kinds = {mine.rpartition(".")[2], key.rpartition(".")[2]}
+    return own[mine].shape == given[key].shape and (len(kinds) == 1 or not kinds <= KINDS)

@@ -12,8 +12,6 @@ from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.source import Source
 
-SHOWN = 10  # names of suspicious items per line
-
 
 def describe_source(source: Source) -> str:
     """Counts, cardinality (labels per item), density (cardinality / K), distinct label sets, and label frequencies."""
@@ -39,10 +37,10 @@ def describe_source(source: Source) -> str:
     return "\n".join(lines)
 
 
-def suspicious_items(source: Source) -> list[str]:
+def suspicious_items(source: Source, cache_dir: str = "") -> list[str]:
     """Sentences on what is allowed but deserves a look, with names: useless labels, equal items, overlaps of parts."""
     found = list(_useless_labels(source))
-    train, test = content_keys(source.train, source.test)
+    train, test = content_keys(source.train, source.test, cache_dir=cache_dir)
     groups = _groups(train)
     names = [source.item_name("train", row) for row in range(len(source.train))]
     same = [rows for rows in groups.values() if len(rows) > 1]
@@ -62,10 +60,10 @@ def suspicious_items(source: Source) -> list[str]:
     return found
 
 
-def check_report(source: Source) -> tuple[str, bool]:
+def check_report(source: Source, cache_dir: str = "") -> tuple[str, bool]:
     """The whole report, and whether no bad item was found."""
     pieces = [describe_source(source), ""]
-    suspicious = suspicious_items(source)
+    suspicious = suspicious_items(source, cache_dir)
     pieces += ["suspicious:", *(f"- {line}" for line in suspicious)] if suspicious else ["nothing suspicious"]
     bad = describe(source.problems, shown=len(source.problems))
     pieces += (
@@ -77,10 +75,10 @@ def check_report(source: Source) -> tuple[str, bool]:
 def _useless_labels(source: Source) -> Iterator[str]:
     for part, targets in (("training", source.targets), ("test", source.test_targets)):
         positives = targets.sum(0)
-        kinds = (("no positive", positives == 0), ("no negative", positives == len(targets)))
+        kinds = {"no positive": positives == 0, "no negative": positives == len(targets)}
         if part == "training":
-            kinds += (("a single positive", positives == 1),)
-        for what, mask in kinds:
+            kinds["a single positive"] = positives == 1
+        for what, mask in kinds.items():
             yield from _line(
                 f"labels with {what} in the {part} part", (source.label_names[k] for k in np.flatnonzero(mask))
             )
@@ -94,10 +92,7 @@ def _useless_labels(source: Source) -> Iterator[str]:
 
 def _line(what: str, names: Iterable[str]) -> list[str]:
     named = list(names)
-    if not named:
-        return []
-    more = f", and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-    return [f"{len(named)} {what}: {', '.join(named[:SHOWN])}{more}"]
+    return [f"{len(named)} {what}: {', '.join(named)}"] if named else []
 
 
 def _groups(keys: Sequence[Hashable]) -> dict[Hashable, list[int]]:

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semilearn_bbam.data.images import ImageFiles
+from semilearn_bbam.data.loading import load_source
+from semilearn_bbam.data.manifest import load_manifest
+from semilearn_bbam.data.source import DataError, Source
+from tests.conftest import settings
+
+TEST = "text,labels\nheld out,cat;dog;fox\n"
+
+
+def load(folder: Path, manifest: str = "train.csv", **changes: Any) -> Source:
+    return load_manifest(settings(dataset="manifest", data_dir=folder, manifest=manifest, **changes))
+
+
+def write(folder: Path, **files: str) -> None:
+    """`train_csv="..."` becomes train.csv."""
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content)
+
+
+def picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)).save(path)
+
+
+def pictures(folder: Path, count: int = 4) -> None:
+    for number in range(count):
+        picture(folder / "images" / f"{number}.png", number)
+
+
+def told(source: Source) -> list[tuple[str, str, str, str]]:
+    return [(p.part, p.item, p.kind, p.detail) for p in source.problems]
+
+
+FORMS = {
+    "field.csv": "text,labels\na,dog;cat\nb,fox\nc,cat\n",
+    "columns.csv": "cat,text,dog,fox\n1,a,1,0\n0,b,0,1\n1,c,0,0\n",
+    "field.tsv": "labels\ttext\ndog|cat\ta\nfox\tb\ncat\tc\n",
+    "list.jsonl": '{"text": "a", "labels": ["dog", "cat"]}\n{"text": "b", "label": "x", "labels": "fox"}\n'
+    '{"text": "c", "labels": ["cat"]}\n',
+    "columns.json": '[{"text": "a", "cat": 1, "dog": true, "fox": 0}, {"text": "b", "cat": 0, "dog": 0, "fox": 1},'
+    ' {"text": "c", "cat": 1, "dog": false, "fox": 0}]',
+    "usb.json": '{"0": {"ori": "a", "label": ["dog", "cat"]}, "1": {"ori": "b", "label": "fox"},'
+    ' "2": {"ori": "c", "label": ["cat"]}}',
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_gives_the_same_data(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FORMS[name])
+    write(tmp_path, test_csv=TEST)
+    source = load(tmp_path, name, test="test.csv")
+    assert source.kind == "text"
+    assert source.label_names == ("cat", "dog", "fox")
+    assert source.train == ["a", "b", "c"]
+    assert source.targets.tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert source.test == ["held out"]
+    assert source.test_targets.tolist() == [[1, 1, 1]]
+    assert source.problems == source.notes == ()
+
+
+def test_usb_form_with_numbers_and_back_translations(tmp_path: Path) -> None:
+    content = {
+        "0": {"ori": "one", "aug_0": "uno", "aug_1": "eins", "label": 10},
+        "1": {"ori": "two", "aug_0": "", "aug_1": "zwei", "label": [2, 10]},
+        "2": {"ori": "three", "strong": ["drei", "tres"], "label": 9},
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    (tmp_path / "test.json").write_text(json.dumps({"0": {"ori": "four", "label": [9]}}))
+    source = load(tmp_path, "train.json", test="test.json")
+    assert source.label_names == ("2", "9", "10")
+    assert source.targets.tolist() == [[0, 0, 1], [1, 0, 1], [0, 1, 0]]
+    assert source.strong_texts == [("uno", "eins"), ("zwei",), ("drei", "tres")]
+    assert source.train_ids[0] == "train.json, item '0'"
+
+
+def test_order_of_labels(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,labels\na,1;cat\nb,dog\n", test_csv="text,labels\nt,2\n")
+    write(tmp_path, labels_txt="dog\nowl\ncat\n", bits_csv="text,dog,cat\na,1,0\n", tests_csv="text,cat,dog\nt,1,0\n")
+    assert load(tmp_path).label_names == ("1", "cat", "dog")
+    by_file = load(tmp_path, label_file="labels.txt", test="test.csv")
+    assert by_file.label_names == ("dog", "owl", "cat")
+    assert by_file.targets.tolist() == [[0, 1, 1], [1, 0, 0]]  # 1 is the second label, since no label is called so
+    assert by_file.test_targets.tolist() == [[0, 0, 1]]
+    by_column = load(tmp_path, "bits.csv", test="tests.csv")
+    assert by_column.label_names == ("dog", "cat")
+    assert by_column.test_targets.tolist() == [[0, 1]]
+
+
+def test_label_file_chooses_among_columns(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,dog,note,cat\na,1,so so,0\nb,0,,1\n", labels_txt="cat\ndog\n")
+    write(tmp_path, test_csv="text,cat,dog\nt,1,0\n", more_txt="cat\nowl\n")
+    source = load(tmp_path, label_file="labels.txt", test="test.csv")
+    assert source.targets.tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(DataError, match=r"train\.csv has no column 'owl', a label of more\.txt; add it"):
+        load(tmp_path, label_file="more.txt", test="test.csv")
+
+
+def test_columns_of_the_test_part_are_those_of_the_training_part(tmp_path: Path) -> None:
+    write(
+        tmp_path, train_csv="text,dog,cat\na,1,0\n", less_csv="text,dog\nt,1\n", more_csv="text,dog,cat,cow\nt,1,0,0\n"
+    )
+    with pytest.raises(DataError, match=r"less\.csv has no column 'cat', a label of train\.csv"):
+        load(tmp_path, test="less.csv")
+    with pytest.raises(DataError, match=r"more\.csv has a column 'cow', which is no label of train\.csv"):
+        load(tmp_path, test="more.csv")
+
+
+def test_separator(tmp_path: Path) -> None:
+    write(tmp_path, train_csv='text,labels\na,"x;y, z"\nb,z\n', test_csv="text,labels\nt,z\n")
+    assert load(tmp_path, test="test.csv").label_names == ("x", "y, z", "z")
+    assert load(tmp_path, test="test.csv", label_separator=",").label_names == ("x;y", "z")
+
+
+def test_the_test_part_held_out_is_the_same_for_every_seed(tmp_path: Path) -> None:
+    rows = [f"text {i},{'x' if i % 2 else 'y'}" for i in range(40)]
+    write(tmp_path, train_csv="\n".join(["text,labels", *rows]))
+    one, two = load(tmp_path, seed=0), load(tmp_path, seed=7)
+    assert one.test == two.test
+    assert one.fingerprint == two.fingerprint
+    assert len(one.test) == 8
+    assert sorted([*one.train, *one.test]) == sorted(f"text {i}" for i in range(40))
+    for text, row in [*zip(one.train, one.targets, strict=True), *zip(one.test, one.test_targets, strict=True)]:
+        assert row.tolist() == ([1, 0] if int(text[5:]) % 2 else [0, 1])
+    assert one.notes == ("held out 8 items of train.csv as test part (test_ratio)",)
+    assert len(load(tmp_path, test_ratio=0.5).test) == 20
+    write(tmp_path, tiny_csv="text,labels\na,x\nb,y\n")
+    assert len(load(tmp_path, "tiny.csv", test_ratio=0.01).test) == 1
+
+
+def test_fingerprint_follows_content(tmp_path: Path) -> None:
+    prints = set()
+    for row in ("a,x", "b,x", "a,y", "a,x;y"):
+        write(tmp_path, train_csv=f"text,labels\n{row}\nlast,x;y\n", test_csv="text,labels\nt,x\n")
+        prints.add(load(tmp_path, test="test.csv").fingerprint)
+    assert len(prints) == 4
+
+
+def test_pictures_are_found_below_data_dir(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    write(tmp_path, train_csv=f"path,labels\nimages/0.png,x\n./images/../images/1.png,y\n{tmp_path}/images/2.png,x;y\n")
+    write(tmp_path, test_csv="path,labels\nimages/3.png,x\n")
+    source = load(tmp_path, test="test.csv")
+    assert source.kind == "image"
+    assert isinstance(source.train, ImageFiles)
+    assert source.train.paths == [str(tmp_path / "images" / f"{i}.png") for i in range(3)]
+    assert source.targets.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert source.train_ids[0] == "images/0.png (train.csv, line 2)"
+    assert load_source(settings(dataset="manifest", data_dir=tmp_path, manifest="train.csv", test="test.csv"))
+
+
+@pytest.mark.parametrize("path", ["../a.png", "/etc/passwd", "images/../../a.png", ".", "images/..", "a\0b.png"])
+def test_paths_outside_of_data_dir_are_problems(tmp_path: Path, path: str) -> None:
+    pictures(tmp_path / "data")
+    rows = [{"path": f"images/{i}.png", "labels": ["x"]} for i in range(3)] + [{"path": path, "labels": ["x"]}]
+    (tmp_path / "data" / "train.json").write_text(json.dumps(rows))
+    source = load(tmp_path / "data", "train.json")
+    assert told(source) == [("training", f"{path} (train.json, item 3)", "outside", "")]
+    assert len(source.train) + len(source.test) == 3
+
+
+def test_a_folder_whose_name_begins_alike_is_outside(tmp_path: Path) -> None:
+    pictures(tmp_path / "data")
+    pictures(tmp_path / "database")
+    write(tmp_path / "data", train_csv="path,labels\nimages/0.png,x\nimages/1.png,x\n../database/images/0.png,x\n")
+    assert [problem.kind for problem in load(tmp_path / "data").problems] == ["outside"]
+
+
+def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
+    lines = ['{"labels": ["x"]}', '{"text": 3}', '{"text": "a", "labels": {"x": 2}}', "no", '{"text": "b"}']
+    lines += ['{"text": "c", "labels": ["x"]}', '{"text": "d", "labels": [1.5]}', '{"text": null}']
+    write(tmp_path, train_jsonl="\n".join(lines), test_csv="text,labels\nt,x\n")
+    source = load(tmp_path, "train.jsonl", test="test.csv")
+    assert source.train == ["b", "c"]
+    assert source.targets.tolist() == [[0], [1]]
+    assert sorted((item, kind, detail) for _, item, kind, detail in told(source) if "line 4" not in item) == [
+        ("train.jsonl, line 1", "row", "it has no text"),
+        ("train.jsonl, line 2", "row", "text is 3, not text"),
+        (
+            "train.jsonl, line 3",
+            "label",
+            "column 'x' is 2, not 0 or 1; every column but path, text, strong and id is a label",
+        ),
+        ("train.jsonl, line 7", "label", "labels are [1.5], neither names nor a list of names"),
+        ("train.jsonl, line 8", "row", "it has no text"),
+    ]
+
+
+def test_columns_of_json_rows_must_agree(tmp_path: Path) -> None:
+    lines = ['{"text": "a", "x": 1, "y": 0}', '{"text": "b", "x": 1}', '{"text": "c", "x": 0, "y": 1, "z": 1}']
+    write(tmp_path, train_jsonl="\n".join(lines), test_csv="text,labels\nt,x\n")
+    source = load(tmp_path, "train.jsonl", test="test.csv")
+    assert source.train == ["a"]
+    assert [problem[1:] for problem in told(source)] == [
+        ("train.jsonl, line 3", "row", "column 'z' is not in the first row"),
+        ("train.jsonl, line 2", "label", "has no column 'y'"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "message"),
+    [
+        ({}, {"manifest": ""}, "needs the key manifest"),
+        ({}, {}, r"train\.csv does not exist; check its name and data_dir"),
+        ({"train_csv": "a,b\n1,2\n"}, {}, r"one column path or one column text; its columns are 'a', 'b'$"),
+        ({"train_csv": "path,text,x\na,b,1\n"}, {}, "one column path or one column text"),
+        ({"train_csv": "path,labels\n"}, {}, r"train\.csv lists no item; give it rows"),
+        ({"train_csv": "path,labels\na\n"}, {}, r"lists no item \(1 row.*line 2 \(1 fields for 2 columns\)\); give"),
+        (
+            {"train_csv": "path,labels\n../a,x\n"},
+            {},
+            r"lists no usable item: 1 path\(s\) that leave data_dir: training \.\./a",
+        ),
+        ({"train_csv": "text,labels\na,\n"}, {}, r"train\.csv gives no item a label; give it a column labels"),
+        ({"train_csv": "text\na\n"}, {}, r"train\.csv gives no item a label"),
+        ({"train_json": '[{"text": "a", " ": 1}]'}, {"manifest": "train.json"}, "a label column without a name"),
+        ({"train_csv": "text,x\na,1\n"}, {"label_file": "none.txt"}, r"none\.txt does not exist"),
+        ({"train_csv": "text,x\na,1\n"}, {"test": "none.csv"}, r"none\.csv does not exist"),
+        ({"train_csv": "text,x\na,1\n"}, {"manifest": "~nobody-here/a.csv"}, "does not exist"),
+        (
+            {"train_csv": "text,x\na,1\n", "test_csv": "path,x\na,1\n"},
+            {"test": "test.csv"},
+            r"train\.csv lists texts and test\.csv images; list one kind",
+        ),
+        ({"train_csv": "text,x\na,1\n"}, {"unlabeled": "none"}, "none does not exist"),
+        ({"train_csv": "text,x\na,1\n"}, {"unlabeled": "."}, r"unlabeled: .* has no text in it; name a folder"),
+        ({"train_csv": "text,x\na,1\n", "pool_txt": "\n \n"}, {"unlabeled": "pool.txt"}, "has no text in it"),
+        (
+            {"train_csv": "path,x\na,1\n", "pool_txt": "../b\n"},
+            {"unlabeled": "pool.txt"},
+            r"has no image in it \(1 path\(s\) that leave data_dir: unlabelled \.\./b \(pool\.txt, line 1\)\)",
+        ),
+        (
+            {"train_csv": "path,x\na,1\n", "pool_csv": "text\nb\n"},
+            {"unlabeled": "pool.csv"},
+            r"pool\.csv lists texts but the manifest lists images; list one kind",
+        ),
+    ],
+)
+def test_unusable_files_get_one_sentence(
+    tmp_path: Path, files: dict[str, str], changes: dict[str, str], message: str
+) -> None:
+    write(tmp_path, **files)
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_of_one_item_cannot_be_both_parts(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,x\na,1\n")
+    with pytest.raises(DataError, match="the training part is empty"):
+        load_source(settings(dataset="manifest", data_dir=tmp_path, manifest="train.csv"))
