@@ -7,8 +7,12 @@ REQUIRES = [
     "torchvision>=0.16",  # torchvision.transforms.v2
     "torchaudio",  # only because semilearn imports it
     "transformers",
+    "timm",
+    "huggingface_hub",
+    "safetensors",
     "scikit-learn",
     "numpy",
+    "Pillow",
     "PyYAML",
     "tqdm",
     "matplotlib",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from semilearn_bbam.data.releases import RELEASES, Release
 from semilearn_bbam.data.source import DataError
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.run import read_settings
+
+# Options that choose how much of a release is read.
+CHOICES = ("train_part", "test_part", "awa_split", "empty_labels", "min_positives")
 
 
 def main(names: Sequence[str], argv: Sequence[str] | None = None) -> int:
@@ -31,10 +35,11 @@ def main(names: Sequence[str], argv: Sequence[str] | None = None) -> int:
         parser.add_argument("--dataset", choices=names, default=names[0], help=f"default {names[0]}")
     given, options = parser.parse_known_args(argv)
     name = getattr(given, "dataset", names[0])
+    data_dir = Path(os.path.expanduser(given.data_dir))
     try:
-        print(prepare(name, Path(os.path.expanduser(given.data_dir)), options, download=given.download))
-    except UserError as error:
-        print(f"prepare {name}: {error}\n{RELEASES[name].instructions}", file=sys.stderr)
+        print(prepare(name, data_dir, options, download=given.download))
+    except (UserError, OSError) as error:
+        print("\n".join([f"prepare {name}: {error}", *what_to_do(names, name, data_dir)]), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"prepare {name}: interrupted; run again to go on", file=sys.stderr)
@@ -49,13 +54,37 @@ def prepare(name: str, data_dir: Path, options: Sequence[str] = (), *, download:
     training starts at once; a second call does only what has changed. UserError where something is missing.
     """
     release = RELEASES[name]
-    if not data_dir.is_dir():
+    if not os.path.isdir(data_dir):
         raise DataError(f"the folder {data_dir} does not exist; create it and put the data there")
-    lines = [line for archive in release.archives for line in _unpack(archive, data_dir, download)]
     own = ["--algorithm", "supervised_bce", "--net", "plain", "--label_ratio", "0.1"]
-    settings = read_settings([*own, "--dataset", name, "--data_dir", str(data_dir), *options])
+    own += ["--dataset", name, "--data_dir", str(data_dir)]
+    settings, usual = read_settings([*own, *options]), read_settings(own)
+    as_usual = all(getattr(settings, key) == getattr(usual, key) for key in CHOICES)
+    lines = [line for archive in release.archives for line in _unpack(archive, data_dir, download)]
     source = load_source(settings)
-    return "\n".join([*lines, *source.notes, summary(source, release, as_usual=not options)])
+    return "\n".join([*lines, *source.notes, summary(source, release, as_usual=as_usual)])
+
+
+def what_to_do(names: Sequence[str], name: str, data_dir: Path) -> list[str]:
+    """What is missing, where it comes from and the command to run then, a line each; nothing if all archives are there.
+
+    `names` are the data sets of the script, the first one without `--dataset`.
+    """
+    release = RELEASES[name]
+    missing = [a for a in release.archives if not (a.is_extracted(data_dir) or a.find(data_dir))]
+    if release.archives and not missing:
+        return []
+    lines = [release.instructions]
+    for archive in missing:
+        size = f" ({archive.size:,} bytes)" if archive.size else ""
+        begun = (
+            f"; {archive.part(data_dir).name} goes on with --download" if os.path.exists(archive.part(data_dir)) else ""
+        )
+        lines.append(f"missing: {data_dir / archive.name}{size}{f' from {archive.url}' if archive.url else ''}{begun}")
+    command = ["python", f"scripts/prepare_{names[0]}.py", "--data_dir", str(data_dir)]
+    command += ["--dataset", name] if name != names[0] else []
+    fetched = any(archive.sha256 for archive in missing)
+    return [*lines, f"then run: {shlex.join(command)}{' (--download fetches what is missing)' if fetched else ''}"]
 
 
 def _unpack(archive: Archive, data_dir: Path, download: bool) -> list[str]:
@@ -67,6 +96,11 @@ def _unpack(archive: Archive, data_dir: Path, download: bool) -> list[str]:
     if path is None and download:
         path = archive.download(data_dir)
         lines.append(f"fetched {path}")
+    if path is None and os.path.exists(archive.beside(data_dir)):
+        raise DataError(
+            f"the extraction of {archive.name} was interrupted and it is gone from {data_dir}; put it back, or delete "
+            f"{archive.beside(data_dir)} if you extracted it by hand"
+        )
     if path is None:
         return lines  # the reader knows other places, and says what is missing
     archive.verify(path)
@@ -77,7 +111,7 @@ def _unpack(archive: Archive, data_dir: Path, download: bool) -> list[str]:
 
 
 def summary(source: Source, release: Release, *, as_usual: bool) -> str:
-    """Counts of the data set and whether they are the release's; with options of one's own they need not be."""
+    """Counts of the data set and whether they are the release's; with other CHOICES than usual they need not be."""
     found = (len(source.targets), len(source.test_targets), len(source.label_names))
     cardinality = ", ".join(f"{targets.sum(1).mean():.3f}" for targets in (source.targets, source.test_targets))
     text = (

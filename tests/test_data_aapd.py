@@ -95,7 +95,7 @@ def test_missing_parts_say_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere has neither .*; set data_dir"):
         load(tmp_path / "nowhere")
     (tmp_path / "AAPD.zip").touch()
-    with pytest.raises(DataError, match="train.json; run scripts/prepare_aapd.py to extract AAPD.zip"):
+    with pytest.raises(DataError, match="train.json; extract AAPD.zip there first"):
         load(tmp_path)
 
 

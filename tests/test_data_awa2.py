@@ -115,10 +115,7 @@ def test_missing_folders_and_files_are_named(tree: Path, tmp_path: Path) -> None
             load(tree)
         (tree / "JPEGImages" / "fox").mkdir(exist_ok=True)
     (tree / "predicates.txt").unlink()
-    with pytest.raises(DataError, match="predicates.txt is missing; extract AwA2-base.zip"):
-        load(tree)
-    (tmp_path / "AwA2-base.zip").touch()
-    with pytest.raises(DataError, match="predicates.txt is missing; run scripts/prepare_awa2.py .* AwA2-base.zip"):
+    with pytest.raises(DataError, match="predicates.txt is missing; extract AwA2-data.zip again"):
         load(tree)
 
 

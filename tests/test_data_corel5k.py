@@ -71,15 +71,17 @@ def test_rows_that_cannot_be_used_are_problems(root: Path) -> None:
 
 
 def test_missing_folders_and_lists_are_named(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match="nowhere/train_jpeg is missing; set data_dir or run scripts/prepare_corel5k.py"
-    ):
+    with pytest.raises(DataError, match="nowhere/train_jpeg is missing; set data_dir to the folder that holds it"):
         load(tmp_path / "nowhere")
     shutil.rmtree(root / "test_jpeg")
-    (root / "corel5k_jpeg.tar").touch()
-    with pytest.raises(DataError, match="test_jpeg is missing; run scripts/prepare_corel5k.py .* corel5k_jpeg.tar"):
+    with pytest.raises(DataError, match="test_jpeg is missing; set data_dir"):
         load(root)
-    (root / "test_jpeg").mkdir()
+    shutil.rmtree(root / "train_jpeg")
+    (root / "corel5k_jpeg.tar").touch()
+    with pytest.raises(DataError, match="train_jpeg is missing; run scripts/prepare_corel5k.py .* corel5k_jpeg.tar"):
+        load(root)
+    for folder in ("train_jpeg", "test_jpeg"):
+        (root / folder).mkdir()
     for name in ("test_label", "training_label", "words"):
         (root / name).unlink()
         with pytest.raises(DataError, match=f"Corel5K list .*{name} is missing; put it beside train_jpeg"):

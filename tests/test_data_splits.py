@@ -173,3 +173,26 @@ def test_bad_split_files_are_named(tmp_path: Path, content: Any, message: str) -
 def test_missing_split_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none.json does not exist"):
         load_split(tmp_path / "none.json", 5, "abc")
+
+
+def test_rows_without_targets_are_always_unlabelled() -> None:
+    targets = np.ones((10, 2))
+    split = make_split(targets, seed=0, label_ratio=1.0, unlabeled_only=5)
+    assert sorted(split.labeled) == list(range(10))
+    assert split.unlabeled.tolist() == [10, 11, 12, 13, 14]
+    some = make_split(targets, seed=0, num_labels=4, unlabeled_only=5)
+    assert some.labeled.tolist() == make_split(targets, seed=0, num_labels=4).labeled.tolist()
+    assert sorted([*some.labeled, *some.unlabeled]) == list(range(15))
+    rounded_up = make_split(targets, seed=0, label_ratio=0.99, unlabeled_only=5)
+    assert len(rounded_up.labeled) == 10
+
+
+def test_a_split_file_cannot_label_rows_without_targets(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    save_split(make_split(np.ones((10, 2)), seed=0, num_labels=4, unlabeled_only=5, fingerprint="a"), path)
+    assert len(load_split(path, 15, "a", 10).labeled) == 4
+    content = json.loads(path.read_text())
+    content["labeled"], content["unlabeled"] = [12], []
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="labels row 12, but only the first 10 have labels"):
+        load_split(path, 15, "a", 10)

@@ -67,7 +67,7 @@ def test_voc2007_has_a_released_test_part(tmp_path: Path) -> None:
     # The test archive extracts into the same folder, later.
     (tmp_path / "VOCtest_06-Nov-2007.tar").touch()
     (tmp_path / "VOCtest_2012.tar").touch()
-    cure = "aeroplane_test.txt is missing; run scripts/prepare_voc2012.py to extract VOCtest_06-Nov-2007.tar"
+    cure = "aeroplane_test.txt is missing; run .*prepare_voc2012.py --dataset voc2007 to extract VOCtest_06-Nov-2007"
     with pytest.raises(DataError, match=cure):
         load(tmp_path, "voc2007")
     assert write_voc(tmp_path, 2007, {"test": {"000001": {"dog": 1, "person": 1}, "000002": {"train": 1}}}) == tree

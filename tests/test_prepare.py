@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from semilearn_bbam.data import SOURCES
+from semilearn_bbam.data.ohsumed import TREE
 from semilearn_bbam.data.releases import RELEASES
+from semilearn_bbam.data.source import DataError
 from semilearn_bbam.prepare import main, prepare
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("prepare_*.py"))
@@ -57,6 +59,7 @@ def test_counts_other_than_released_are_a_warning(released_dir: Path) -> None:
     assert text.endswith(
         "WARNING: the release has 4,500 training and 499 test items, 374 labels; is something missing?"
     )
+    assert "WARNING" in prepare("corel5k", released_dir, ["--num_workers", "0"])
     assert "WARNING" not in prepare("corel5k", released_dir, ["--min_positives", "2"])
 
 
@@ -79,6 +82,89 @@ def test_a_false_archive_is_not_extracted(tmp_path: Path, capsys: pytest.Capture
     assert main(("voc2012",), ["--data_dir", str(tmp_path)]) == 2
     assert "has 6 bytes, the released one 1,999,639,040; fetch it again" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["VOCtrainval_11-May-2012.tar"]
+
+
+@pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_data_that_are_there_are_not_fetched(
+    below: str, released_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: pytest.fail("asked the network"))
+    given = ["--data_dir", str(released_dir / below), "--download", "--cache_dir", str(tmp_path)]
+    assert main(("voc2012",), given) == 0
+
+
+@pytest.mark.parametrize("below", ["", "coco/", "coco2014/"])
+def test_coco_is_found_where_its_reader_looks(below: str, released_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(released_dir / "annotations", tmp_path / below / "annotations")
+    for part in ("train2014", "val2014"):
+        shutil.copytree(released_dir / part, tmp_path / below / "images" / part)
+    assert "40 training" in prepare("coco2014", tmp_path)
+    assert all(archive.is_extracted(tmp_path) for archive in RELEASES["coco2014"].archives)
+
+
+def test_ohsumed_is_found_where_its_reader_looks(ohsumed_dir: Path) -> None:
+    assert ohsumed_dir.name == TREE
+    for folder in (ohsumed_dir, ohsumed_dir.parent):
+        assert "48 training" in prepare("ohsumed", folder, download=True)
+
+
+def test_missing_archives_are_told_with_size_address_and_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my data"
+    (folder / "val2017").mkdir(parents=True)
+    (folder / "train2017.zip.part").write_bytes(b"begun")
+    assert main(("coco2014", "coco2017"), ["--dataset", "coco2017", "--data_dir", str(folder)]) == 2
+    told = capsys.readouterr().err
+    url = "http://images.cocodataset.org"
+    assert (
+        f"missing: {folder}/annotations_trainval2017.zip (252,907,541 bytes) from "
+        f"{url}/annotations/annotations_trainval2017.zip\n"
+        f"missing: {folder}/train2017.zip (19,336,861,798 bytes) from {url}/zips/train2017.zip; "
+        f"train2017.zip.part goes on with --download\n"
+        f"then run: python scripts/prepare_coco2014.py --data_dir '{folder}' --dataset coco2017 (--download fetches "
+        f"what is missing)\n"
+    ) in told
+    assert f"{folder}/val2017.zip" not in told
+
+
+def test_bad_items_are_told_without_instructions(
+    released_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(released_dir / "VOCdevkit", data / "VOCdevkit")
+    image = next((data / "VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
+    image.write_bytes(b"no image")
+    assert main(("voc2012",), ["--data_dir", str(data)]) == 2
+    told = capsys.readouterr().err
+    assert image.name in told
+    assert "VOCtrainval" not in told
+
+
+def test_an_interrupted_extraction_without_its_archive_is_told(released_dir: Path, tmp_path: Path) -> None:
+    for name in ("training_label", "test_label", "words"):
+        shutil.copy(released_dir / name, tmp_path)
+    for name in ("train_jpeg", "test_jpeg"):
+        shutil.copytree(released_dir / name, tmp_path / name)
+    left = RELEASES["corel5k"].archives[0].beside(tmp_path)
+    left.mkdir()
+    with pytest.raises(DataError, match=r"corel5k_jpeg.tar was interrupted .* put it back, or delete .*extracting"):
+        prepare("corel5k", tmp_path)
+    left.rmdir()
+    assert "40 training" in prepare("corel5k", tmp_path)
+
+
+def test_a_wrong_option_is_told_before_anything_is_extracted(released_dir: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "corel5k_jpeg.tar", "w") as tar:
+        tar.add(released_dir / "train_jpeg", "train_jpeg")
+    assert main(("corel5k",), ["--data_dir", str(tmp_path), "--min_positive", "2"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["corel5k_jpeg.tar"]
+
+
+@pytest.mark.parametrize("folder", ["x" * 5000, "not\0a path", "~nobody_of_this_name/x"])
+def test_impossible_folders_are_a_sentence(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(("awa2",), ["--data_dir", folder]) == 2
+    assert "does not exist; create it" in capsys.readouterr().err
 
 
 def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

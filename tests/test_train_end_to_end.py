@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
-from tests.conftest import CONFIGS
+from semilearn_bbam.errors import UserError
+from tests.conftest import CONFIGS, WORDS
 
 TESTED = ("mAP", "micro_f1", "macro_f1", "hamming_loss", "one_error", "oracle_micro_f1", "vca")
 PHOTOGRAPHS = ("bbam_voc", "bbam_coco", "bbam_awa", "bbam_corel5k.")  # with large nets
@@ -160,3 +162,48 @@ def test_labelled_rows_can_join_the_pool(train: Any, features_dir: Path) -> None
     assert results["steps"] == 2 + 2 * 3  # two warm-up steps, then passes of ceil(160 / 60) over all rows
     state = torch.load(folder / "latest_model.pth", weights_only=True)["state"]
     assert state["pseudo_targets"].shape == (160, 7)
+
+
+def test_images_of_ones_own_with_a_pool_of_ones_own(train: Any, tmp_path: Path) -> None:
+    """Labelled rows, a folder of unlabelled images in which they lie too, workers, a cache, and the diagnostic."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "own" / "all").mkdir(parents=True)
+    for i in range(40):
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(tmp_path / "own" / "all" / f"{i}.png")
+    for name, rows in (("train", range(12)), ("test", range(12, 20))):
+        lines = [f"all/{i}.png,{'cat;dog' if i % 3 == 0 else 'dog' if i % 2 else 'cat'}" for i in rows]
+        (tmp_path / "own" / f"{name}.csv").write_text("\n".join(["path,labels", *lines]))
+    own = {"dataset": "manifest", "data_dir": tmp_path / "own", "manifest": "train.csv", "unlabeled": "all"}
+    small = {"net": "small_cnn", "img_size": 16, "amp": "false", "label_ratio": 0, "ulb_batch_size": 4}
+    more = {"num_workers": 2, "cache": "disk", "report_pseudo_label_quality": "true"}
+    with pytest.raises(UserError, match=r"8 training or unlabelled item\(s\) that are in the test part too"):
+        train("bbam_voc.yaml", **own, **small, test="test.csv")
+    results, folder = train("bbam_voc.yaml", **own, **small, **more, test="test.csv", bad_data="skip")
+    assert results["num_labels"] == 12
+    split = json.loads((folder / "split.json").read_text())
+    assert sorted(split["labeled"]) == list(range(12))
+    assert split["unlabeled"] == list(range(12, 12 + 40 - 12 - 8))
+    assert json.loads((folder / "labels.json").read_text()) == {"label_names": ["cat", "dog"]}
+    skipped = json.loads((folder / "skipped.json").read_text())["skipped"]
+    assert sorted(row["item"] for row in skipped) == sorted(f"all/{i}.png" for i in range(12, 20))
+    assert "left out 8 training or unlabelled item(s)" in (folder / "log.txt").read_text()
+
+
+def test_texts_of_ones_own_with_ready_strong_texts(train: Any, tmp_path: Path, bert_dir: Path) -> None:
+    rows = {
+        str(i): {"ori": f"{WORDS[i % 8]} {WORDS[i % 5]}", "aug_0": f"{WORDS[i % 5]}", "label": [i % 2, 2]}
+        for i in range(30)
+    }
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    results, folder = train(
+        "bbam_ohsumed.yaml",
+        dataset="manifest",
+        data_dir=tmp_path,
+        manifest="train.json",
+        net=f"hf:{bert_dir}",
+        label_ratio=0.5,
+        strong="ready",
+    )
+    assert results["dataset"] == "manifest"
+    assert json.loads((folder / "labels.json").read_text()) == {"label_names": ["0", "1", "2"]}
+    assert "held out 6 items of train.json" in (folder / "log.txt").read_text()

@@ -107,8 +107,8 @@ def _joined(root: Path, found: dict[str, Documents], key: str, word: str) -> Doc
         if part not in found:
             there = f"there is {' and '.join(found)}, which {key} may name" if found else "set data_dir"
             archives = sorted(path for path in root.glob("*") if _is_archive(path))
-            cure = f"run scripts/prepare_aapd.py to extract {archives[0].name}" if archives else there
-            raise DataError(f"{root} has neither text_{part} and label_{part} nor {part}.json; {cure}")
+            advice = f"extract {archives[0].name} there first" if archives else there
+            raise DataError(f"{root} has neither text_{part} and label_{part} nor {part}.json; {advice}")
         joined.add(found[part])
     return joined
 

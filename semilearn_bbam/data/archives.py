@@ -56,12 +56,13 @@ class Archive:
 
     def find(self, folder: Path) -> Path | None:
         """The archive in `folder` under any of its names."""
-        return next((folder / name for name in (self.name, *self.others) if (folder / name).is_file()), None)
+        return next((folder / name for name in (self.name, *self.others) if os.path.isfile(folder / name)), None)
 
     def is_extracted(self, data_dir: Path) -> bool:
         """Whether its content is there, from here or by hand; an interrupted extraction does not count."""
-        shown = any((data_dir / path).exists() for path in (self.shows, *self.elsewhere))
-        return shown and not self.beside(data_dir).exists()
+        # os.path, because Path.exists raises where a folder above may not be read.
+        shown = any(os.path.exists(data_dir / path) for path in (self.shows, *self.elsewhere))
+        return shown and not os.path.exists(self.beside(data_dir))
 
     def part(self, folder: Path) -> Path:
         """Where a download is until it is whole."""
@@ -107,7 +108,9 @@ class Archive:
         except (OSError, RuntimeError) as error:  # a full disk, no permission, a bad bzip2 stream, an encrypted zip
             shutil.rmtree(beside, ignore_errors=True)
             why = first_line(error)
-            raise DataError(f"{path} cannot be extracted into {data_dir} ({why}); mend that or fetch it again") from error
+            raise DataError(
+                f"{path} cannot be extracted into {data_dir} ({why}); mend that or fetch it again"
+            ) from error
         except DataError:
             shutil.rmtree(beside)
             raise
@@ -141,7 +144,9 @@ class Archive:
             Archive(part.name, "", size=self.size, sha256=self.sha256).verify(part)
         except DataError as error:
             if there:
-                raise DataError(f"{part} does not become the released file ({error}); delete it and run again") from error
+                raise DataError(
+                    f"{part} does not become the released file ({error}); delete it and run again"
+                ) from error
             part.unlink()
             raise DataError(f"what {self.url} gave is not the released file and was deleted ({error})") from error
         os.replace(part, whole)
@@ -157,11 +162,13 @@ class Archive:
                 page = answer.headers.get_content_type() == "text/html"
                 if page or there + int(answer.headers.get("Content-Length") or 0) > (self.size or 0):
                     what = "a web page" if page else "a larger file"
-                    raise DataError(f"{self.url} gave {what} instead of the released file; put it there by hand")
+                    raise DataError(f"{self.url} gave {what} instead of the released file; fetch it by hand")
                 with open(part, "ab" if there else "wb") as file:
                     left = -(-(self.size or 0) // CHUNK) - there // CHUNK
                     for chunk in progress_bar(_chunks(answer), f"fetching {self.name}", total=left):
-                        file.write(chunk)
+                        there += file.write(chunk)
+                        if there > (self.size or 0):  # it is not the file, and has no end perhaps
+                            break
         except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or first_line(error)
             raise DataError(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.releases import cure
 from semilearn_bbam.data.source import DataError, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
@@ -76,16 +77,13 @@ def find_tree(data_dir: Path) -> Path:
     for root in (data_dir, data_dir / TREE):
         if (root / "JPEGImages").is_dir():
             return root
-    archives = sorted(path for path in data_dir.glob("*.zip") if path.name.lower().startswith("awa2"))
-    cure = f"run scripts/prepare_awa2.py to extract {archives[0].name}" if archives else "set data_dir to it"
-    raise DataError(f"no folder {TREE} with JPEGImages in {data_dir}; {cure}")
+    advice = cure("awa2", [data_dir], "set data_dir to it")
+    raise DataError(f"no folder {TREE} with JPEGImages in {data_dir}; {advice}")
 
 
 def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
-        archives = sorted(archive for folder in path.parents[:2] for archive in folder.glob("AwA2*.zip"))
-        cure = f"run scripts/prepare_awa2.py to extract {archives[0].name}" if archives else "extract AwA2-base.zip"
-        raise DataError(f"the AWA2 list {path} is missing; {cure}")
+        raise DataError(f"the AWA2 list {path} is missing; extract AwA2-data.zip again, or AwA2-base.zip over it")
     return read_text(path).rstrip().split("\n")
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.releases import cure
 from semilearn_bbam.data.remember import Arrays, files_key, remembered
 from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
-SCRIPT = "scripts/prepare_coco2014.py"
 LONGEST_NAME = 255  # characters; one endless name would widen the array for all
 UNKNOWN = -1  # stands for an id that is missing or no whole number
 
@@ -91,11 +91,12 @@ def load_coco(args: argparse.Namespace, year: int) -> Source:
 def read_part(root: Path, name: str, part: str, cache_dir: str) -> Part:
     """The images and labels of `train2014`, `val2014` and so on; `part` is what problems call it."""
     path = root / "annotations" / f"instances_{name}.json"
+    advice = cure(f"coco{name[-4:]}", [root], "set data_dir to the folder that holds them")
     if not path.is_file():
-        raise DataError(f"the COCO annotations {path} are missing; {_cure(root, 'annotations*.zip')}")
+        raise DataError(f"the COCO annotations {path} are missing; {advice}")
     folder = next((at for at in (root / name, root / "images" / name) if at.is_dir()), None)
     if folder is None:
-        raise DataError(f"the COCO images {root / name} are missing; {_cure(root, f'{name}*.zip')}")
+        raise DataError(f"the COCO images {root / name} are missing; {advice}")
     arrays = remembered(
         cache_dir, "coco", files_key([str(path)], "images, annotations, categories"), lambda: _parse(path)
     )
@@ -105,11 +106,6 @@ def read_part(root: Path, name: str, part: str, cache_dir: str) -> Part:
     targets = _targets(arrays, keep, part, problems)
     names = [str(file) for file in arrays["file_name"][keep]]
     return Part(path, folder, names, targets[keep], categories, problems)
-
-
-def _cure(root: Path, pattern: str) -> str:
-    archives = sorted(root.glob(pattern))
-    return f"run {SCRIPT} to extract {archives[0].name}" if archives else "set data_dir to the folder that holds them"
 
 
 def _parse(path: Path) -> Arrays:

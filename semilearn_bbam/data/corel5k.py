@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.releases import cure
 from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
-
-SCRIPT = "scripts/prepare_corel5k.py"
 
 
 @register_source("corel5k")
@@ -28,9 +27,8 @@ def load_corel5k(args: argparse.Namespace) -> Source:
     root = data_folder(args)
     for folder in ("train_jpeg", "test_jpeg"):
         if not (root / folder).is_dir():
-            tars = sorted(root.glob("*.tar*"))
-            cure = f"run {SCRIPT} to extract {tars[0].name}" if tars else f"set data_dir or run {SCRIPT}"
-            raise DataError(f"the Corel5K folder {root / folder} is missing; {cure}")
+            advice = cure("corel5k", [root], "set data_dir to the folder that holds it")
+            raise DataError(f"the Corel5K folder {root / folder} is missing; {advice}")
     words = read_words(root / "words")
     train_ids, targets, problems = read_rows(root / "training_label", len(words), "training")
     test_ids, test_targets, more = read_rows(root / "test_label", len(words), "test")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.releases import cure
 from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 
 TREE = "ohsumed-first-20000-docs"
@@ -72,9 +73,8 @@ def find_tree(data_dir: Path) -> Path:
     for root in (data_dir, data_dir / TREE):
         if (root / "training").is_dir() and (root / "test").is_dir():
             return root
-    archives = sorted(data_dir.glob("*ohsumed*.t*")) if data_dir.is_dir() else []
-    cure = f"run scripts/prepare_ohsumed.py to extract {archives[0].name}" if archives else "set data_dir to it"
-    raise DataError(f"no Ohsumed tree training/C01..C23 and test/C01..C23 in {data_dir} or {data_dir / TREE}; {cure}")
+    advice = cure("ohsumed", [data_dir], "set data_dir to it")
+    raise DataError(f"no Ohsumed tree training/C01..C23 and test/C01..C23 in {data_dir} or {data_dir / TREE}; {advice}")
 
 
 def read_part(root: Path, part: str) -> tuple[list[str], list[str], NDArray[np.float32], list[Problem]]:

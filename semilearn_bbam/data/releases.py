@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from semilearn_bbam.data.archives import Archive
 
@@ -11,7 +13,7 @@ from semilearn_bbam.data.archives import Archive
 class Release:
     """A data set as its authors ship it; `counts` are training items, test items and labels as the reader gives them.
 
-    `instructions` say in one paragraph where the data come from and how they must lie.
+    `instructions` say in one paragraph how the data must lie, where they come from and under which terms.
     """
 
     counts: tuple[int, int, int]
@@ -22,27 +24,51 @@ class Release:
 VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC"
 COCO_URL = "http://images.cocodataset.org"
 AWA_URL = "https://cvml.ista.ac.at/AwA2/AwA2-data.zip"
+VOC_TERMS = f"Terms: {VOC_URL}/voc2012/index.html#rights; the images are Flickr's."
+COCO_TERMS = "Its annotations are under CC BY 4.0, its images under the terms of Flickr (https://cocodataset.org)."
 OHSUMED_URL = "http://disi.unitn.it/moschitti/corpora/ohsumed-first-20000-docs.tar.gz"
 
 
 def _coco(year: int, sizes: tuple[int, int, int], sums: tuple[str, str, str]) -> tuple[Archive, ...]:
     paths = (f"annotations/annotations_trainval{year}.zip", f"zips/train{year}.zip", f"zips/val{year}.zip")
     shown = (f"annotations/instances_train{year}.json", f"train{year}", f"val{year}")
+    roots = ("", f"coco{year}/", "coco/")
     return tuple(
-        Archive(path.split("/")[1], there, f"{COCO_URL}/{path}", size, digest)
+        Archive(
+            path.split("/")[1],
+            there,
+            f"{COCO_URL}/{path}",
+            size,
+            digest,
+            elsewhere=tuple(f"{root}{above}{there}" for root in roots for above in ("", "images/")),
+        )
         for path, there, size, digest in zip(paths, shown, sizes, sums, strict=True)
+    )
+
+
+def _voc(year: int, file: str, shows: str, size: int, digest: str) -> Archive:
+    """The reader also takes VOCdevkit itself or VOC<year> for the data folder."""
+    inside = f"ImageSets/Main/{shows}"
+    return Archive(
+        file,
+        f"VOCdevkit/VOC{year}/{inside}",
+        f"{VOC_URL}/voc{year}/{file}",
+        size,
+        digest,
+        elsewhere=(f"VOC{year}/{inside}", inside),
     )
 
 
 RELEASES = {
     "voc2012": Release(
         (5717, 5823, 20),
-        "PASCAL VOC 2012: put VOCtrainval_11-May-2012.tar (2.0 GB) or the extracted VOCdevkit/VOC2012 there.",
+        "PASCAL VOC 2012: put VOCtrainval_11-May-2012.tar (2.0 GB) or the extracted VOCdevkit/VOC2012 there. "
+        + VOC_TERMS,
         (
-            Archive(
+            _voc(
+                2012,
                 "VOCtrainval_11-May-2012.tar",
-                "VOCdevkit/VOC2012/ImageSets/Main",
-                f"{VOC_URL}/voc2012/VOCtrainval_11-May-2012.tar",
+                "cat_val.txt",
                 1999639040,
                 "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
             ),
@@ -51,19 +77,19 @@ RELEASES = {
     "voc2007": Release(
         (5011, 4952, 20),
         "PASCAL VOC 2007: put VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar (0.9 GB) or the extracted "
-        "VOCdevkit/VOC2007 there.",
+        "VOCdevkit/VOC2007 there. " + VOC_TERMS,
         (
-            Archive(
+            _voc(
+                2007,
                 "VOCtrainval_06-Nov-2007.tar",
-                "VOCdevkit/VOC2007/ImageSets/Main/cat_trainval.txt",
-                f"{VOC_URL}/voc2007/VOCtrainval_06-Nov-2007.tar",
+                "cat_trainval.txt",
                 460032000,
                 "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
             ),
-            Archive(
+            _voc(
+                2007,
                 "VOCtest_06-Nov-2007.tar",
-                "VOCdevkit/VOC2007/ImageSets/Main/cat_test.txt",
-                f"{VOC_URL}/voc2007/VOCtest_06-Nov-2007.tar",
+                "cat_test.txt",
                 451020800,
                 "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
             ),
@@ -72,7 +98,7 @@ RELEASES = {
     "coco2014": Release(
         (82081, 40137, 80),
         "COCO 2014: put annotations_trainval2014.zip, train2014.zip and val2014.zip (20 GB), or the extracted folders "
-        "annotations, train2014 and val2014 there.",
+        "annotations, train2014 and val2014 there. " + COCO_TERMS,
         _coco(
             2014,
             (252872794, 13510573713, 6645013297),
@@ -86,7 +112,7 @@ RELEASES = {
     "coco2017": Release(
         (117266, 4952, 80),
         "COCO 2017: put annotations_trainval2017.zip, train2017.zip and val2017.zip (20 GB), or the extracted folders "
-        "annotations, train2017 and val2017 there.",
+        "annotations, train2017 and val2017 there. " + COCO_TERMS,
         _coco(
             2017,
             (252907541, 19336861798, 815585330),
@@ -100,8 +126,15 @@ RELEASES = {
     "awa2": Release(
         (30337, 6985, 85),
         f"Animals with Attributes 2: put AwA2-data.zip (13 GB, {AWA_URL}) or the extracted Animals_with_Attributes2 "
-        "there.",
-        (Archive("AwA2-data.zip", "Animals_with_Attributes2/predicate-matrix-binary.txt", AWA_URL),),
+        "there. The licences of its images are in its folder licenses (Xian et al., TPAMI 2018).",
+        (
+            Archive(
+                "AwA2-data.zip",
+                "Animals_with_Attributes2/JPEGImages",
+                AWA_URL,
+                elsewhere=("JPEGImages",),
+            ),
+        ),
     ),
     "ohsumed": Release(
         (6286, 7643, 23),
@@ -110,21 +143,35 @@ RELEASES = {
         (
             Archive(
                 "ohsumed-first-20000-docs.tar.gz",
-                "ohsumed-first-20000-docs",
+                "ohsumed-first-20000-docs/test/C23",
                 OHSUMED_URL,
                 others=("ohsumed-first-20000-docs.tar.xz",),
+                elsewhere=("test/C23",),
             ),
         ),
     ),
     "aapd": Release(
         (53840, 1000, 54),
         "AAPD: put the files text_train, label_train, text_val, label_val, text_test and label_test of the original "
-        "release, or train.json, val.json and test.json with objects {text, label}, there.",
+        "release, or train.json, val.json and test.json with objects {text, label}, there. Its authors (Yang et al., "
+        "COLING 2018) link it from https://github.com/lancopku/SGM; no licence is stated.",
     ),
     "corel5k": Release(
         (4500, 499, 374),
         "Corel5K: put the folders train_jpeg and test_jpeg, or corel5k_jpeg.tar with them, and the files "
-        "training_label, test_label and words there.",
+        "training_label, test_label and words there (Duygulu et al., ECCV 2002; no address of the images is known). "
+        "Some copies have 500 test images instead of 499.",
         (Archive("corel5k_jpeg.tar", "train_jpeg"),),
     ),
 }
+
+
+def cure(name: str, folders: Iterable[Path], otherwise: str) -> str:
+    """What a reader of data set `name` advises where something is missing: to extract an archive that lies there."""
+    scripts = {"voc2007": "voc2012.py --dataset voc2007", "coco2017": "coco2014.py --dataset coco2017"}
+    for folder in folders:
+        for archive in RELEASES[name].archives:
+            found = archive.find(folder)
+            if found and not archive.is_extracted(folder):
+                return f"run scripts/prepare_{scripts.get(name, f'{name}.py')} to extract {found.name}"
+    return otherwise

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
+from semilearn_bbam.data.releases import cure
 from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
@@ -38,7 +39,6 @@ CLASSES = (
     "tvmonitor",
 )
 DIFFICULT = ("negative", "positive")
-SCRIPT = "scripts/prepare_voc2012.py"
 
 
 @register_source("voc2012")
@@ -100,9 +100,8 @@ def find_tree(data_dir: Path, year: int) -> Path:
     for root in (*here, data_dir / tree, data_dir / "VOCdevkit" / tree):
         if (root / "ImageSets" / "Main").is_dir() and (root / "JPEGImages").is_dir():
             return root
-    archives = sorted(data_dir.glob(f"VOC*{year}*.tar*"))
-    cure = f"run {SCRIPT} to extract {archives[0].name}" if archives else "set data_dir to the folder that holds it"
-    raise DataError(f"no {tree} folder with ImageSets/Main and JPEGImages at {data_dir}; {cure}")
+    advice = cure(f"voc{year}", [data_dir], "set data_dir to the folder that holds it")
+    raise DataError(f"no {tree} folder with ImageSets/Main and JPEGImages at {data_dir}; {advice}")
 
 
 def read_lists(root: Path, year: int, which: str, part: str) -> tuple[list[str], NDArray[np.int8], list[Problem]]:
@@ -114,9 +113,8 @@ def read_lists(root: Path, year: int, which: str, part: str) -> tuple[list[str],
         if not path.is_file():
             # Before the test archive is extracted beside the other one, VOC2007 has no list of the test part.
             archive = "VOCtest" if which == "test" else "VOCtrainval"
-            tars = sorted(chain.from_iterable(folder.glob(f"{archive}*{year}*.tar*") for folder in root.parents[:2]))
-            cure = f"run {SCRIPT} to extract {tars[0].name}" if tars else f"extract the {archive} archive again"
-            raise DataError(f"the VOC list {path} is missing; {cure}")
+            advice = cure(f"voc{year}", root.parents[:2], f"extract the {archive} archive again")
+            raise DataError(f"the VOC list {path} is missing; {advice}")
         columns.append(_read_list(path, faults))
     ids, problems = [], []
     for image in dict.fromkeys(chain(*columns, faults)):

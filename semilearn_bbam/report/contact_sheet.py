@@ -31,8 +31,8 @@ def draw_contact_sheet(
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(source.targets))[:rows])
     torch.manual_seed(seed)
-    width = 2.2 if source.kind == "image" else 4.2
-    figure = Figure(figsize=(width * len(COLUMNS), 2.4 * len(chosen)), layout="constrained")
+    width, height = (2.2, 2.4) if source.kind == "image" else (3.4, 1.9)
+    figure = Figure(figsize=(width * len(COLUMNS), height * len(chosen)), layout="constrained")
     axes = figure.subplots(len(chosen), len(COLUMNS), squeeze=False)
     for line, row in zip(axes, chosen, strict=True):
         for axis, name in zip(line, COLUMNS, strict=True):
