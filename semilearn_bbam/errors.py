@@ -1,6 +1,12 @@
-"""The one family of errors that are a user's to mend: the command line prints their text, never a stack trace."""
+"""The one family of errors that are a user's to mend, and how they are worded.
+
+The command line prints their text, never a stack trace.
+"""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -13,3 +19,15 @@ class NetError(UserError):
 
 class RunError(UserError):
     """A run folder or a checkpoint cannot be used."""
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """ "did you mean a or b?" with the up to three known words nearest to `word`, or an empty text."""
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error without its full stop, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from huggingface_hub import constants
+
+from semilearn_bbam.errors import first_line
+
 T = TypeVar("T")
 TIMEOUT = 5.0  # seconds
 
@@ -19,8 +23,6 @@ class Unavailable(Exception):
 
 def hub_answers() -> bool:
     """Whether the hub may be asked (HF_HUB_OFFLINE, HF_ENDPOINT) and answers within a few seconds."""
-    from huggingface_hub import constants
-
     return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
 
 
@@ -69,9 +71,3 @@ def load_local_or_hub(name: str, load: Callable[[str, bool], T]) -> T:
         return load(name, False)
     except Exception as error:
         raise Unavailable(f"{name!r} cannot be had from the hub ({first_line(error)})") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text without its full stop, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

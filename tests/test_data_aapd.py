@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,8 @@ import pytest
 
 from semilearn_bbam.data.aapd import load_aapd
 from semilearn_bbam.data.source import DataError, Problem, Source, check_source
-
-from .trees import write_aapd
-
-SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
-REAL = SHARED / "data" / "aapd_partial"
+from tests.conftest import settings
+from tests.trees import write_aapd
 
 PARTS = {
     "train": [("we sort lists", ["cs.ds"]), ("", ["cs.lg"]), ("codes for\u2028channels", ["math.it", "cs.it"])],
@@ -26,7 +21,7 @@ NAMES = ("cs.ds", "cs.it", "cs.lg", "math.co", "math.it", "stat.ml")
 
 
 def load(data_dir: Path, **options: Any) -> Source:
-    return load_aapd(argparse.Namespace(dataset="aapd", data_dir=str(data_dir), **options))
+    return load_aapd(settings(dataset="aapd", data_dir=data_dir, **options))
 
 
 def names_of(source: Source, targets: np.ndarray) -> list[set[str]]:
@@ -181,30 +176,3 @@ def test_documents_without_any_label_and_broken_json_are_refused(tmp_path: Path)
     (tmp_path / "train.json").write_text("[")
     with pytest.raises(DataError, match="train.json cannot be read .*no JSON"):
         load(tmp_path)
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real AAPD parts are not here")
-def test_counts_of_the_real_parts() -> None:
-    source = load(REAL, train_part="val")
-    check_source(source)
-    assert (len(source.train), len(source.test)) == (1000, 1000)
-    assert source.problems == ()
-    assert len(source.label_names) == 54
-    assert source.label_names[:3] + source.label_names[-1:] == ("cs.it", "math.it", "cs.lg", "math.nt")
-    assert source.targets.sum() == pytest.approx(2400, abs=0.5)
-    assert source.test_targets.sum() == pytest.approx(2421, abs=0.5)
-    assert source.targets.sum(0).min() > 0
-    assert source.test_targets.sum(0).min() > 0
-    assert len({*source.train, *source.test}) == 2000
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real AAPD parts are not here")
-def test_real_parts_as_line_files_have_the_same_labels(tmp_path: Path) -> None:
-    parts = {}
-    for part in ("val", "test"):
-        rows = json.loads((REAL / f"{part}.json").read_text(encoding="utf-8"))
-        parts[part] = [(" ".join(row["text"].split()), row["label"]) for row in rows]
-    lines, original = load(write_aapd(tmp_path, parts), train_part="val"), load(REAL, train_part="val")
-    assert lines.label_names == tuple(sorted(original.label_names))
-    order = [original.label_names.index(name) for name in lines.label_names]
-    assert np.array_equal(lines.targets, original.targets[:, order])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ import pytest
 
 from semilearn_bbam.data.awa2 import load_awa2
 from semilearn_bbam.data.source import DataError, Source, check_source
-
-from .trees import write_awa2
+from tests.conftest import settings
+from tests.trees import write_awa2
 
 # Classes in the order of classes.txt, not of the alphabet; wolf and fox share their attributes.
 IMAGES = {"zebra": 5, "wolf": 10, "fox": 4, "bat": 3}
@@ -19,7 +18,7 @@ MATRIX = [[1, 0, 1], [0, 1, 1], [0, 1, 1], [1, 1, 0]]
 
 
 def load(data_dir: Path, **options: Any) -> Source:
-    return load_awa2(argparse.Namespace(dataset="awa2", data_dir=str(data_dir), **options))
+    return load_awa2(settings(dataset="awa2", data_dir=data_dir, **options))
 
 
 @pytest.fixture
@@ -93,9 +92,7 @@ def test_folder_above_is_accepted_and_leavings_are_passed_over(tree: Path) -> No
     assert list(load(tree).test_ids)[-1] == "bat/bat_10009.JPG"
 
 
-def test_options_that_do_not_exist_are_refused(tree: Path) -> None:
-    with pytest.raises(DataError, match="awa_split: random is unknown; set it to classes or images"):
-        load(tree, awa_split="random")
+def test_there_is_one_training_and_one_test_part(tree: Path) -> None:
     with pytest.raises(DataError, match="test_part: val is not possible, dataset 'awa2' has one"):
         load(tree, test_part="val")
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Callable
@@ -13,8 +12,8 @@ import pytest
 from semilearn_bbam.data import coco
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.source import SOURCES, DataError, Problem, Source, check_source
-
-from .trees import write_coco
+from tests.conftest import settings
+from tests.trees import write_coco
 
 # The category ids of the images; 1, 13, 25 and 90 are the labels 0, 11, 23 and 79, ids having gaps.
 TRAIN = [[1, 90, 1], [], [13], [25, 13]]
@@ -28,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(data_dir: Path, dataset: str = "coco2014", **options: Any) -> Source:
-    return SOURCES[dataset](argparse.Namespace(dataset=dataset, data_dir=str(data_dir), **options))
+    return SOURCES[dataset](settings(dataset=dataset, data_dir=data_dir, **options))
 
 
 def numbers(targets: np.ndarray) -> list[list[int]]:

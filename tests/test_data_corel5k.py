@@ -1,30 +1,23 @@
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.corel5k import load_corel5k, read_rows, read_words
+from semilearn_bbam.data.corel5k import load_corel5k
 from semilearn_bbam.data.source import DataError, Problem, Source, check_source
-
-from .trees import write_corel5k
-
-SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
-REAL = SHARED / "data" / "corel5k"
-real = pytest.mark.skipif(not REAL.is_dir(), reason="the real Corel5K is not here")
+from tests.conftest import settings
+from tests.trees import write_corel5k
 
 TRAIN = {1000: [1, 2, 374], 1003: [8], 10017: [33, 34, 3, 44]}
 TEST = {1001: [2, 1], 1002: [7, 7]}
 
 
 def load(data_dir: Path, **options: Any) -> Source:
-    return load_corel5k(argparse.Namespace(dataset="corel5k", data_dir=str(data_dir), **options))
+    return load_corel5k(settings(dataset="corel5k", data_dir=data_dir, **options))
 
 
 def numbers(targets: np.ndarray) -> list[list[int]]:
@@ -114,35 +107,3 @@ def test_fingerprint_covers_sizes_words_and_rows(root: Path) -> None:
 def test_there_is_one_training_and_one_test_part(root: Path) -> None:
     with pytest.raises(DataError, match="train_part: val is not possible, dataset 'corel5k' has one"):
         load(root, train_part="val")
-
-
-@real
-def test_counts_of_the_real_lists() -> None:
-    words = read_words(REAL / "words")
-    train_ids, targets, problems = read_rows(REAL / "training_label", len(words), "training")
-    test_ids, test_targets, more = read_rows(REAL / "test_label", len(words), "test")
-    assert len(words) == 374
-    assert (len(train_ids), len(test_ids)) == (4500, 499)
-    assert problems + more == []
-    # 20,347 fields in 4,500 rows are 15,847 words.
-    assert targets.sum() == 20347 - 4500
-    assert round(float(targets.sum(1).mean()), 2) == 3.52
-    assert (targets.sum(0) == 0).sum() == 3
-    assert words[:3] == ("city", "mountain", "sky")
-    assert numbers(targets[:2]) == [[1, 2, 3, 4], [4, 7, 8, 9]]
-    assert not set(train_ids) & set(test_ids)
-
-
-@real
-def test_the_real_archive_holds_the_photographs_of_the_lists(tmp_path: Path) -> None:
-    for name in ("words", "training_label", "test_label", "corel5k_jpeg.tar"):
-        (tmp_path / name).symlink_to(REAL / name)
-    with pytest.raises(DataError, match="run scripts/prepare_corel5k.py to extract corel5k_jpeg.tar"):
-        load(tmp_path)
-    with tarfile.open(REAL / "corel5k_jpeg.tar") as archive:
-        names = set(archive.getnames())
-    for folder in ("train_jpeg", "test_jpeg"):
-        (tmp_path / folder).mkdir()
-    source = load(tmp_path)
-    assert {f"train_jpeg/{name}" for name in source.train_ids} <= names
-    assert {f"test_jpeg/{name}" for name in source.test_ids} <= names

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,6 @@ from semilearn_bbam.data.loading import load_source
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.source import DataError, Source
 from tests.conftest import settings
-
-SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
-COREL = SHARED / "data" / "corel5k"
 
 
 def load(folder: Path, file: str = "f.npz", min_positives: int = 0) -> Source:
@@ -226,17 +222,3 @@ def test_a_file_of_a_folder_that_is_no_array(tmp_path: Path) -> None:
     (tmp_path / "set" / "test_x.npy").write_text("no array")
     with pytest.raises(DataError, match="test_x.npy is not readable"):
         load(tmp_path, "set")
-
-
-if COREL.is_dir():
-
-    def test_counts_of_the_real_data() -> None:
-        source = load(COREL, "corel5k_lite0.npz")
-        assert np.shape(source.train) == (4500, 1280)
-        assert source.targets.shape == (4500, 374)
-        assert len(source.test) == 499
-        assert source.targets.sum(1).mean() == pytest.approx(3.52, abs=0.005)
-        frequent = load(COREL, "corel5k_lite0.npz", min_positives=10)
-        assert frequent.targets.sum(0).min() >= 10
-        assert frequent.test_targets.sum(0).min() >= 1
-        assert source.label_names[:2] == ("city", "mountain")

@@ -173,6 +173,6 @@ def test_lists_of_files(tmp_path: Path) -> None:
     assert [int(image.max()) for image in listed] == [0, 1, 2]
     assert [int(image.max()) for image in listed[1:]] == [1, 2]
     assert listed.take_rows(np.array([2, 0])).paths == [listed.paths[2], listed.paths[0]]
-    assert ImageFiles([tmp_path / "none.png", "\ud800"]).names_and_sizes() == ["none.png -1", "\ud800 -1"]
+    assert ImageFiles([tmp_path / "none.png", "\ud800"]).identity() == ["none.png -1", "\ud800 -1"]
     size = (tmp_path / "1.png").stat().st_size
-    assert listed.names_and_sizes()[1] == f"1.png {size}"
+    assert listed.identity()[1] == f"1.png {size}"

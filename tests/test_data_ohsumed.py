@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import argparse
-import os
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +8,12 @@ import pytest
 
 from semilearn_bbam.data.ohsumed import CODES, LABEL_NAMES, TREE, load_ohsumed
 from semilearn_bbam.data.source import DataError, Problem, Source, check_source
-
-from .trees import write_ohsumed
-
-SHARED = Path(os.environ.get("SEMILEARN_BBAM_SHARED", Path(__file__).parents[2] / "shared"))
-ARCHIVE = SHARED / "data" / "ohsumed" / f"{TREE}.tar.xz"
+from tests.conftest import settings
+from tests.trees import write_ohsumed
 
 
 def load(data_dir: Path, **options: Any) -> Source:
-    return load_ohsumed(argparse.Namespace(dataset="ohsumed", data_dir=str(data_dir), **options))
+    return load_ohsumed(settings(dataset="ohsumed", data_dir=data_dir, **options))
 
 
 @pytest.fixture
@@ -96,20 +90,3 @@ def test_missing_folder_is_named(tree: Path) -> None:
 def test_there_is_one_training_and_one_test_part(tree: Path) -> None:
     with pytest.raises(DataError, match="train_part: val is not possible, dataset 'ohsumed' has one"):
         load(tree, train_part="val")
-
-
-@pytest.mark.skipif(not ARCHIVE.is_file(), reason="the real Ohsumed is not here")
-def test_counts_of_the_real_data(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("ohsumed_real")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    source = load(folder)
-    assert (len(source.train), len(source.test)) == (6286, 7643)
-    assert len(source.label_names) == 23
-    assert source.targets.sum(1).mean() == pytest.approx(1.66, abs=0.005)
-    assert source.targets.sum(0).min() > 0
-    assert source.test_targets.sum(0).min() > 0
-    assert len(source.train_ids) == len(set(source.train_ids)) == 6286
-    assert all(source.train)
-    assert all(source.test)
-    assert source.problems == ()

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.remember import cache_folder, files_key, remembered, write_beside
+from semilearn_bbam.data.remember import cache_folder, remembered, write_beside
 
 
 def test_found_once(tmp_path: Path) -> None:
@@ -36,17 +35,6 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path, caplog:
         found = remembered(str(tmp_path / "file"), "thing", "key", lambda: {"x": np.ones(1)})
     assert found["x"].tolist() == [1]
     assert "cannot be written" in caplog.text
-
-
-def test_key_follows_path_size_and_time(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_text("one")
-    keys = {files_key([str(path)]), files_key([str(path)], "more"), files_key([str(tmp_path / "b")])}
-    path.write_text("three")
-    keys.add(files_key([str(path)]))
-    os.utime(path, (1, 1))
-    keys.add(files_key([str(path)]))
-    assert len(keys) == 5
 
 
 def test_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

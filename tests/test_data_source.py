@@ -11,10 +11,12 @@ from semilearn_bbam.data import source as source_module
 from semilearn_bbam.data.source import (
     SOURCES,
     DataError,
+    Part,
+    Problem,
     Source,
     check_source,
-    compute_fingerprint,
     frequent_labels,
+    multi_hot,
     read_source,
     register_source,
 )
@@ -38,7 +40,7 @@ def test_register_and_load(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_name_proposes_near_ones() -> None:
-    with pytest.raises(DataError, match="'ohsumd' is unknown; did you mean 'ohsumed'"):
+    with pytest.raises(DataError, match="'ohsumd' is unknown; did you mean ohsumed"):
         read_source(argparse.Namespace(dataset="ohsumd"))
     with pytest.raises(DataError, match="'zzz' is unknown; known are: .*digits"):
         read_source(argparse.Namespace(dataset="zzz"))
@@ -70,30 +72,33 @@ def test_inconsistent_sources_are_refused(change: dict[str, Any], message: str) 
     assert "'tiny'" in str(caught.value)
 
 
-def test_fingerprint_sees_every_difference() -> None:
-    numbers = np.arange(6, dtype=np.float32)
-    parts: list[tuple[Any, ...]] = [
-        (numbers,),
-        (numbers.reshape(2, 3),),
-        (numbers.reshape(3, 2),),
-        (numbers.astype(np.float64),),
-        (numbers[::-1],),
-        (["ab", "c"],),
-        (["a", "bc"],),
-        (["abc"],),
-        (["ab"], ["c"]),
-        ([],),
-        (),
-    ]
-    marks = [compute_fingerprint(*part) for part in parts]
-    assert len(set(marks)) == len(parts)
-    assert marks[0] == compute_fingerprint(numbers.copy())
-    assert len(marks[0]) == 64
-
-
 def test_frequent_labels_counts_train_and_needs_a_test_positive() -> None:
     train = np.array([[1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]])
     test = np.array([[0, 1, 1, 1]])
     assert frequent_labels(train, test, 0).tolist() == [True, True, True, True]
     assert frequent_labels(train, test, 1).tolist() == [False, True, True, False]
     assert frequent_labels(train, test, 2).tolist() == [False, True, False, False]
+
+
+def test_parts_become_a_source_whose_fingerprint_follows_everything() -> None:
+    targets = multi_hot([[0], [0, 1]], 2)
+    bad = Problem("test", "c.txt", "row", "cut short")
+    train, test = Part(["a", "b"], targets, ["a.txt", "b.txt"]), Part(["d"], targets[:1], problems=[bad])
+    source = Source.of("two", "text", train, test, ["x", "y"], notes=["a note"])
+    check_source(source)
+    assert (source.label_names, source.problems, source.notes) == (("x", "y"), (bad,), ("a note",))
+    assert [source.item_name("train", 1), source.item_name("test", 0)] == ["b.txt", "row 0 (counted from 0)"]
+    others = [
+        Source.of("two", "text", replace(train, items=["a", "B"]), test, ["x", "y"]),
+        Source.of("two", "text", replace(train, targets=targets[::-1]), test, ["x", "y"]),
+        Source.of("two", "text", train, replace(test, items=["D"]), ["x", "y"]),
+        Source.of("two", "text", train, replace(test, targets=targets[1:]), ["x", "y"]),
+        Source.of("two", "text", train, test, ["x", "z"]),
+        Source.of("two", "text", train, test, ["x", "y"], strong_texts=[("e",), ()]),
+    ]
+    assert len({source.fingerprint, *(other.fingerprint for other in others)}) == 7
+
+
+def test_multi_hot() -> None:
+    assert multi_hot([[2, 0, 2], [], [1]], 3).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert multi_hot([], 3).shape == (0, 3)

@@ -219,13 +219,16 @@ def test_own_weights_of_a_library_without_a_network(monkeypatch: pytest.MonkeyPa
         library._timm_weights("resnet14t_nobody")
 
 
-@pytest.mark.skipif(not hasattr(timm, "get_pretrained_cfg"), reason="this timm takes its weights from URLs")
+@pytest.mark.skipif(
+    not hasattr(timm, "get_pretrained_cfg"),
+    reason="timm before 0.9 has no weights on a hub; the next test covers its URLs",
+)
 def test_own_weights_from_the_local_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(library, "hub_answers", lambda: pytest.fail("asked the hub"))
     source = timm.create_model("resnet18")
     save_file(source.state_dict(), tmp_path / "model.safetensors")
     path = str(tmp_path / "model.safetensors")
-    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *args: path)
+    monkeypatch.setattr("semilearn_bbam.nets.library.try_to_load_from_cache", lambda *args: path)
     net = build("timm:resnet18", pretrained=True)
     assert torch.equal(net.net.conv1.weight, source.conv1.weight)
 

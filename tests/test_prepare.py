@@ -16,7 +16,6 @@ from semilearn_bbam.data.source import DataError
 from semilearn_bbam.prepare import main, prepare
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("prepare_*.py"))
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def test_every_release_has_a_reader_and_a_script() -> None:
@@ -171,22 +170,3 @@ def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: pytest.fail("asked the network"))
     assert main(("coco2014",), ["--data_dir", str(tmp_path)]) == 2
     assert main(("awa2",), ["--data_dir", str(tmp_path), "--download"]) == 2
-
-
-if SHARED.is_dir():
-
-    def test_real_ohsumed(tmp_path: Path) -> None:
-        shutil.copy(SHARED / "ohsumed" / "ohsumed-first-20000-docs.tar.xz", tmp_path)
-        text = prepare("ohsumed", tmp_path)
-        assert "6,286 training and 7,643 test items, 23 labels, 1.66" in text
-        assert text.endswith("; as released")
-
-    def test_real_corel5k(tmp_path: Path) -> None:
-        for name in ("corel5k_jpeg.tar", "training_label", "test_label", "words"):
-            shutil.copy(SHARED / "corel5k" / name, tmp_path)
-        text = prepare("corel5k", tmp_path)
-        assert text.endswith("4,500 training and 499 test items, 374 labels, 3.522, 3.525 labels per item; as released")
-
-    def test_real_parts_of_aapd(tmp_path: Path) -> None:
-        text = prepare("aapd", SHARED / "aapd_partial", ["--train_part", "val"])
-        assert text.endswith("aapd: 1,000 training and 1,000 test items, 54 labels, 2.400, 2.421 labels per item")

@@ -7,11 +7,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from semilearn_bbam.data.parts import choose_parts, parts_in
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
+from semilearn_bbam.data.source import DataError, Part, Problem, Source, data_folder, multi_hot, register_source
 from semilearn_bbam.data.tables import read_table, read_text
 
 PARTS = ("train", "val", "test")
@@ -46,22 +43,9 @@ def load_aapd(args: argparse.Namespace) -> Source:
     found = {part: documents for part in PARTS if (documents := read_documents(root, part)) is not None}
     train, test = _joined(root, found, "train_part", train_part), _joined(root, found, "test_part", test_part)
     names, where = _label_names(root, found)
-    targets, train, problems = _targets(names, where, train, "training")
-    test_targets, test, more = _targets(names, where, test, "test")
-    return Source(
-        "aapd",
-        "text",
-        train.texts,
-        targets,
-        test.texts,
-        test_targets,
-        names,
-        compute_fingerprint(train.texts, targets, test.texts, test_targets, names),
-        train.names,
-        test.names,
-        problems=(*problems, *more),
-        notes=(f"{len(names)} labels in the order of {where}",),
-    )
+    note = f"{len(names)} labels in the order of {where}"
+    parts = _part(names, where, train, "training"), _part(names, where, test, "test")
+    return Source.of("aapd", "text", *parts, names, notes=[note])
 
 
 def read_documents(root: Path, part: str) -> Documents | None:
@@ -136,22 +120,17 @@ def _label_names(root: Path, found: dict[str, Documents]) -> tuple[tuple[str, ..
     return tuple(sorted(numbers, key=numbers.__getitem__)), path.name
 
 
-def _targets(
-    names: tuple[str, ...], where: str, documents: Documents, part: str
-) -> tuple[NDArray[np.float32], Documents, list[Problem]]:
-    """Targets [N,K] of the documents whose labels are known, these documents, and the problems of the others."""
+def _part(names: tuple[str, ...], where: str, documents: Documents, part: str) -> Part:
+    """The documents whose labels are known, with their targets [N,K]; the others are problems."""
     number = {name: k for k, name in enumerate(names)}
     problems = [Problem(part, name, "row", detail) for name, detail in documents.bad]
-    kept, columns = Documents(), []
+    ids, texts, columns = [], [], []
     for name, text, labels in zip(documents.names, documents.texts, documents.labels, strict=True):
         strange = [label for label in labels if label not in number]
         if strange:
             problems.append(Problem(part, name, "label", f"{strange[0]!r} is not in {where}"))
             continue
-        kept.names.append(name)
-        kept.texts.append(text)
+        ids.append(name)
+        texts.append(text)
         columns.append([number[label] for label in labels])
-    targets = np.zeros((len(columns), len(names)), dtype=np.float32)
-    for row, numbers in enumerate(columns):
-        targets[row, numbers] = 1.0
-    return targets, kept, problems
+    return Part(texts, multi_hot(columns, len(names)), ids, problems)

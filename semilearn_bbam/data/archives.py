@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from semilearn_bbam.data.source import DataError
-from semilearn_bbam.hub import first_line
+from semilearn_bbam.errors import first_line
 from semilearn_bbam.progress import progress_bar
 
 CHUNK = 1 << 20

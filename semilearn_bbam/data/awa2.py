@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
 from semilearn_bbam.data.releases import cure
-from semilearn_bbam.data.source import DataError, Source, compute_fingerprint, data_folder, register_source
+from semilearn_bbam.data.source import DataError, Part, Source, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
 TREE = "Animals_with_Attributes2"
 MATRIX = "predicate-matrix-binary.txt"
-SPLITS = ("classes", "images")
 SPLIT_SEED = 20180319  # the random split is the same in every run, whatever its seed
 TEST_SHARE = 0.2
 
@@ -32,44 +31,30 @@ def load_awa2(args: argparse.Namespace) -> Source:
     without images.
     """
     choose_parts(args, "awa2", ("training", "test"))
-    split = str(getattr(args, "awa_split", "classes"))
-    if split not in SPLITS:
-        raise DataError(f"awa_split: {split} is unknown; set it to {' or '.join(SPLITS)}")
     root = find_tree(data_folder(args))
     classes, attributes = (_read_numbered(root / name) for name in ("classes.txt", "predicates.txt"))
     matrix = _read_matrix(root / MATRIX, len(classes), len(attributes))
     files = {name: _images(root / "JPEGImages" / name) for name in classes}
-    if split == "classes":
+    if args.awa_split == "classes":
         train_classes, test_classes = _read_split(root, classes)
         train_files = [file for name in train_classes for file in files[name]]
         test_files = [file for name in test_classes for file in files[name]]
+        what = f"{len(test_classes)} test classes are unseen"
     else:
-        train_classes, test_classes = classes, classes
-        train_files, test_files = _split_images(files)
+        train_classes, (train_files, test_files) = classes, _split_images(files)
+        what = "test classes are seen"
     number = {name: k for k, name in enumerate(classes)}
-    train, test = ImageFiles(train_files), ImageFiles(test_files)
-    targets, test_targets = (
-        matrix[[number[file.parent.name] for file in part]].reshape(len(part), len(attributes))
-        for part in (train_files, test_files)
-    )
+
+    def part(chosen: list[Path]) -> Part:
+        targets = matrix[[number[file.parent.name] for file in chosen]].reshape(len(chosen), len(attributes))
+        return Part(ImageFiles(chosen), targets, [f"{file.parent.name}/{file.name}" for file in chosen])
+
     seen = len(np.unique(matrix[[number[name] for name in train_classes]], axis=0))
-    unseen = f"the {len(test_classes)} test classes are unseen" if split == "classes" else "the test classes are seen"
-    return Source(
-        "awa2",
-        "image",
-        train,
-        targets,
-        test,
-        test_targets,
-        tuple(attributes),
-        compute_fingerprint(train.names_and_sizes(), targets, test.names_and_sizes(), test_targets, attributes),
-        [f"{file.parent.name}/{file.name}" for file in train_files],
-        [f"{file.parent.name}/{file.name}" for file in test_files],
-        notes=(
-            f"training has only {seen} distinct label vectors, labels being those of a class, and {unseen} "
-            f"(awa_split: {split})",
-        ),
+    note = (
+        f"training has only {seen} distinct label vectors, labels being those of a class, and the {what} "
+        f"(awa_split: {args.awa_split})"
     )
+    return Source.of("awa2", "image", part(train_files), part(test_files), attributes, notes=[note])
 
 
 def find_tree(data_dir: Path) -> Path:

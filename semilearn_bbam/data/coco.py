@@ -5,37 +5,25 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.fingerprint import files_key
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
 from semilearn_bbam.data.releases import cure
-from semilearn_bbam.data.remember import Arrays, files_key, remembered
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
+from semilearn_bbam.data.remember import Arrays, remembered
+from semilearn_bbam.data.source import DataError, Part, Problem, Source, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
 LONGEST_NAME = 255  # characters; one endless name would widen the array for all
 UNKNOWN = -1  # stands for an id that is missing or no whole number
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part: its annotation file, images by `names` in `folder`, targets [N,K], categories as (id, name)."""
-
-    path: Path
-    folder: Path
-    names: list[str]
-    targets: NDArray[np.float32]
-    categories: tuple[tuple[int, str], ...]
-    problems: list[Problem]
-
-    def files(self) -> ImageFiles:
-        return ImageFiles([self.folder / name for name in self.names])
+Categories = tuple[tuple[int, str], ...]  # (id, name) in the order of the ids
 
 
 @register_source("coco2014")
@@ -60,37 +48,26 @@ def load_coco(args: argparse.Namespace, year: int) -> Source:
     """
     name = f"coco{year}"
     words = choose_parts(args, name, ("train", "val"), ("train", "val"))
-    data_dir, cache_dir = data_folder(args), str(getattr(args, "cache_dir", ""))
+    data_dir = data_folder(args)
     root = next((path for path in (data_dir / name, data_dir / "coco") if (path / "annotations").is_dir()), data_dir)
-    train, test = (
-        read_part(root, f"{word}{year}", part, cache_dir)
+    (train, categories), (test, test_categories) = (
+        read_part(root, f"{word}{year}", part, args.cache_dir)
         for word, part in zip(words, ("training", "test"), strict=True)
     )
-    if train.categories != test.categories:
-        stray = min(set(train.categories) ^ set(test.categories))
-        raise DataError(
-            f"{train.path} and {test.path} differ in category {stray[0]} ({stray[1]}); take both from one release"
-        )
-    labels = tuple(label for _, label in train.categories)
-    files, test_files = train.files(), test.files()
-    return Source(
-        name,
-        "image",
-        files,
-        train.targets,
-        test_files,
-        test.targets,
-        labels,
-        compute_fingerprint(files.names_and_sizes(), train.targets, test_files.names_and_sizes(), test.targets, labels),
-        train.names,
-        test.names,
-        problems=(*train.problems, *test.problems),
-    )
+    if categories != test_categories:
+        stray = min(set(categories) ^ set(test_categories))
+        paths = " and ".join(str(_annotations(root, f"{word}{year}")) for word in words)
+        raise DataError(f"{paths} differ in category {stray[0]} ({stray[1]}); take both from one release")
+    return Source.of(name, "image", train, test, [label for _, label in categories])
 
 
-def read_part(root: Path, name: str, part: str, cache_dir: str) -> Part:
-    """The images and labels of `train2014`, `val2014` and so on; `part` is what problems call it."""
-    path = root / "annotations" / f"instances_{name}.json"
+def _annotations(root: Path, name: str) -> Path:
+    return root / "annotations" / f"instances_{name}.json"
+
+
+def read_part(root: Path, name: str, part: str, cache_dir: str) -> tuple[Part, Categories]:
+    """The images and labels of `train2014`, `val2014` and so on, with its categories; problems call it `part`."""
+    path = _annotations(root, name)
     advice = cure(f"coco{name[-4:]}", [root], "set data_dir to the folder that holds them")
     if not path.is_file():
         raise DataError(f"the COCO annotations {path} are missing; {advice}")
@@ -105,7 +82,7 @@ def read_part(root: Path, name: str, part: str, cache_dir: str) -> Part:
     keep, problems = _screen_images(arrays, part)
     targets = _targets(arrays, keep, part, problems)
     names = [str(file) for file in arrays["file_name"][keep]]
-    return Part(path, folder, names, targets[keep], categories, problems)
+    return Part(ImageFiles([folder / file for file in names]), targets[keep], names, problems), categories
 
 
 def _parse(path: Path) -> Arrays:

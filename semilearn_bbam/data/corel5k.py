@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
 from semilearn_bbam.data.releases import cure
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
+from semilearn_bbam.data.source import DataError, Part, Problem, Source, data_folder, multi_hot, register_source
 from semilearn_bbam.data.tables import read_text
 
 
@@ -30,23 +27,9 @@ def load_corel5k(args: argparse.Namespace) -> Source:
             advice = cure("corel5k", [root], "set data_dir to the folder that holds it")
             raise DataError(f"the Corel5K folder {root / folder} is missing; {advice}")
     words = read_words(root / "words")
-    train_ids, targets, problems = read_rows(root / "training_label", len(words), "training")
-    test_ids, test_targets, more = read_rows(root / "test_label", len(words), "test")
-    train = ImageFiles([root / "train_jpeg" / name for name in train_ids])
-    test = ImageFiles([root / "test_jpeg" / name for name in test_ids])
-    return Source(
-        "corel5k",
-        "image",
-        train,
-        targets,
-        test,
-        test_targets,
-        words,
-        compute_fingerprint(train.names_and_sizes(), targets, test.names_and_sizes(), test_targets, words),
-        train_ids,
-        test_ids,
-        problems=(*problems, *more),
-    )
+    train = read_part(root / "training_label", root / "train_jpeg", len(words), "training")
+    test = read_part(root / "test_label", root / "test_jpeg", len(words), "test")
+    return Source.of("corel5k", "image", train, test, words)
 
 
 def read_words(path: Path) -> tuple[str, ...]:
@@ -59,8 +42,8 @@ def read_words(path: Path) -> tuple[str, ...]:
     return tuple(words)
 
 
-def read_rows(path: Path, count: int, part: str) -> tuple[list[str], NDArray[np.float32], list[Problem]]:
-    """File names and targets [N,count] of one list, and the rows that cannot be used."""
+def read_part(path: Path, folder: Path, count: int, part: str) -> Part:
+    """The photographs in `folder` that a list names, with targets [N,count], and the rows that cannot be used."""
     names: dict[str, int] = {}
     labels: list[list[int]] = []
     problems = []
@@ -83,10 +66,7 @@ def read_rows(path: Path, count: int, part: str) -> tuple[list[str], NDArray[np.
         else:
             names[name] = number
             labels.append([int(field) - 1 for field in fields[1:]])
-    targets = np.zeros((len(names), count), dtype=np.float32)
-    for row, columns in enumerate(labels):
-        targets[row, columns] = 1.0
-    return list(names), targets, problems
+    return Part(ImageFiles([folder / name for name in names]), multi_hot(labels, count), list(names), problems)
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.source import Source, compute_fingerprint, register_source
+from semilearn_bbam.data.source import Part, Source, register_source
 
 CANVAS = 32
 CELLS = 3  # canvases are laid out on a CELLS x CELLS grid
@@ -27,12 +27,9 @@ def load_digits_source(args: argparse.Namespace) -> Source:
     The data are the same in every run: neither `args.seed` nor a global random state has a part in them.
     """
     del args
-    train, targets, _ = compose("train")
-    test, test_targets, _ = compose("test")
-    names = tuple(f"digit {k}" for k in range(10))
-    mark = compute_fingerprint(train, targets, test, test_targets, names)
-    train, targets, test, test_targets = train.copy(), targets.copy(), test.copy(), test_targets.copy()
-    return Source("digits", "image", train, targets, test, test_targets, names, mark)
+    parts = (compose(part) for part in ("train", "test"))
+    train, test = (Part(canvases.copy(), targets.copy()) for canvases, targets, _ in parts)
+    return Source.of("digits", "image", train, test, [f"digit {k}" for k in range(10)])
 
 
 @lru_cache(maxsize=2)

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.mapped import MappedArray
-from semilearn_bbam.data.remember import files_key
 from semilearn_bbam.data.source import (
     DataError,
+    Part,
     Problem,
     Source,
-    compute_fingerprint,
     data_folder,
     register_source,
+    row_name,
+    take,
 )
 
 REQUIRED = ("train_x", "train_y", "test_x", "test_y")
@@ -40,34 +41,13 @@ def load_features(args: argparse.Namespace) -> Source:
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it needs the keys {', '.join(REQUIRED)}")
-    train, targets, train_ids, problems = _part(path, arrays, "train")
-    test, test_targets, test_ids, more = _part(path, arrays, "test")
-    for what, ours, theirs in (("x", train, test), ("y", targets, test_targets)):
-        if ours.shape[1] != theirs.shape[1]:
-            raise DataError(
-                f"{path}: test_{what} has {theirs.shape[1]} columns "
-                f"but train_{what} has {ours.shape[1]}; make them equal"
-            )
-    names = _label_names(path, arrays, targets.shape[1])
-    mark = compute_fingerprint(_content(train), targets, _content(test), test_targets, names)
-    return Source(
-        "features",
-        "features",
-        train,
-        targets,
-        test,
-        test_targets,
-        names,
-        mark,
-        train_ids,
-        test_ids,
-        problems=(*problems, *more),
-    )
-
-
-def _content(vectors: Array) -> NDArray[Any] | list[str]:
-    """What the fingerprint covers: all values, or for a memory map the file with its size and time of change."""
-    return [files_key(vectors.paths)] if isinstance(vectors, MappedArray) else vectors
+    train, test = _part(path, arrays, "train"), _part(path, arrays, "test")
+    for what in ("x", "y"):
+        ours, theirs = (arrays[f"{part}_{what}"].shape[1] for part in ("train", "test"))
+        if ours != theirs:
+            raise DataError(f"{path}: test_{what} has {theirs} columns but train_{what} has {ours}; make them equal")
+    names = _label_names(path, arrays, train.targets.shape[1])
+    return Source.of("features", "features", train, test, names)
 
 
 def _read_folder(path: Path) -> dict[str, Array]:
@@ -106,9 +86,7 @@ def _read(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _part(
-    path: Path, arrays: dict[str, Array], part: str
-) -> tuple[Array, NDArray[np.float32], list[str], list[Problem]]:
+def _part(path: Path, arrays: dict[str, Array], part: str) -> Part:
     """Vectors [N,D], targets [L,K] and names of the training or the test part, without rows of unusable targets."""
     x_key, y_key = f"{part}_x", f"{part}_y"
     x, y = _vectors(path, arrays, x_key), arrays[y_key]
@@ -123,18 +101,17 @@ def _part(
     y, ids = np.asarray(y), _ids(path, arrays, f"{part}_id", len(x))
     stray = ~np.isin(y, (0, 1))
     if not stray.any():
-        return x, y.astype(np.float32), ids, []
+        return Part(x, y.astype(np.float32), ids)
     problems = []
-    for row in np.flatnonzero(stray.any(axis=1)):
+    for row in map(int, np.flatnonzero(stray.any(axis=1))):
         k = int(stray[row].argmax())
-        name = ids[row] if ids else f"row {row} (counted from 0)"
         detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0 or 1"
-        problems.append(Problem("test" if part == "test" else "training", name, "label", detail))
+        problems.append(Problem("test" if part == "test" else "training", row_name(ids, row), "label", detail))
     keep = np.ones(len(x), dtype=bool)
     keep[: len(y)] = ~stray.any(axis=1)
     rows = np.flatnonzero(keep)
-    kept: Array = x.take_rows(rows) if isinstance(x, MappedArray) else x[rows]
-    return kept, y[keep[: len(y)]].astype(np.float32), [ids[row] for row in rows] if ids else [], problems
+    names = [ids[row] for row in rows] if ids else []
+    return Part(take(x, rows), y[keep[: len(y)]].astype(np.float32), names, problems)
 
 
 def _check_table(path: Path, key: str, array: Array) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from semilearn_bbam.data.fingerprint import file_size
 from semilearn_bbam.data.source import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -136,13 +137,6 @@ class ImageFiles(Sequence[Any]):
     def take_rows(self, rows: NDArray[np.int64]) -> ImageFiles:
         return ImageFiles([self.paths[row] for row in rows])
 
-    def names_and_sizes(self) -> list[str]:
+    def identity(self) -> list[str]:
         """File names with their sizes in bytes, -1 for a missing file: what a fingerprint is taken over."""
-        return [f"{os.path.basename(path)} {_size(path)}" for path in self.paths]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except (OSError, ValueError):  # missing, or a name that no file can have
-        return -1
+        return [f"{os.path.basename(path)} {file_size(path)}" for path in self.paths]

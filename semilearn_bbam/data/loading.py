@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.cache import cache_images
+from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
 from semilearn_bbam.data.images import ImageFiles, inspect_image
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.problems import settle
-from semilearn_bbam.data.remember import files_key, remembered
+from semilearn_bbam.data.remember import remembered
 from semilearn_bbam.data.source import (
     DataError,
     Items,
     Problem,
     Source,
     check_source,
-    compute_fingerprint,
     frequent_labels,
     read_source,
     take,

@@ -10,18 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.entries import Entries, in_folder, read_manifest, read_unlabeled
-from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.labels import LabelList, read_label_file
 from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
-from semilearn_bbam.data.source import (
-    DataError,
-    Problem,
-    Source,
-    compute_fingerprint,
-    data_folder,
-    register_source,
-)
+from semilearn_bbam.data.source import DataError, Part, Problem, Source, data_folder, register_source
 from semilearn_bbam.data.tables import brief
 
 TEST_SEED = 20241210  # the held-out test part is the same in every run, whatever its seed
@@ -52,35 +44,27 @@ def load_manifest(args: Namespace) -> Source:
         _check_columns(labels, test, args.test, known_only=not args.label_file)
     else:
         count = max(1, round(args.test_ratio * len(labeled.items)))
-        held_out = np.zeros(len(labeled.items), dtype=bool)
-        held_out[np.random.default_rng(TEST_SEED).permutation(len(labeled.items))[:count]] = True
-        test, labeled = replace(labeled.chosen(held_out), problems=[]), labeled.chosen(~held_out)
+        tested = np.zeros(len(labeled.items), dtype=bool)
+        tested[np.random.default_rng(TEST_SEED).permutation(len(labeled.items))[:count]] = True
+        test, labeled = replace(labeled.chosen(tested), problems=[]), labeled.chosen(~tested)
         notes.append(f"held out {len(test.items)} items of {args.manifest} as test part (test_ratio)")
     pool = read_unlabeled(root, args.unlabeled, labeled.kind, notes) if args.unlabeled else Entries(labeled.kind)
 
     targets, labeled = _targets(labels, labeled, "training")
     test_targets, test = _targets(labels, test, "test")
     targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
-    train_items = labeled.items + pool.items
+    everything = replace(labeled, items=labeled.items + pool.items).content()
+    train = Part(everything, targets, labeled.names + pool.names, labeled.problems + pool.problems)
+    test_part = Part(test.content(), test_targets, test.names, test.problems)
     strong = labeled.strong + pool.strong
-    everything = replace(labeled, items=train_items).content()
-    content = everything.names_and_sizes() if isinstance(everything, ImageFiles) else train_items
-    test_content = test.content()
-    tested = test_content.names_and_sizes() if isinstance(test_content, ImageFiles) else test.items
-    return Source(
+    return Source.of(
         "manifest",
         labeled.kind,
-        everything,
-        targets,
-        test_content,
-        test_targets,
+        train,
+        test_part,
         labels.names,
-        compute_fingerprint(content, targets, tested, test_targets, labels.names, map(repr, strong)),
-        labeled.names + pool.names,
-        test.names,
         strong_texts=strong if any(strong) else None,
-        problems=(*labeled.problems, *pool.problems, *test.problems),
-        notes=tuple(notes),
+        notes=notes,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.fingerprint import files_key
+
 
 class MappedArray:
     """Rows of one or more `.npy` files, joined to one array [N,...] and memory-mapped; indexing gives NumPy arrays.
@@ -57,6 +59,10 @@ class MappedArray:
 
     def take_rows(self, rows: NDArray[np.int64]) -> MappedArray:
         return MappedArray(*self.paths, rows=rows if self.rows is None else self.rows[rows])
+
+    def identity(self) -> list[str]:
+        """What a fingerprint is taken over: the files with size and time of change, since reading all takes long."""
+        return [files_key(self.paths)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (self.paths, self.rows)

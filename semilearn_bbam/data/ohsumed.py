@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from semilearn_bbam.data.parts import choose_parts
 from semilearn_bbam.data.releases import cure
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
+from semilearn_bbam.data.source import DataError, Part, Problem, Source, data_folder, multi_hot, register_source
 
 TREE = "ohsumed-first-20000-docs"
 LABEL_NAMES = (
@@ -51,21 +48,7 @@ def load_ohsumed(args: argparse.Namespace) -> Source:
     """
     choose_parts(args, "ohsumed", ("training", "test"))
     root = find_tree(data_folder(args))
-    train_ids, train, targets, problems = read_part(root, "training")
-    test_ids, test, test_targets, more = read_part(root, "test")
-    return Source(
-        "ohsumed",
-        "text",
-        train,
-        targets,
-        test,
-        test_targets,
-        LABEL_NAMES,
-        compute_fingerprint(train_ids, train, targets, test_ids, test, test_targets, LABEL_NAMES),
-        train_ids,
-        test_ids,
-        problems=(*problems, *more),
-    )
+    return Source.of("ohsumed", "text", read_part(root, "training"), read_part(root, "test"), LABEL_NAMES)
 
 
 def find_tree(data_dir: Path) -> Path:
@@ -77,8 +60,8 @@ def find_tree(data_dir: Path) -> Path:
     raise DataError(f"no Ohsumed tree training/C01..C23 and test/C01..C23 in {data_dir} or {data_dir / TREE}; {advice}")
 
 
-def read_part(root: Path, part: str) -> tuple[list[str], list[str], NDArray[np.float32], list[Problem]]:
-    """Document ids, texts and targets [N,23] of "training" or "test", in the order of the ids, and what is bad."""
+def read_part(root: Path, part: str) -> Part:
+    """The documents of "training" or "test" with targets [N,23], in the order of their ids."""
     labels_of: dict[str, list[int]] = {}
     texts: dict[str, str] = {}
     problems = []
@@ -98,7 +81,5 @@ def read_part(root: Path, part: str) -> tuple[list[str], list[str], NDArray[np.f
             else:
                 labels_of.setdefault(path.name, []).append(k)
     ids = sorted(labels_of)
-    targets = np.zeros((len(ids), len(CODES)), dtype=np.float32)
-    for row, document in enumerate(ids):
-        targets[row, labels_of[document]] = 1.0
-    return ids, [texts[document] for document in ids], targets, problems
+    targets = multi_hot([labels_of[document] for document in ids], len(CODES))
+    return Part([texts[document] for document in ids], targets, ids, problems)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.fingerprint import file_size, files_key
 from semilearn_bbam.data.images import ImageFiles
-from semilearn_bbam.data.remember import files_key, remembered
+from semilearn_bbam.data.remember import remembered
 from semilearn_bbam.data.source import Items
 from semilearn_bbam.progress import in_threads
 
@@ -38,7 +38,7 @@ def _key(item: Any, place: tuple[int, int]) -> Hashable:
 
 
 def _file_keys(parts: Sequence[Sequence[str]], cache_dir: str) -> list[list[Hashable]]:
-    size_of = {path: _size(path) for paths in parts for path in paths}
+    size_of = {path: file_size(path) for paths in parts for path in paths}
     # A size of its own needs no reading.
     count = Counter(size_of.values())
     alike = sorted(path for path, size in size_of.items() if size > 0 and count[size] > 1)
@@ -50,14 +50,6 @@ def _file_keys(parts: Sequence[Sequence[str]], cache_dir: str) -> list[list[Hash
     digests = remembered(cache_dir, "digests", files_key(alike), find)["digest"] if alike else ()
     digest_of = dict(zip(alike, map(str, digests), strict=True))
     return [[(size_of[path], digest_of.get(path, path)) for path in paths] for paths in parts]
-
-
-def _size(path: str) -> int:
-    """Bytes of a file, 0 where there is none to be read."""
-    try:
-        return os.path.getsize(path) if os.path.isfile(path) else 0
-    except OSError:
-        return 0
 
 
 def _digest(path: str) -> str:

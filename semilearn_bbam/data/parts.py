@@ -17,7 +17,7 @@ def choose_parts(
     """
     chosen = []
     for key, own in zip(("train_part", "test_part"), usual, strict=True):
-        word = str(getattr(args, key, "auto"))
+        word = str(getattr(args, key))
         if word != "auto" and not words:
             raise DataError(
                 f"{key}: {word} is not possible, dataset {name!r} has one training and one test part; set {key}: auto"

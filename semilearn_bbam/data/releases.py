@@ -29,11 +29,11 @@ COCO_TERMS = "Its annotations are under CC BY 4.0, its images under the terms of
 OHSUMED_URL = "http://disi.unitn.it/moschitti/corpora/ohsumed-first-20000-docs.tar.gz"
 
 
-def _coco(year: int, sizes: tuple[int, int, int], sums: tuple[str, str, str]) -> tuple[Archive, ...]:
+def _coco(year: int, counts: tuple[int, int, int], sizes: tuple[int, ...], sums: tuple[str, ...]) -> Release:
     paths = (f"annotations/annotations_trainval{year}.zip", f"zips/train{year}.zip", f"zips/val{year}.zip")
     shown = (f"annotations/instances_train{year}.json", f"train{year}", f"val{year}")
     roots = ("", f"coco{year}/", "coco/")
-    return tuple(
+    archives = tuple(
         Archive(
             path.split("/")[1],
             there,
@@ -44,6 +44,11 @@ def _coco(year: int, sizes: tuple[int, int, int], sums: tuple[str, str, str]) ->
         )
         for path, there, size, digest in zip(paths, shown, sizes, sums, strict=True)
     )
+    instructions = (
+        f"COCO {year}: put {archives[0].name}, {archives[1].name} and {archives[2].name} (20 GB), or the extracted "
+        f"folders annotations, {shown[1]} and {shown[2]} there. {COCO_TERMS}"
+    )
+    return Release(counts, instructions, archives)
 
 
 def _voc(year: int, file: str, shows: str, size: int, digest: str) -> Archive:
@@ -95,32 +100,24 @@ RELEASES = {
             ),
         ),
     ),
-    "coco2014": Release(
+    "coco2014": _coco(
+        2014,
         (82081, 40137, 80),
-        "COCO 2014: put annotations_trainval2014.zip, train2014.zip and val2014.zip (20 GB), or the extracted folders "
-        "annotations, train2014 and val2014 there. " + COCO_TERMS,
-        _coco(
-            2014,
-            (252872794, 13510573713, 6645013297),
-            (
-                "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
-                "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
-                "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
-            ),
+        (252872794, 13510573713, 6645013297),
+        (
+            "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
+            "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
+            "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
         ),
     ),
-    "coco2017": Release(
+    "coco2017": _coco(
+        2017,
         (117266, 4952, 80),
-        "COCO 2017: put annotations_trainval2017.zip, train2017.zip and val2017.zip (20 GB), or the extracted folders "
-        "annotations, train2017 and val2017 there. " + COCO_TERMS,
-        _coco(
-            2017,
-            (252907541, 19336861798, 815585330),
-            (
-                "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
-                "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-                "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-            ),
+        (252907541, 19336861798, 815585330),
+        (
+            "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+            "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+            "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
         ),
     ),
     "awa2": Release(

@@ -6,14 +6,12 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from semilearn_bbam.data.source import compute_fingerprint
 
 _logger = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[Any]]
@@ -25,18 +23,6 @@ def cache_folder(cache_dir: str) -> Path:
         return Path(os.path.expanduser(cache_dir))
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(home)) / "semilearn_bbam"
-
-
-def files_key(paths: Sequence[str], *more: str) -> str:
-    """A fingerprint of files by path, size and time of change, and of further texts; no file is read."""
-    lines = []
-    for path in paths:
-        try:
-            status = os.stat(path)
-            lines.append(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}")
-        except (OSError, ValueError):  # there is none, or the name is none
-            lines.append(f"{os.path.abspath(path)} missing")
-    return compute_fingerprint(lines, more)
 
 
 def remembered(cache_dir: str, name: str, key: str, find: Callable[[], Arrays]) -> Arrays:

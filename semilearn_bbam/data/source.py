@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.data.mapped import MappedArray
-from semilearn_bbam.errors import UserError
+from semilearn_bbam.errors import UserError, did_you_mean
 
 Items = Sequence[Any] | NDArray[Any] | MappedArray
 KINDS = ("image", "text", "features")
@@ -33,6 +32,16 @@ class Problem:
     item: str
     kind: str
     detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a reader makes of the training or the test part: items, targets [L,K] and names, and what it left out."""
+
+    items: Items
+    targets: NDArray[np.float32]
+    ids: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +72,53 @@ class Source:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        kind: str,
+        train: Part,
+        test: Part,
+        label_names: Sequence[str],
+        *,
+        strong_texts: Sequence[tuple[str, ...]] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Source:
+        """The source of two parts, with a fingerprint of their items, targets and label names."""
+        marked = [identity(train.items), train.targets, identity(test.items), test.targets, label_names]
+        return cls(
+            name,
+            kind,
+            train.items,
+            train.targets,
+            test.items,
+            test.targets,
+            tuple(label_names),
+            compute_fingerprint(*marked, *([] if strong_texts is None else [map(repr, strong_texts)])),
+            train.ids,
+            test.ids,
+            strong_texts,
+            (*train.problems, *test.problems),
+            tuple(notes),
+        )
+
     def item_name(self, part: str, row: int) -> str:
         """The name of an item of `part` ("train" or "test"), its row number where the reader gave none."""
-        ids = self.train_ids if part == "train" else self.test_ids
-        return ids[row] if len(ids) else f"row {row} (counted from 0)"
+        return row_name(self.train_ids if part == "train" else self.test_ids, row)
+
+
+def row_name(ids: Sequence[str], row: int) -> str:
+    """The name of an item in a message: its id, or its row number where there are no ids."""
+    return ids[row] if len(ids) else f"row {row} (counted from 0)"
+
+
+def identity(items: Items) -> NDArray[Any] | Sequence[str]:
+    """What a fingerprint of these items is taken over: their contents, or names, sizes and times of large files."""
+    if hasattr(items, "identity"):
+        names: list[str] = items.identity()
+        return names
+    assert not isinstance(items, MappedArray)  # it has an identity of its own
+    return items
 
 
 Loader = Callable[[argparse.Namespace], Source]
@@ -89,9 +141,8 @@ def read_source(args: argparse.Namespace) -> Source:
     """The data set that `args.dataset` names, as its reader gives it; DataError if there is no such reader."""
     name = str(args.dataset)
     if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=3)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise DataError(f"dataset {name!r} is unknown; {hint}known are: {', '.join(sorted(SOURCES))}")
+        hint = did_you_mean(name, SOURCES)
+        raise DataError(f"dataset {name!r} is unknown; {hint and hint + ' '}known are: {', '.join(sorted(SOURCES))}")
     return SOURCES[name](args)
 
 
@@ -117,21 +168,6 @@ def check_source(source: Source, *, may_be_empty: bool = False) -> None:
             raise DataError(f"{where}: {part} targets must be float32 and 0 or 1 everywhere")
 
 
-def compute_fingerprint(*parts: NDArray[Any] | Iterable[str]) -> str:
-    """SHA-256 in hex over arrays (type, shape, bytes) and lists of strings, each one delimited."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            digest.update(f"array {part.dtype.str} {part.shape}:".encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
-            continue
-        digest.update(b"strings:")
-        for text in part:
-            data = text.encode("utf-8", "surrogatepass")
-            digest.update(f"{len(data)}:".encode() + data)
-    return digest.hexdigest()
-
-
 def frequent_labels(targets: ArrayLike, test_targets: ArrayLike, min_positives: int) -> NDArray[np.bool_]:
     """Mask [K] of labels with >= `min_positives` training positives and a test positive; 0 keeps all."""
     train_counts = np.asarray(targets).sum(0)
@@ -144,6 +180,14 @@ def frequent_labels(targets: ArrayLike, test_targets: ArrayLike, min_positives: 
 def data_folder(args: argparse.Namespace) -> Path:
     """The folder `args.data_dir`, with ~ for the user's home."""
     return Path(os.path.expanduser(args.data_dir))  # Path.expanduser raises where there is no such user
+
+
+def multi_hot(numbers: Sequence[Sequence[int]], count: int) -> NDArray[np.float32]:
+    """Targets [N,count] from the numbers of each item's labels."""
+    targets = np.zeros((len(numbers), count), dtype=np.float32)
+    for row, columns in enumerate(numbers):
+        targets[row, list(columns)] = 1.0
+    return targets
 
 
 def take(items: Items, rows: NDArray[np.int64]) -> Items:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.parts import choose_parts
 from semilearn_bbam.data.releases import cure
-from semilearn_bbam.data.source import DataError, Problem, Source, compute_fingerprint, data_folder, register_source
+from semilearn_bbam.data.source import DataError, Part, Problem, Source, data_folder, register_source
 from semilearn_bbam.data.tables import read_text
 
 CLASSES = (
@@ -38,7 +38,6 @@ CLASSES = (
     "train",
     "tvmonitor",
 )
-DIFFICULT = ("negative", "positive")
 
 
 @register_source("voc2012")
@@ -63,33 +62,22 @@ def load_voc(args: argparse.Namespace, year: int, usual: tuple[str, str], lists:
     """
     name = f"voc{year}"
     train_list, test_list = choose_parts(args, name, usual, lists)
-    difficult = str(getattr(args, "voc_difficult", "negative"))
-    if difficult not in DIFFICULT:
-        raise DataError(f"voc_difficult: {difficult} is unknown; set it to {' or '.join(DIFFICULT)}")
     root = find_tree(data_folder(args), year)
-    train_ids, values, problems = read_lists(root, year, train_list, "training")
-    test_ids, test_values, more = read_lists(root, year, test_list, "test")
-    least = 0 if difficult == "positive" else 1
-    targets, test_targets = ((part >= least).astype(np.float32) for part in (values, test_values))
-    train, test = (ImageFiles([root / "JPEGImages" / file for file in ids]) for ids in (train_ids, test_ids))
-    zeros = [int((part == 0).sum()) for part in (values, test_values)]
-    return Source(
-        name,
-        "image",
-        train,
-        targets,
-        test,
-        test_targets,
-        CLASSES,
-        compute_fingerprint(train.names_and_sizes(), targets, test.names_and_sizes(), test_targets, CLASSES),
-        train_ids,
-        test_ids,
-        problems=(*problems, *more),
-        notes=(
-            f"{zeros[0]} training and {zeros[1]} test entries with only difficult instances count as {difficult} "
-            f"(voc_difficult)",
-        ),
+    least = 0 if args.voc_difficult == "positive" else 1
+    zeros = []
+
+    def read(which: str, part: str) -> Part:
+        ids, values, problems = read_lists(root, year, which, part)
+        zeros.append(int((values == 0).sum()))
+        files = ImageFiles([root / "JPEGImages" / file for file in ids])
+        return Part(files, (values >= least).astype(np.float32), ids, problems)
+
+    train, test = read(train_list, "training"), read(test_list, "test")
+    note = (
+        f"{zeros[0]} training and {zeros[1]} test entries with only difficult instances count as "
+        f"{args.voc_difficult} (voc_difficult)"
     )
+    return Source.of(name, "image", train, test, CLASSES, notes=[note])
 
 
 def find_tree(data_dir: Path, year: int) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from huggingface_hub import snapshot_download
 from semilearn.nets.bert.bert import ClassificationBert
 from torch import nn
 
-from semilearn_bbam.errors import NetError
+from semilearn_bbam.errors import NetError, did_you_mean
 from semilearn_bbam.hub import Unavailable, load_local_or_hub
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.library import probed, timm_net, torchvision_net, with_size
@@ -65,9 +64,8 @@ def get_net_builder(args: argparse.Namespace) -> NetBuilder:
         raise NetError(f"net: {args.net} hears sound, which no data set here holds; choose a net for your data")
     if args.net in known:
         return _builder(args, lambda pretrained: _usb_net(args))
-    elsewhere = [f"timm:{args.net}"] * timm.is_model(args.net)
-    near = elsewhere or difflib.get_close_matches(args.net, [*known, *OWN], n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join([*OWN, *known])}"
+    near = f"did you mean timm:{args.net}?" if timm.is_model(args.net) else did_you_mean(args.net, [*known, *OWN])
+    hint = near or f"known are {', '.join([*OWN, *known])}"
     raise NetError(f"net: '{args.net}' is unknown; {hint} (or timm:<name>, torchvision:<name>, hf:<folder>)")
 
 

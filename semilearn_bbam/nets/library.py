@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any, TypeVar
 import timm
 import torch
 import torchvision
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
-from semilearn_bbam.errors import NetError
-from semilearn_bbam.hub import answers, first_line, hub_answers
+from semilearn_bbam.errors import NetError, did_you_mean, first_line
+from semilearn_bbam.hub import answers, hub_answers
 
 # Where torchvision's classification nets keep their classifier.
 CLASSIFIERS = ("fc", "classifier", "head", "heads")
@@ -161,8 +161,6 @@ def probed(name: str, net: NetT, channels: int, size: int) -> NetT:
 
 def _timm_weights(name: str) -> dict[str, Any]:
     """What makes timm read its own weights from the local cache; nothing if they can be downloaded."""
-    from huggingface_hub import try_to_load_from_cache
-
     try:
         hub, url, file = (timm.get_pretrained_cfg_value(name, key) for key in ("hf_hub_id", "url", "hf_hub_filename"))
     except RuntimeError:  # no entry at all
@@ -206,6 +204,5 @@ def _downloaded(url: str) -> Path:
 
 
 def _unknown(library: str, name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"{library}.list_models() lists them"
+    hint = did_you_mean(name, known, cutoff=0.4) or f"{library}.list_models() lists them"
     return f"net: {library} has no classification net '{name}'; {hint}"
