@@ -107,6 +107,19 @@ def released_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """`write(text, name)`: a YAML file in the folder of the test."""
+
+    def write_file(text: str, name: str = "a.yaml") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_file
+
+
 def settings(**changes: Any) -> argparse.Namespace:
     """Every option at its default, but for `changes`."""
     changes = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,30 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semilearn_bbam.config import OPTIONS, ConfigError, dump_yaml, resolve
+from tests.option_types import BASE, WORDS, argument, side, str2bool
 
 Write = Callable[..., Path]
-BASE = "algorithm: bbam\ndataset: digits\nnet: mlp\nlabel_ratio: 0.02\n"
-WORDS = ["--algorithm", "bbam", "--dataset", "digits", "--net", "mlp", "--label_ratio", "0.02"]
-
-
-def str2bool(text: str) -> bool:
-    if text.lower() in ("true", "yes"):
-        return True
-    if text.lower() in ("false", "no"):
-        return False
-    raise argparse.ArgumentTypeError("Boolean value expected.")
-
-
-def side(text: str) -> str:
-    if text not in ("both", "positive"):
-        raise ValueError("choose both\nor positive")
-    return text
-
-
-def argument(name: str, type: Any, default: Any, help: str = "an argument (100 %)") -> SimpleNamespace:
-    return SimpleNamespace(name=name, type=type, default=default, help=help)
-
-
 ARGUMENTS = {
     "bbam": [
         argument("--eta", int, 5),
@@ -57,17 +35,6 @@ def problems(*argv: Any, usb_only: dict[str, str] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         run(*argv, usb_only=usb_only)
     return str(caught.value).split("\n")
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write_file(text: str, name: str = "a.yaml") -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write_file
 
 
 def test_defaults_fill_everything_that_is_not_given() -> None:

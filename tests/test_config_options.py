@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,27 +9,7 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.config import OPTIONS, ConfigError, Option, default_save_name, dump_yaml, resolve
-
-BASE = "algorithm: bbam\ndataset: digits\nnet: mlp\nlabel_ratio: 0.02\n"
-WORDS = ["--algorithm", "bbam", "--dataset", "digits", "--net", "mlp", "--label_ratio", "0.02"]
-
-
-def str2bool(text: str) -> bool:
-    if text.lower() in ("true", "yes"):
-        return True
-    if text.lower() in ("false", "no"):
-        return False
-    raise argparse.ArgumentTypeError("Boolean value expected.")
-
-
-def side(text: str) -> str:
-    if text not in ("both", "positive"):
-        raise ValueError("choose both\nor positive")
-    return text
-
-
-def argument(name: str, type: Any, default: Any) -> SimpleNamespace:
-    return SimpleNamespace(name=name, type=type, default=default, help="")
+from tests.option_types import BASE, WORDS, argument, side, str2bool
 
 
 def problems(*argv: str) -> list[str]:

@@ -24,17 +24,6 @@ def faults(path: Path) -> list[str]:
     return str(caught.value).split("\n")
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write_file(text: str, name: str = "a.yaml") -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write_file
-
-
 @pytest.mark.parametrize(
     ("text", "value"),
     [
