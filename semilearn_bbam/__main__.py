@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from semilearn_bbam.algorithms.pools import prepare_source
@@ -16,7 +17,7 @@ def check(settings: argparse.Namespace) -> int:
     """Print what is in the data; 1 if there are bad items."""
     source = keep_frequent_labels(inspect_source(settings), settings.min_positives)
     report, good = check_report(source, settings.cache_dir)
-    print(report)
+    print(report, flush=True)
     return 0 if good else 1
 
 
@@ -30,7 +31,7 @@ def browse(settings: argparse.Namespace, out: str, rows: int) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 if all is well, 1 if `data check` found bad items, 2 for a mistake that the user can mend."""
+    """0: well; 1: `data check` found bad items; 2: a mistake that the user can mend; 130, 141: cut short."""
     parser = argparse.ArgumentParser(prog="python -m semilearn_bbam", description=__doc__, allow_abbrev=False)
     data = parser.add_subparsers(required=True, metavar="data").add_parser(
         "data", help="look at a data set", allow_abbrev=False
@@ -51,6 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who reads the report, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 141
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def test_check_command(features_dir: Path, tmp_path: Path, capsys: pytest.Captur
     assert "1 vector(s) with a value that is not finite: training row 3" in capsys.readouterr().out
     assert main(["data", "check", *arguments(config, data_dir=tmp_path / "nowhere")]) == 2
     assert "set data_dir and feature_file" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        assert main(["data", "check", *arguments("bbam_ohsumed_features.yaml", data_dir=features_dir)]) == 141
 
 
 def test_browse_command(
