@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -75,23 +76,20 @@ class LinearLabels(nn.Module):
 
 
 class MultiLabelNet(nn.Module):
-    """A USB net whose classifier is replaced by a projection and a multi-label head.
+    """A USB net whose classifier is replaced by a projection and the multi-label head `build_head(width)`.
 
     Calls follow USB's convention: `net(x)` gives {"logits", "feat", ...} with `feat` the latent feature z that the
     head sees; `only_feat=True` gives z; `only_fc=True` takes z.
     """
 
-    def __init__(self, backbone: nn.Module, head: str, projection: str, num_classes: int, **head_options: Any) -> None:
+    def __init__(self, backbone: nn.Module, projection: str, build_head: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.backbone = backbone
         for name in CLASSIFIER_NAMES:
             if isinstance(getattr(backbone, name, None), nn.Module):
                 setattr(backbone, name, nn.Identity())
         self.projection, self.num_features = build_projection(projection, int(backbone.num_features))
-        if head == "cosine":
-            self.head: nn.Module = CosinePrototypes(self.num_features, num_classes, **head_options)
-        else:
-            self.head = LinearLabels(self.num_features, num_classes)
+        self.head = build_head(self.num_features)
 
     def forward(self, x: Any, only_fc: bool = False, only_feat: bool = False, **kwargs: Any) -> Any:
         if only_fc:

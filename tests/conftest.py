@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from semilearn.algorithms import get_algorithm
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.config import OPTIONS
 from semilearn_bbam.data.ohsumed import CODES, TREE
 from semilearn_bbam.data.voc import CLASSES
-from semilearn_bbam.run import read_settings, run
+from semilearn_bbam.nets import get_net_builder
+from semilearn_bbam.run import read_settings, run, seed_everything
 from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_corel5k, write_voc
 
 CONFIGS = Path(__file__).parents[1] / "config"
@@ -128,6 +131,30 @@ def settings(**changes: Any) -> argparse.Namespace:
 
 def arguments(config: str, **overrides: Any) -> list[str]:
     return ["--c", str(CONFIGS / config), *(text for k, v in overrides.items() for text in (f"--{k}", str(v)))]
+
+
+def batches(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
+    """The first labelled and, where the algorithm has a pool, unlabelled batch of its loaders."""
+    loaders = algorithm.loader_dict
+    return {k: v for name in ("train_lb", "train_ulb") if name in loaders for k, v in next(iter(loaders[name])).items()}
+
+
+@pytest.fixture
+def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorithm]:
+    """`build(config, **overrides)`: an algorithm on the small vectors, as its first semi-supervised epoch begins."""
+    torch.set_num_threads(1)
+
+    def one(config: str = "bbam_ohsumed_features.yaml", **overrides: Any) -> MultiLabelAlgorithm:
+        settings = {"data_dir": features_dir, "label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "save_name": "x"}
+        settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2}
+        args = read_settings(arguments(config, **settings | overrides))
+        (tmp_path / args.save_name).mkdir(exist_ok=True)
+        seed_everything(args.seed)
+        algorithm = get_algorithm(args, get_net_builder(args), None, None)
+        algorithm.epoch = 1
+        return algorithm
+
+    return one
 
 
 @pytest.fixture

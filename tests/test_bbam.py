@@ -9,30 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from semilearn.algorithms import get_algorithm
 
 from semilearn_bbam.algorithms import BBAM
 from semilearn_bbam.algorithms.pool_state import PoolState, update_statistics
 from semilearn_bbam.angles import AngleStatistics
-from semilearn_bbam.nets import get_net_builder
-from semilearn_bbam.run import read_settings, seed_everything
-from tests.conftest import arguments
+from tests.conftest import batches
 
 
 @pytest.fixture
-def make(features_dir: Path, tmp_path: Path) -> Callable[..., BBAM]:
+def make(build: Callable[..., BBAM]) -> Callable[..., BBAM]:
     """`make(**overrides)`: a BBAM instance on the small vectors, its refresh of epoch 1 done."""
 
     def one(refresh: bool = True, **overrides: Any) -> BBAM:
-        settings = {"data_dir": features_dir, "label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "save_name": "x"}
-        settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2} | {"negatives": "sampled"}
-        settings |= overrides
-        argv = arguments("bbam_ohsumed_features.yaml", **settings)
-        args = read_settings(argv)
-        (tmp_path / "x").mkdir(exist_ok=True)
-        seed_everything(0)
-        algorithm = get_algorithm(args, get_net_builder(args), None, None)
-        algorithm.epoch = 1
+        algorithm = build(**{"negatives": "sampled"} | overrides)
         if refresh:
             algorithm.refresh()
         return algorithm
@@ -50,11 +39,6 @@ def element(cosine: float, target: float, statistics: AngleStatistics | None, k:
         cosine = math.cos(a * math.acos(cosine) + (1 - a) * mean)
     probability = 1 / (1 + math.exp(-s * (cosine - m)))
     return -math.log(probability) if target == 1 else -math.log(1 - probability)
-
-
-def batches(algorithm: BBAM) -> dict[str, Any]:
-    lb, ulb = next(iter(algorithm.loader_dict["train_lb"])), next(iter(algorithm.loader_dict["train_ulb"]))
-    return {**lb, **ulb}
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from semilearn.nets import vit_tiny_patch2_32, wrn_28_2
 from torch import nn
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import CosinePrototypes, MultiLabelNet, build_projection
+from semilearn_bbam.heads import CosinePrototypes, LinearLabels, MultiLabelNet, build_projection
 from semilearn_bbam.nets.small import PlainFeatures, SmallCNN
 
 
@@ -46,7 +47,7 @@ def test_usb_nets_lose_their_classifier(builder: object) -> None:
     plain = builder(num_classes=5)
     before = sum(p.numel() for p in plain.parameters())
     lost = (plain.num_features + 1) * 5
-    net = MultiLabelNet(plain, "cosine", "8", 5, scale=10, margin=0.2)
+    net = MultiLabelNet(plain, "8", partial(CosinePrototypes, num_classes=5, scale=10, margin=0.2))
     after = sum(p.numel() for p in net.backbone.parameters())
     assert after == before - lost
     out = net(torch.rand(2, 3, 32, 32))
@@ -61,7 +62,8 @@ def test_usb_nets_lose_their_classifier(builder: object) -> None:
 
 def test_every_parameter_learns() -> None:
     for backbone, x in ((SmallCNN(1), torch.rand(4, 1, 16, 16)), (PlainFeatures(6), torch.rand(4, 6))):
-        for head, options in (("cosine", {"scale": 10, "margin": 0.2}), ("linear", {})):
-            net = MultiLabelNet(backbone, head, "8 gelu 4", 3, **options)
+        cosine = partial(CosinePrototypes, num_classes=3, scale=10, margin=0.2)
+        for head in (cosine, partial(LinearLabels, num_classes=3)):
+            net = MultiLabelNet(backbone, "8 gelu 4", head)
             net(x)["logits"].square().sum().backward()
             assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())

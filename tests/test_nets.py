@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from torchvision.models import ResNet18_Weights
 
 from semilearn_bbam import hub, nets
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import MultiLabelNet
+from semilearn_bbam.heads import CosinePrototypes, MultiLabelNet
 from semilearn_bbam.nets import get_net_builder, library
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.small import SmallCNN
 from tests.conftest import settings
+
+LABELS = partial(CosinePrototypes, num_classes=3, scale=20.0, margin=0.4)
 
 
 def absent(*args: Any, **kwargs: Any) -> None:
@@ -139,7 +142,7 @@ def test_mlp_over_vectors() -> None:
 )
 def test_nets_train_with_layer_decay(name: str, size: int) -> None:
     """USB's `get_optimizer` reads layer groups and the names without weight decay off the whole net."""
-    net = MultiLabelNet(build(name, img_size=size), "cosine", "16", 3, scale=20.0, margin=0.4)
+    net = MultiLabelNet(build(name, img_size=size), "16", LABELS)
     groups = get_optimizer(net, "AdamW", lr=1.0, weight_decay=0.1, layer_decay=0.5).param_groups
     assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
@@ -155,7 +158,7 @@ def test_nets_train_with_layer_decay(name: str, size: int) -> None:
 
 def test_nets_without_layer_groups_say_so() -> None:
     for name in ("torchvision:resnet18", "timm:pit_ti_224"):
-        net = MultiLabelNet(build(name, img_size=64), "linear", "none", 3)
+        net = MultiLabelNet(build(name, img_size=64), "none", LABELS)
         if name.startswith("timm"):
             assert hasattr(net.backbone.net, "group_matcher") is False
         with pytest.raises(NetError, match="names no layer groups; set layer_decay to 1.0"):
@@ -198,7 +201,7 @@ def test_usb_bert_trains_from_the_local_cache(bert_dir: Path, monkeypatch: pytes
     monkeypatch.setattr(nets, "snapshot_download", lambda repository, local_files_only: str(bert_dir))
     backbone = build("bert_base_uncased")
     backbone.num_features = 16  # USB's number is that of the full size
-    net = MultiLabelNet(backbone, "cosine", "8", 3, scale=10.0, margin=0.2)
+    net = MultiLabelNet(backbone, "8", LABELS)
     batch = {"input_ids": torch.tensor([[2, 6, 3]]), "attention_mask": torch.ones(1, 3, dtype=torch.int64)}
     net(batch)["logits"].sum().backward()
     assert backbone.bert.embeddings.word_embeddings.weight.grad is not None

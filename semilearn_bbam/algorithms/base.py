@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
 from semilearn_bbam.algorithms.pools import build_pools, prepare_source, read_split
 from semilearn_bbam.data import Source, save_split
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.heads import DEFAULT_PROJECTIONS, MultiLabelNet
+from semilearn_bbam.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLabels, MultiLabelNet
 from semilearn_bbam.hooks import (
     EpochCheckpointHook,
     ModelEMAHook,
@@ -90,7 +91,7 @@ class MultiLabelAlgorithm(Checkpoints):
         with warnings.catch_warnings():
             # USB asks for CUDA's scaler by a deprecated name, and is told so; ours replaces it below.
             warnings.filterwarnings("ignore", message=".*GradScaler.*")
-            super().__init__(args, net_builder, tb_log, logger, **kw)
+            super().__init__(args, partial(self.build_net, net_builder), tb_log, logger, **kw)
         self.amp_cm, self.loss_scaler = precision(self.device, args.amp, args.amp_dtype)
         self.best_eval_acc = -1.0
         save_split(self.split, self.folder.path / SPLIT)
@@ -145,25 +146,29 @@ class MultiLabelAlgorithm(Checkpoints):
         reading = ("pool_lb", "pool_ulb", "prior", "validation", "test")
         return loaders | {name: reading_loader(args, pools[name]) for name in reading if name in pools}
 
-    def build_net(self, **kwargs: Any) -> torch.nn.Module:
-        args = self.args
-        spec = args.projection
+    def build_net(self, build_backbone: Callable[..., torch.nn.Module], **kwargs: Any) -> torch.nn.Module:
+        """What USB takes for its net builder: the configured backbone under projection and head."""
+        spec = self.args.projection
         if spec == "auto":
             spec = DEFAULT_PROJECTIONS[self.kind]
-        head = self.head if args.head == "auto" else args.head
-        options = {"scale": args.scale, "margin": args.margin} if head == "cosine" else {}
-        backbone = self.net_builder(num_classes=self.num_classes, **kwargs)
+        backbone = build_backbone(**kwargs)
         if hasattr(backbone, "weights_report"):
             self.print_fn(backbone.weights_report)
-        net = MultiLabelNet(backbone, head, spec, self.num_classes, **options)
-        return net.to(self.device, memory_format=torch.channels_last)  # faster convolutions on every device
+        return MultiLabelNet(backbone, spec, self.build_head)
+
+    def build_head(self, in_features: int) -> torch.nn.Module:
+        """The last layer over features of this width; a method with a head of its own overrides this."""
+        args = self.args
+        if (self.head if args.head == "auto" else args.head) == "cosine":
+            return CosinePrototypes(in_features, args.num_classes, scale=args.scale, margin=args.margin)
+        return LinearLabels(in_features, args.num_classes)
 
     def set_model(self) -> torch.nn.Module:
-        return self.build_net(pretrained=self.args.use_pretrain, pretrained_path=self.args.pretrain_path)
+        # Channels last makes convolutions faster on every device.
+        return super().set_model().to(self.device, memory_format=torch.channels_last)
 
     def set_ema_model(self) -> torch.nn.Module:
-        ema_model = self.build_net()
-        ema_model.load_state_dict(self.model.state_dict())
+        ema_model = super().set_ema_model().to(self.device, memory_format=torch.channels_last)
         return ema_model.eval().requires_grad_(False)
 
     def set_optimizer(self) -> tuple[Any, Any]:
@@ -229,6 +234,16 @@ class MultiLabelAlgorithm(Checkpoints):
                 self.it += 1
             self.call_hook("after_train_epoch")
         self.call_hook("after_run")
+
+    def joint(self, *inputs: Any) -> list[dict[str, Tensor]]:
+        """Outputs of the model for each of these batches: from one pass with `use_cat`, else from one each.
+
+        One pass shares the batch statistics; texts of different lengths, which do not stack, always take their own.
+        """
+        if not self.use_cat or not all(isinstance(batch, Tensor) for batch in inputs):
+            return [self.model(batch) for batch in inputs]
+        parts = {key: out.split([len(b) for b in inputs]) for key, out in self.model(torch.cat(inputs)).items()}
+        return [{key: part[i] for key, part in parts.items()} for i in range(len(inputs))]
 
     def step_result(self, total: Tensor, **parts: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """The pair that USB expects of a step; logged values stay tensors, so that no step waits for the device."""

@@ -59,12 +59,7 @@ class BBAM(MultiLabelAlgorithm):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         state = self.pool_state
         with self.amp_cm():
-            if self.args.use_cat and isinstance(x_lb_s, Tensor):
-                cosine_lb, cosine_ulb = self.model(torch.cat([x_lb_s, x_ulb_s]))["cosine"].split(
-                    [len(idx_lb), len(idx_ulb)]
-                )
-            else:
-                cosine_lb, cosine_ulb = self.model(x_lb_s)["cosine"], self.model(x_ulb_s)["cosine"]
+            cosine_lb, cosine_ulb = (outputs["cosine"] for outputs in self.joint(x_lb_s, x_ulb_s))
         reduction = self.args.loss_reduction
         loss_lb = reduce_loss(self.element_loss(cosine_lb, y_lb), state.beta_lb[idx_lb], reduction)
         loss_ulb = reduce_loss(

@@ -33,7 +33,7 @@ class Checkpoints(AlgorithmBase):
         results = self.hooks_dict["ResultsHook"]
         save_dict.update(
             algorithm=self.args.algorithm,
-            num_classes=self.num_classes,
+            num_classes=self.args.num_classes,
             it=self.it,
             best_eval_acc=float(self.best_eval_acc),
             seconds=results.elapsed(self),
@@ -56,7 +56,7 @@ class Checkpoints(AlgorithmBase):
             raise RunError(
                 f"'{path}' cannot be read as a checkpoint; it may be cut off or of another program"
             ) from error
-        for key, own in (("algorithm", self.args.algorithm), ("num_classes", self.num_classes)):
+        for key, own in (("algorithm", self.args.algorithm), ("num_classes", self.args.num_classes)):
             if checkpoint.get(key) != own:
                 raise RunError(
                     f"'{path}' has {key} {checkpoint.get(key)}, this run has {own}; resume with the run's own config"
