@@ -15,7 +15,7 @@ from semilearn_bbam.run import read_settings
 
 def check(settings: argparse.Namespace) -> int:
     """Print what is in the data; 1 if there are bad items."""
-    source = keep_frequent_labels(inspect_source(settings), settings.min_positives)
+    source = keep_frequent_labels(inspect_source(settings), settings.min_positives, settings.min_test_positives)
     report, good = check_report(source, settings.cache_dir)
     print(report, flush=True)
     return 0 if good else 1

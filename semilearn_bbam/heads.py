@@ -75,6 +75,19 @@ class LinearLabels(nn.Module):
         return {"logits": self.linear(features).float()}
 
 
+class TwoWay(nn.Module):
+    """Any head as K two-class problems: its logits z [B, K] become (0, z) [B, K, 2], of which softmax is (1 - p, p)."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        outputs = self.head(features)
+        logits = outputs["logits"]
+        return {**outputs, "logits": torch.stack([torch.zeros_like(logits), logits], dim=-1)}
+
+
 class MultiLabelNet(nn.Module):
     """A USB net whose classifier is replaced by a projection and the multi-label head `build_head(width)`.
 

@@ -64,6 +64,35 @@ def class_aware_pseudo_labels(
     return targets, (rank < top) | (rank >= num_samples - bottom)
 
 
+def pseudo_labels_against(
+    scores: Tensor,
+    reference: Tensor,
+    positive_rate: Tensor,
+    *,
+    positive_share: float = 1.0,
+    negative_share: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Class-aware pseudo-labels of a batch by its place among other scores, such as a queue of the last ones.
+
+    scores [B,K]; reference [Q,K]; positive_rate [K] and the shares as in `class_aware_pseudo_labels` -> targets [B,K]
+    float32 and mask [B,K] bool. A score is positive where fewer than floor(rate_k Q + 1e-3) of the reference are
+    higher, so ties are all positive, and a label whose count is 0 gets none; the mask keeps it where fewer than
+    floor(positive_share rate_k Q + 1e-3) are higher, or fewer than floor(negative_share (1 - rate_k) Q + 1e-3) lower.
+    No host synchronisation but the check of the rates. ValueError for shapes that do not fit or rates outside [0, 1].
+    """
+    rate = _checked_rate(reference, positive_rate)
+    size = reference.shape[0]
+    ordered = reference.detach().T.sort(dim=1).values.contiguous()
+    wanted = scores.detach().T.contiguous()
+    lower = torch.searchsorted(ordered, wanted).T
+    higher = size - torch.searchsorted(ordered, wanted, right=True).T
+    count, top, bottom = (
+        _counts(part, part_share, size).to(scores.device)
+        for part, part_share in ((rate, 1.0), (rate, positive_share), (1 - rate, negative_share))
+    )
+    return (higher < count).float(), (higher < top) | (lower < bottom)
+
+
 def class_thresholds(scores: Tensor, positive_rate: Tensor) -> Tensor:
     """Score of the last positive of each label: the floor(rate_k N + 1e-3)-th highest, inf where that is 0.
 

@@ -15,6 +15,7 @@ from semilearn.algorithms import get_algorithm
 from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
+from semilearn_bbam.algorithms.lifted import REFUSED
 from semilearn_bbam.config import dump_yaml, load_yaml, resolve
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.nets import get_net_builder
@@ -34,6 +35,8 @@ USB_ONLY = {
     "dist_backend": "one process trains one run",
 }
 
+SIMILAR = "ml_freematch or ml_softmatch come nearest"
+
 # Settings that a resumed run may have otherwise than the run it continues.
 FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
 FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_wandb", "use_aim"}
@@ -45,9 +48,20 @@ def algorithm_names() -> list[str]:
     return sorted(multi_label)
 
 
+def refused_names() -> dict[str, str]:
+    """Names of USB's that are no algorithms here, and what to do instead."""
+    refused = {}
+    for name in ALGORITHMS.keys():
+        if name in REFUSED:
+            refused |= dict.fromkeys((name, f"ml_{name}"), f"{REFUSED[name]}; {SIMILAR}")
+        elif f"ml_{name}" in ALGORITHMS:
+            refused[name] = f"it is USB's for one label per sample; use ml_{name}"
+    return refused
+
+
 def read_settings(argv: Sequence[str]) -> argparse.Namespace:
     """The settings that a command line (without the program's name) asks for; ConfigError names every problem."""
-    return resolve(argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names(), USB_ONLY)
+    return resolve(argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names(), USB_ONLY, refused_names())
 
 
 def seed_everything(seed: int) -> None:
@@ -92,8 +106,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             folder.undo()
 
 
+def saved_settings(config: Path) -> dict[str, Any]:
+    """The settings in the `config.yaml` of a run folder."""
+    return {key: item.value for key, item in load_yaml(config).items()}
+
+
 def _check_same_settings(args: argparse.Namespace, config: Path) -> None:
-    before = {key: item.value for key, item in load_yaml(config).items()}
+    before = saved_settings(config)
     changed = [key for key, value in before.items() if key not in FREE_ON_RESUME and getattr(args, key, None) != value]
     if changed:
         told = ", ".join(f"{key} {before[key]!r} -> {getattr(args, key, None)!r}" for key in changed)

@@ -128,6 +128,12 @@ def test_unknown_algorithm_names_the_nearest_and_does_not_blame_its_keys(write: 
     assert problems(*WORDS[2:], "--algorithm", "CAP")[0].endswith("did you mean 'cap'?")
 
 
+def test_refused_algorithm_gets_its_reason() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(["--algorithm", "old"], ARGUMENTS.__getitem__, list(ARGUMENTS), refused={"old": "it is gone; use cap"})
+    assert str(caught.value).splitlines()[0] == "command line: algorithm cannot be old: it is gone; use cap"
+
+
 def test_another_algorithm_on_the_command_line_drops_the_keys_of_the_first(write: Write) -> None:
     path = write(BASE + "eta: wrong but unused\nscale: 4\nbalanced: true\n")
     args = run("--c", path, "--algorithm", "cap")

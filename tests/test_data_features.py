@@ -75,6 +75,16 @@ def test_min_positives_drops_rare_labels_and_those_never_tested(tmp_path: Path) 
         load(tmp_path, min_positives=4)
 
 
+def test_min_test_positives_drops_labels_that_are_hardly_tested(tmp_path: Path) -> None:
+    data = arrays()
+    data["test_y"] = np.array([[1, 0, 1], [1, 0, 0]], dtype=data["test_y"].dtype)
+    np.savez(tmp_path / "f.npz", **data)
+    named = {"dataset": "features", "data_dir": tmp_path, "feature_file": "f.npz"}
+    assert len(load_source(settings(**named, min_positives=1)).label_names) == 2
+    assert len(load_source(settings(**named, min_positives=1, min_test_positives=2)).label_names) == 1
+    assert len(load_source(settings(**named, min_test_positives=2)).label_names) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

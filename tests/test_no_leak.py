@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-ALGORITHMS = ["bbam", "supervised_bam", "supervised_bce"]
+from semilearn_bbam.algorithms import MultiLabelAlgorithm
+from tests.methods import ALGORITHMS, UPPER_BOUNDS
+
+SHOW_PSEUDO_LABELS = {"bbam", "bam", "cap", "dicap", "drml", "mime"}  # those that keep labels of the whole pool
+HONEST = {name: options for name, options in ALGORITHMS.items() if name not in UPPER_BOUNDS}
 
 
 def poisoned(folder: Path, original: Path, keep: list[int], part: str) -> Path:
@@ -34,11 +38,12 @@ def weights_and_log(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[st
 
 
 @pytest.mark.parametrize("diagnostic", ["false", "true"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", HONEST)
 def test_poisoned_pool_gives_bit_equal_weights(
     algorithm: str, diagnostic: str, train: Any, features_dir: Path, tmp_path: Path
 ) -> None:
     settings = {"algorithm": algorithm, "label_ratio": 0.2, "report_pseudo_label_quality": diagnostic}
+    settings |= ALGORITHMS[algorithm]
     _, clean = train("bbam_ohsumed_features.yaml", data_dir=features_dir, save_name="clean", **settings)
     labeled = json.loads((clean / "split.json").read_text())["labeled"]
     bad = poisoned(tmp_path / "bad", features_dir, labeled, "train_y")
@@ -46,7 +51,7 @@ def test_poisoned_pool_gives_bit_equal_weights(
     (clean_weights, clean_rows), (dirty_weights, dirty_rows) = weights_and_log(clean), weights_and_log(dirty)
     assert all(torch.equal(clean_weights[key], dirty_weights[key]) for key in clean_weights)
     quality = [row for row in dirty_rows if "pseudo_micro_f1" in row]
-    assert bool(quality) == (diagnostic == "true" and algorithm == "bbam")
+    assert bool(quality) == (diagnostic == "true" and algorithm in SHOW_PSEUDO_LABELS)
     same = [row for row in clean_rows if "pseudo_micro_f1" not in row]
     assert same == [row for row in dirty_rows if "pseudo_micro_f1" not in row]
 
@@ -56,6 +61,7 @@ def test_poisoned_test_set_gives_bit_equal_weights(
     algorithm: str, train: Any, features_dir: Path, tmp_path: Path
 ) -> None:
     settings = {"algorithm": algorithm, "label_ratio": 0.3, "select_on": "validation", "val_ratio": 0.3}
+    settings |= ALGORITHMS[algorithm]
     clean, folder = train("bbam_ohsumed_features.yaml", data_dir=features_dir, save_name="clean", **settings)
     bad = poisoned(tmp_path / "bad", features_dir, [], "test_y")
     dirty, other = train("bbam_ohsumed_features.yaml", data_dir=bad, save_name="dirty", **settings)
@@ -65,8 +71,21 @@ def test_poisoned_test_set_gives_bit_equal_weights(
     assert clean["test"]["mAP"] != dirty["test"]["mAP"]
 
 
-def test_the_training_pool_has_no_targets(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from semilearn_bbam.algorithms import BBAM
+def test_an_upper_bound_does_see_the_pool(train: Any, features_dir: Path, tmp_path: Path) -> None:
+    """So that the tests above can fail: what takes all labels is changed by flipped ones."""
+    for algorithm in UPPER_BOUNDS:
+        settings = {"algorithm": algorithm, "label_ratio": 0.2}
+        _, clean = train("bbam_ohsumed_features.yaml", data_dir=features_dir, save_name="clean", **settings)
+        bad = poisoned(tmp_path / "bad", features_dir, [0], "train_y")
+        _, dirty = train("bbam_ohsumed_features.yaml", data_dir=bad, save_name="dirty", **settings)
+        one, two = weights_and_log(clean)[0], weights_and_log(dirty)[0]
+        assert not all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("algorithm", HONEST)
+def test_the_training_pool_has_no_targets(
+    algorithm: str, train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     seen = {}
 
@@ -75,8 +94,14 @@ def test_the_training_pool_has_no_targets(train: Any, features_dir: Path, monkey
         seen["source"] = self.source
         self.results_dict = {}
 
-    monkeypatch.setattr(BBAM, "train", look)
-    train("bbam_ohsumed_features.yaml", data_dir=features_dir, label_ratio=0.2)
+    monkeypatch.setattr(MultiLabelAlgorithm, "train", look)
+    train(
+        "bbam_ohsumed_features.yaml",
+        data_dir=features_dir,
+        label_ratio=0.2,
+        algorithm=algorithm,
+        **ALGORITHMS[algorithm],
+    )
     assert seen["source"] is None
     for name in ("train_ulb", "pool_ulb", "prior"):
         assert seen[name].targets is None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels, class_thresholds
+from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels, class_thresholds, pseudo_labels_against
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -149,3 +149,33 @@ def test_errors_name_what_is_wrong() -> None:
         class_aware_pseudo_labels(scores, rates, positive_share=1.5)
     with pytest.raises(ValueError, match="shares"):
         class_aware_pseudo_labels(scores, rates, negative_share=-0.5)
+
+
+@pytest.mark.parametrize("shares", [(1.0, 1.0), (0.5, 0.25)])
+def test_labels_against_a_reference_in_plain_loops(shares: tuple[float, float]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    reference = torch.rand(40, 3, generator=generator).mul(8).round() / 8  # with ties
+    scores = torch.rand(9, 3, generator=generator).mul(8).round() / 8
+    rate = torch.tensor([0.0, 0.2, 0.9])
+    targets, mask = pseudo_labels_against(scores, reference, rate, positive_share=shares[0], negative_share=shares[1])
+    for i in range(9):
+        for k in range(3):
+            higher = sum(float(r) > float(scores[i, k]) for r in reference[:, k])
+            lower = sum(float(r) < float(scores[i, k]) for r in reference[:, k])
+            positives = math.floor(float(rate[k]) * 40 + 1e-3)
+            top = math.floor(shares[0] * float(rate[k]) * 40 + 1e-3)
+            bottom = math.floor(shares[1] * (1 - float(rate[k])) * 40 + 1e-3)
+            assert float(targets[i, k]) == (higher < positives)
+            assert bool(mask[i, k]) == (higher < top or lower < bottom)
+    assert targets[:, 0].sum() == 0
+
+
+def test_labels_of_a_pool_against_itself_are_the_class_aware_ones() -> None:
+    scores = torch.rand(50, 4, generator=torch.Generator().manual_seed(1))
+    rate = torch.tensor([0.02, 0.3, 0.5, 1.0])
+    shares = {"positive_share": 0.5, "negative_share": 0.7}
+    for one, two in zip(
+        pseudo_labels_against(scores, scores, rate, **shares), class_aware_pseudo_labels(scores, rate, **shares),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(one, two)

@@ -73,6 +73,8 @@ def test_vectors_of_corel5k(place: Place) -> None:
     assert source.label_names[:2] == ("city", "mountain")
     assert frequent.targets.sum(0).min() >= 10
     assert frequent.test_targets.sum(0).min() >= 1
+    tested = load_source(settings(**named, min_positives=50, min_test_positives=5))
+    assert tested.targets.shape == (4500, 65)
 
 
 def test_parts_of_aapd(place: Place) -> None:

@@ -10,6 +10,7 @@ import torch
 from semilearn_bbam.algorithms import base
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.hooks.checkpoint import EpochCheckpointHook
+from tests.methods import CASE_IDS, CASES
 
 CONFIG = "bbam_ohsumed_features.yaml"
 
@@ -18,12 +19,17 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("algorithm", ["bbam", "supervised_bce"])
+@pytest.mark.parametrize(("algorithm", "options"), CASES, ids=CASE_IDS)
 @pytest.mark.parametrize("last_epoch", [0, 1])
 def test_resumed_run_equals_a_straight_one(
-    algorithm: str, last_epoch: int, train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch
+    algorithm: str,
+    options: dict[str, Any],
+    last_epoch: int,
+    train: Any,
+    features_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = {"data_dir": features_dir, "label_ratio": 0.2, "algorithm": algorithm}
+    settings = {"data_dir": features_dir, "label_ratio": 0.2, "algorithm": algorithm, **options}
     straight, folder = train(CONFIG, save_name="straight", **settings)
     save = EpochCheckpointHook.after_train_epoch
 

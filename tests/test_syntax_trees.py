@@ -13,7 +13,17 @@ PURE = ("angles", "losses", "pseudo_labels", "negatives", "metrics", "thresholds
 # Who may import whom: a layer may use its own and lower ones only.
 LAYERS = {"config": 0, "errors": 0, "progress": 0, **dict.fromkeys(PURE, 0)}
 LAYERS |= {"run_folder": 1, "schedule": 1, "heads": 1, "hub": 1, "nets": 1}
-LAYERS |= {"data": 1, "hooks": 2, "algorithms": 3, "report": 3, "run": 4, "prepare": 4, "__init__": 5, "__main__": 5}
+LAYERS |= {
+    "data": 1,
+    "hooks": 2,
+    "algorithms": 3,
+    "report": 3,
+    "run": 4,
+    "prepare": 4,
+    "compare": 5,
+    "__init__": 5,
+    "__main__": 5,
+}
 
 
 def tree(path: Path) -> ast.Module:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from semilearn_bbam.algorithms import cap, dicap, flatmatch, lifted, lifted_states, supervised
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.bbam import BBAM
-from semilearn_bbam.algorithms.supervised import SupervisedBAM, SupervisedBCE
 
-__all__ = ["BBAM", "MultiLabelAlgorithm", "SupervisedBAM", "SupervisedBCE"]
+__all__ = ["BBAM", "MultiLabelAlgorithm", "cap", "dicap", "flatmatch", "lifted", "lifted_states", "supervised"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 from semilearn.algorithms.utils import SSL_Argument
@@ -27,12 +28,41 @@ def share(value: str) -> float:
     return number
 
 
+def positive_or_zero(value: str) -> float:
+    """An argument type: a finite number of at least 0."""
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a finite number of at least 0")
+    return number
+
+
+def whole_positive(value: str) -> int:
+    """An argument type: a whole number of at least 1."""
+    number = int(value)
+    if number < 1:
+        raise ValueError("must be a whole number of at least 1")
+    return number
+
+
+def below_one(value: str) -> float:
+    """An argument type: a number of at least 0 and below 1."""
+    number = float(value)
+    if not 0 <= number < 1:
+        raise ValueError("must be at least 0 and below 1")
+    return number
+
+
 def positive(value: str) -> float:
     """An argument type: a finite number above 0."""
     number = float(value)
     if not 0 < number < float("inf"):
         raise ValueError("must be a finite number above 0")
     return number
+
+
+def asymmetric_options(args: argparse.Namespace) -> dict[str, float]:
+    """The settings of `ASYMMETRIC_ARGUMENTS`, as `losses.asymmetric_loss` takes them."""
+    return {"gamma_negative": args.gamma_negative, "gamma_positive": args.gamma_positive, "clip": args.clip}
 
 
 ANGULAR_ARGUMENTS = (
@@ -44,4 +74,15 @@ ANGULAR_ARGUMENTS = (
         "both",
         "both: s (cos - m) for both classes (slides); positive: s (cos - m y) (released code)",
     ),
+)
+ASYMMETRIC_ARGUMENTS = (
+    SSL_Argument("--gamma_negative", positive_or_zero, 4.0, "focusing power of the asymmetric loss on negatives"),
+    SSL_Argument("--gamma_positive", positive_or_zero, 0.0, "focusing power of the asymmetric loss on positives"),
+    SSL_Argument("--clip", below_one, 0.05, "probability below which negatives cost nothing"),
+)
+REDUCTION_ARGUMENT = SSL_Argument(
+    "--loss_reduction",
+    one_of("mean", "sum"),
+    "mean",
+    "mean: each term over its own B and K (slides); sum: plain sums (released code)",
 )

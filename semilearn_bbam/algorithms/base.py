@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from inspect import signature
@@ -22,7 +22,7 @@ from semilearn_bbam.algorithms.checkpoints import Checkpoints
 from semilearn_bbam.algorithms.device import precision, resolve_device
 from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
 from semilearn_bbam.algorithms.pools import build_pools, prepare_source, read_split
-from semilearn_bbam.data import Source, save_split
+from semilearn_bbam.data import Source, save_split, with_all_labels
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLabels, MultiLabelNet
 from semilearn_bbam.hooks import (
@@ -66,6 +66,7 @@ class MultiLabelAlgorithm(Checkpoints):
     labeled_views: ClassVar[dict[str, str]] = {"x_lb_s": "strong"}
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_s": "strong"}
     uses_unlabeled: ClassVar[bool] = True
+    uses_all_labels: ClassVar[bool] = False  # an upper bound, not a semi-supervised method
     stage_name: ClassVar[str] = "semi-supervised"
     shown: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
 
@@ -85,6 +86,8 @@ class MultiLabelAlgorithm(Checkpoints):
                 f"{args.algorithm} needs unlabelled data, but every training row is labelled; lower label_ratio"
             )
         self.plan = plan_stages(args, len(self.split.labeled), num_unlabeled)
+        if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
+            self.split = with_all_labels(self.split, len(self.source.targets))
         args.num_train_iter = self.plan.total
         self.folder = RunFolder(Path(args.save_dir) / args.save_name)
         self.seconds_before, self.selected_epoch = 0.0, self.plan.epochs
@@ -100,9 +103,7 @@ class MultiLabelAlgorithm(Checkpoints):
 
     def set_dataset(self) -> dict[str, Any]:
         args = self.args
-        pools = build_pools(
-            self.source, self.split, self.views, self.labeled_views, self.unlabeled_views, args.include_lb_to_ulb
-        )
+        pools = build_pools(self.source, self.split, self.views, *self.batch_views(), args.include_lb_to_ulb)
         self.evaluated = [name for name in ("validation", "test") if name in pools]
         labeled = pools["train_lb"].targets
         self.positive_rate = labeled.mean(0)
@@ -119,6 +120,10 @@ class MultiLabelAlgorithm(Checkpoints):
             f"rows, {args.num_classes} labels"
         )
         return pools
+
+    def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Views in a labelled and in an unlabelled training batch: key of the batch -> name of the view."""
+        return self.labeled_views, self.unlabeled_views
 
     def report_data(self, source: Source) -> None:
         """What the reader has to say goes to the log, the order of the labels and left-out items to the run folder."""

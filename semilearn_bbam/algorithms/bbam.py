@@ -9,7 +9,7 @@ from semilearn.algorithms.utils import SSL_Argument, str2bool
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS, one_of, share
+from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS, REDUCTION_ARGUMENT, one_of, positive_or_zero, share
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.pool_state import PoolState, estimate_statistics, pseudo_label
 from semilearn_bbam.hooks import RefreshHook
@@ -144,12 +144,7 @@ class BBAM(MultiLabelAlgorithm):
             SSL_Argument(
                 "--negative_share", share, 1.0, "share of the pseudo-negatives that count (released code: 0.998)"
             ),
-            SSL_Argument(
-                "--loss_reduction",
-                one_of("mean", "sum"),
-                "mean",
-                "mean: each term over its own B and K (slides); sum: plain sums (released code)",
-            ),
+            REDUCTION_ARGUMENT,
             SSL_Argument(
                 "--score_map",
                 one_of("raw", "average"),
@@ -159,9 +154,12 @@ class BBAM(MultiLabelAlgorithm):
         ]
 
 
-def positive_or_zero(value: str) -> float:
-    """An argument type: a finite number of at least 0."""
-    number = float(value)
-    if not 0 <= number < float("inf"):
-        raise ValueError("must be a finite number of at least 0")
-    return number
+@ALGORITHMS.register("bam")
+class BAM(BBAM):
+    """The slides' "w/o BBAM": all of S2ML2-BBAM but the balancing map psi, so the BAM loss throughout."""
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        arguments = {argument.name: argument for argument in BBAM.get_argument()}
+        arguments["--balance"] = SSL_Argument("--balance", str2bool, False, "true: with the map psi, i.e. bbam")
+        return list(arguments.values())

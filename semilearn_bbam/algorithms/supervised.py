@@ -9,9 +9,9 @@ from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS
+from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS, ASYMMETRIC_ARGUMENTS, asymmetric_options
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.losses import bam_loss
+from semilearn_bbam.losses import asymmetric_loss, bam_loss
 
 
 class Supervised(MultiLabelAlgorithm):
@@ -42,6 +42,20 @@ class SupervisedBAM(Supervised):
     @staticmethod
     def get_argument() -> list[SSL_Argument]:
         return [*ANGULAR_ARGUMENTS]
+
+
+@ALGORITHMS.register("supervised_asl")
+class SupervisedASL(Supervised):
+    """A linear classifier with the asymmetric loss, which is CAP without unlabelled data."""
+
+    head = "linear"
+
+    def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
+        return asymmetric_loss(outputs["logits"], targets, **asymmetric_options(self.args))
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        return [*ASYMMETRIC_ARGUMENTS, *ANGULAR_ARGUMENTS[:2]]
 
 
 @ALGORITHMS.register("supervised_bce")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .yaml_loader import plain_value
@@ -28,7 +28,8 @@ class Option:
     """One setting: its name, type, default, group of the help, one-line help and inclusive limits.
 
     `type` is int, float, bool or str; an algorithm's own argument may bring any other function of a text that
-    raises ValueError or argparse.ArgumentTypeError (one whose default is a truth value counts as bool).
+    raises ValueError or argparse.ArgumentTypeError (one whose default is a truth value counts as bool). `refused`
+    maps values that somebody may well try to the reason why they are not among the choices.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Option:
     choices: tuple[str, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> Callable[..., Any]:
@@ -81,6 +83,8 @@ class Option:
         return result
 
     def _check_limits(self, value: Any) -> None:
+        if self.choices is not None and value in self.refused:
+            raise ValueError(f"cannot be {value}: {self.refused[value]}")
         if self.choices is not None and value not in self.choices:
             guess = nearest(value, self.choices)
             meant = f"; did you mean {guess!r}?" if guess else ""

@@ -136,6 +136,8 @@ _DATA = (
     Option("max_length", int, 256, "data", "longest text in tokens; the rest is cut off", minimum=1),
     Option("min_positives", int, 0, "data", "drop labels with fewer training positives, or without a test positive",
            minimum=0),
+    Option("min_test_positives", int, 1, "data", "where min_positives is set, drop labels with fewer test positives",
+           minimum=1),
     Option("report_pseudo_label_quality", bool, False, "data",
            "compare pseudo-labels with the hidden true labels of the pool, for the log only"),
 )

@@ -41,12 +41,14 @@ def resolve(
     algorithm_arguments: Arguments,
     algorithm_names: Sequence[str],
     usb_only: Mapping[str, str] = MappingProxyType({}),
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> argparse.Namespace:
     """Settings of a run from the command line `argv` (without the program's name), its YAML file, defaults.
 
     The command line wins over the YAML file, and that over the defaults; of a key given twice on the command
     line the last one counts. `algorithm_arguments(name)` lists an algorithm's own arguments (objects with
-    `name`, `type`, `default`, `help`); `usb_only` maps keys of USB that are not taken here to the reason.
+    `name`, `type`, `default`, `help`); `usb_only` maps keys of USB that are not taken here to the reason, and
+    `refused` names of algorithms.
     The namespace holds every option, the algorithm's arguments, `algorithm`, `c` (the file, or ""),
     `algorithm_keys` (names of the algorithm's arguments) and `unused_keys` (keys that the YAML sets for its
     own algorithm while the command line names another). `default_save_name` fills in an empty save_name.
@@ -64,7 +66,8 @@ def resolve(
     findings.problems[:0] = faults
 
     owned = partial(_own_options, algorithm_arguments=algorithm_arguments)
-    algorithm = Option("algorithm", str, "", "algorithm", "name of the algorithm (required)", tuple(algorithm_names))
+    names = tuple(algorithm_names)
+    algorithm = Option("algorithm", str, "", "algorithm", "name of the algorithm (required)", names, refused=refused)
     chosen = _known(algorithm, typed.get("algorithm", from_file.get("algorithm")))
     of_file = _known(algorithm, from_file.get("algorithm"))
     own = owned(chosen) if chosen else {}
@@ -204,7 +207,8 @@ def _unknown(
     usb_only: Mapping[str, str],
 ) -> str:
     if owners:
-        return f"the key {key!r} belongs to algorithm {' and '.join(owners)}, not to {algorithm}; delete it"
+        named = " and ".join(owners) if len(owners) < 4 else f"{', '.join(owners[:2])} and {len(owners) - 2} others"
+        return f"the key {key!r} belongs to algorithm {named}, not to {algorithm}; delete it"
     if key in usb_only:
         return f"USB's key {key!r} is not taken here: {usb_only[key]}"
     guess = nearest(key, options)

@@ -6,7 +6,7 @@ from semilearn_bbam.data import aapd, awa2, coco, corel5k, digits, features, man
 from semilearn_bbam.data.loading import load_source
 from semilearn_bbam.data.pool import Pool, collate
 from semilearn_bbam.data.source import SOURCES, DataError, Source, register_source
-from semilearn_bbam.data.splits import Split, load_split, make_split, save_split
+from semilearn_bbam.data.splits import Split, load_split, make_split, save_split, with_all_labels
 from semilearn_bbam.data.views import View, build_views
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "register_source",
     "save_split",
     "voc",
+    "with_all_labels",
 ]

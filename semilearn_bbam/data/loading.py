@@ -44,7 +44,7 @@ def load_source(args: argparse.Namespace) -> Source:
     for part, targets in (("training", source.targets), ("test", source.test_targets)):
         if source.problems and not len(targets):
             raise DataError(f"dataset {source.name!r}: no {part} item is left: {'; '.join(notes)}; mend the data")
-    source = keep_frequent_labels(replace(source, notes=notes), args.min_positives)
+    source = keep_frequent_labels(replace(source, notes=notes), args.min_positives, args.min_test_positives)
     check_source(source)
     train, test = source.train, source.test
     if args.cache == "none" or not isinstance(train, ImageFiles) or not isinstance(test, ImageFiles):
@@ -89,18 +89,18 @@ def screen_source(source: Source, args: argparse.Namespace) -> Source:
     )
 
 
-def keep_frequent_labels(source: Source, min_positives: int) -> Source:
-    """The source without labels that have fewer than `min_positives` training positives or no test positive.
+def keep_frequent_labels(source: Source, min_positives: int, min_test_positives: int = 1) -> Source:
+    """The source without labels that have fewer than `min_positives` training or `min_test_positives` test positives.
 
     Training positives are counted over the whole labelled part, whatever share of it a run may use. 0 keeps all.
     """
-    keep = frequent_labels(source.targets, source.test_targets, min_positives)
+    keep = frequent_labels(source.targets, source.test_targets, min_positives, min_test_positives)
     if keep.all():
         return source
     if not keep.any():
         raise DataError(
             f"dataset {source.name!r}: no label has min_positives = {min_positives} training positives "
-            f"and a test positive; lower it"
+            f"and min_test_positives = {min_test_positives} test positives; lower them"
         )
     names = tuple(name for name, kept in zip(source.label_names, keep, strict=True) if kept)
     return replace(

@@ -168,12 +168,15 @@ def check_source(source: Source, *, may_be_empty: bool = False) -> None:
             raise DataError(f"{where}: {part} targets must be float32 and 0 or 1 everywhere")
 
 
-def frequent_labels(targets: ArrayLike, test_targets: ArrayLike, min_positives: int) -> NDArray[np.bool_]:
-    """Mask [K] of labels with >= `min_positives` training positives and a test positive; 0 keeps all."""
+def frequent_labels(
+    targets: ArrayLike, test_targets: ArrayLike, min_positives: int, min_test_positives: int = 1
+) -> NDArray[np.bool_]:
+    """Mask [K] of labels with as many training and as many test positives; `min_positives` 0 keeps all."""
     train_counts = np.asarray(targets).sum(0)
     if min_positives <= 0:
         return np.ones(len(train_counts), dtype=bool)
-    keep: NDArray[np.bool_] = (train_counts >= min_positives) & (np.asarray(test_targets).sum(0) > 0)
+    tested = np.asarray(test_targets).sum(0) >= max(min_test_positives, 1)
+    keep: NDArray[np.bool_] = (train_counts >= min_positives) & tested
     return keep
 
 

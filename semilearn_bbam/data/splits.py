@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,15 @@ def make_split(
         drawn[:held_out].astype(np.int64),
         fingerprint,
     )
+
+
+def with_all_labels(split: Split, num_labeled: int) -> Split:
+    """The split of an upper bound: every one of the first `num_labeled` rows, those with targets, is labelled.
+
+    The validation part stays held out, and nothing is left unlabelled.
+    """
+    labeled = np.setdiff1d(np.arange(num_labeled, dtype=np.int64), split.validation)
+    return replace(split, labeled=labeled, unlabeled=np.empty(0, np.int64))
 
 
 def _number_labeled(total: int, label_ratio: float, num_labels: int, unlabeled_only: int) -> int:

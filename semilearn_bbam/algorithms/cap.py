@@ -1,0 +1,139 @@
+"""CAP: class-aware pseudo-labelling with the asymmetric loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from semilearn.algorithms.utils import SSL_Argument
+from semilearn.core.utils import ALGORITHMS
+from torch import Tensor
+
+from semilearn_bbam.algorithms.arguments import (
+    ANGULAR_ARGUMENTS,
+    ASYMMETRIC_ARGUMENTS,
+    REDUCTION_ARGUMENT,
+    asymmetric_options,
+    one_of,
+    share,
+    whole_positive,
+)
+from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.losses import asymmetric_loss, reduce_loss
+from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels, pseudo_labels_against
+
+
+@ALGORITHMS.register("cap")
+class CAP(MultiLabelAlgorithm):
+    """CAP (Xie et al., NeurIPS 2023).
+
+    Warm-up with the asymmetric loss on labelled data. Then, at the start of every epoch, the EMA model scores the pool
+    and label k's floor(pi_k N_u) highest scores become positive, pi_k its labelled frequency; the shares say how many
+    of the positives and negatives count. The steps minimise the asymmetric loss of strong views,
+
+        L = mean over B_l, K of l(z, y) + lambda * mean over B_u, K of mask * l(z, yhat)
+
+    A label too rare for one pseudo-positive gets none. With `threshold_source: queue` a batch is ranked among the last
+    `queue_size` weak scores of the EMA model (never more than the pool has rows), in place of the epoch's ranking.
+    """
+
+    head = "linear"
+
+    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
+        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+        self.pseudo_targets: Tensor | None = None
+        self.mask: Tensor | None = None
+        self.queue = torch.empty(0, args.num_classes, device=self.device)
+
+    def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        weak = {"x_ulb_w": "weak"} if self.args.threshold_source == "queue" else {}
+        return self.labeled_views, {**self.unlabeled_views, **weak}
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        if self.args.threshold_source == "epoch":
+            self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+
+    # ------------------------------------------------------------------ steps
+
+    def element_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return asymmetric_loss(logits, targets, **asymmetric_options(self.args))
+
+    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        with self.amp_cm():
+            logits = self.model(x_lb_s)["logits"]
+        return self.step_result(reduce_loss(self.element_loss(logits, y_lb), None, self.args.loss_reduction))
+
+    def train_step(
+        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any, x_ulb_w: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.args.threshold_source == "queue":
+            targets, mask = self.from_queue(x_ulb_w)
+        else:
+            targets, mask = self.pseudo_targets[idx_ulb], self.mask[idx_ulb]
+        with self.amp_cm():
+            labeled, unlabeled = (outputs["logits"] for outputs in self.joint(x_lb_s, x_ulb_s))
+        reduction = self.args.loss_reduction
+        loss_lb = reduce_loss(self.element_loss(labeled, y_lb), None, reduction)
+        loss_ulb = reduce_loss(self.element_loss(unlabeled, targets), mask, reduction)
+        return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
+
+    # ------------------------------------------------------------------ pseudo-labels
+
+    def refresh(self) -> dict[str, float]:
+        """Rank the pool by the EMA model; gives the row to be logged."""
+        args = self.args
+        self.pseudo_targets, self.mask = class_aware_pseudo_labels(
+            self.scores(self.read("pool_ulb")),
+            self.positive_rate,
+            positive_share=args.positive_share,
+            negative_share=args.negative_share,
+        )
+        left_out = 1 - float(self.mask.float().mean())
+        return {"pseudo_positive_rate": float(self.pseudo_targets.mean()), "left_out_rate": left_out}
+
+    @torch.no_grad()
+    def from_queue(self, x_ulb_w: Any) -> tuple[Tensor, Tensor]:
+        """Pseudo-labels and mask [B_u,K] of a batch, by its place in the queue that it has just joined."""
+        args = self.args
+        with self.amp_cm():
+            outputs = self.ema_model(x_ulb_w)
+        scores = self.scores(outputs).float()
+        self.queue = torch.cat([self.queue, scores])[-min(args.queue_size, args.ulb_dest_len) :]
+        return pseudo_labels_against(
+            scores,
+            self.queue,
+            self.positive_rate,
+            positive_share=args.positive_share,
+            negative_share=args.negative_share,
+        )
+
+    def get_state(self) -> dict[str, Any]:
+        if self.pseudo_targets is None:
+            return {"queue": self.queue}
+        return {"queue": self.queue, "pseudo_targets": self.pseudo_targets.to(torch.uint8), "mask": self.mask}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.queue = state["queue"].to(self.device)
+        if "mask" in state:
+            self.pseudo_targets = state["pseudo_targets"].to(self.device, torch.float32)
+            self.mask = state["mask"].to(self.device)
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        return [
+            *ASYMMETRIC_ARGUMENTS,
+            REDUCTION_ARGUMENT,
+            SSL_Argument("--positive_share", share, 1.0, "share of the pseudo-positives that count"),
+            SSL_Argument("--negative_share", share, 0.998, "share of the pseudo-negatives that count"),
+            SSL_Argument(
+                "--threshold_source",
+                one_of("epoch", "queue"),
+                "epoch",
+                "epoch: rank the whole pool once an epoch (CAP); queue: each batch among the last scores",
+            ),
+            SSL_Argument("--queue_size", whole_positive, 64_000, "scores per label in the queue"),
+            *ANGULAR_ARGUMENTS[:2],  # for head: cosine
+        ]

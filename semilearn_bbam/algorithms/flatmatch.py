@@ -1,0 +1,111 @@
+"""FlatMatch: FreeMatch at weights that the labelled loss finds worst, label by label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from semilearn.algorithms.utils import SSL_Argument
+from semilearn.core.utils import ALGORITHMS
+from torch import Tensor
+
+from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share
+from semilearn_bbam.algorithms.lifted_states import MLFreeMatch
+from semilearn_bbam.gradients import ascent, gradients_of, perturbed, with_gradients
+
+
+@ALGORITHMS.register("flatmatch")
+class FlatMatch(MLFreeMatch):
+    """FlatMatch (Huang et al., NeurIPS 2023), as a multi-label port of ours.
+
+    With g the gradient of the labelled cross-entropy L_l at theta, and R the unlabelled loss between predictions at
+    the perturbed weights and those at theta, a step descends (Eq. 4 and 5)
+
+        grad L_l(theta) + lambda grad R(theta + rho g / |g|_2)
+
+    R is that of `ml_freematch`: pseudo-labels and per-label masks from the weak view at theta, predictions of the
+    strong view at the perturbed weights, and its fairness term; `sharpness: mse` takes the squared difference to the
+    weak prediction instead. Batch-norm statistics are those of theta: they are frozen in the perturbed pass.
+    `perturb_along: buffer` is FlatMatch-e: g is a running mean of past labelled gradients, so that the perturbed pass
+    need not wait for the labelled one. The paper prints the mean with its two factors the other way round, which
+    would keep a thousandth of the past; here `buffer_momentum` is the share of the past. Left out: the variant that
+    fixes confident samples as labelled.
+    """
+
+    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
+        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.buffer: list[Tensor] = []
+        if args.perturb_along == "buffer":
+            self.buffer = [torch.zeros_like(parameter) for parameter in self.trained]
+
+    def train_step(self, x_lb: Any, y_lb: Tensor, x_ulb_w: Any, x_ulb_s: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        args = self.args
+        with self.amp_cm():
+            labeled = self.model(x_lb)["logits"]
+            with torch.no_grad():
+                weak = self.model(x_ulb_w)["logits"]
+        sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
+        descent = gradients_of(sup_loss, self.trained, self.loss_scaler)
+        perturbation = ascent(self.direction(descent), args.rho)
+
+        self.bn_controller.freeze_bn(self.model)
+        with perturbed(self.trained, perturbation):
+            with self.amp_cm():
+                strong = self.model(x_ulb_s)["logits"]
+            unsup_loss = self.sharpness(strong, weak)
+            sharper = gradients_of(unsup_loss, self.trained, self.loss_scaler)
+        self.bn_controller.unfreeze_bn(self.model)
+
+        total = sup_loss + self.lambda_u * unsup_loss
+        gradients = [mine + self.lambda_u * theirs for mine, theirs in zip(descent, sharper, strict=True)]
+        loss = with_gradients(total, self.trained, gradients)
+        return self.step_result(loss, sup_loss=sup_loss, unsup_loss=unsup_loss)
+
+    def direction(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Where to perturb: along this step's labelled gradient, or along the mean of the ones before it."""
+        if not self.buffer:
+            return gradients
+        along = [past.clone() for past in self.buffer]
+        finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
+        for past, now in zip(self.buffer, gradients, strict=True):
+            # A gradient that overflowed in half precision would stay in the mean for ever.
+            past.copy_(torch.where(finite, past.lerp(now, 1 - self.args.buffer_momentum), past))
+        return along
+
+    def sharpness(self, strong: Tensor, weak: Tensor) -> Tensor:
+        """R: strong logits [B_u,K,2] at the perturbed weights, weak ones at theta -> scalar."""
+        if self.args.sharpness == "mse":
+            return self.consistency_loss(strong, self.compute_prob(weak), "mse")
+        mask = self.call_hook("masking", "MaskingHook", logits_x_ulb=weak)
+        pseudo_label = self.call_hook(
+            "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
+        )
+        fairness = self.hooks_dict["MaskingHook"].fairness(mask, strong)
+        return self.consistency_loss(strong, pseudo_label, "ce", mask=mask) + self.lambda_e * fairness
+
+    def get_state(self) -> dict[str, Any]:
+        return {"buffer": self.buffer}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.buffer = [past.to(self.device) for past in state["buffer"]]
+
+    @classmethod
+    def get_argument(cls) -> list[SSL_Argument]:
+        return [
+            *super().get_argument(),
+            SSL_Argument("--rho", positive_or_zero, 0.1, "length of the perturbation (paper 0.1, its code 0.05)"),
+            SSL_Argument(
+                "--perturb_along",
+                one_of("gradient", "buffer"),
+                "gradient",
+                "gradient: the step's labelled gradient; buffer: a running mean of the past ones (FlatMatch-e)",
+            ),
+            SSL_Argument("--buffer_momentum", share, 0.999, "share of the past in that running mean"),
+            SSL_Argument(
+                "--sharpness",
+                one_of("pseudo_label", "mse"),
+                "pseudo_label",
+                "unlabelled loss: masked cross-entropy with FreeMatch's pseudo-labels, or squared difference",
+            ),
+        ]

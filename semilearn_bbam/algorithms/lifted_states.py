@@ -1,0 +1,182 @@
+"""Those of USB's algorithms that learn something per class, with one state per label; see `lifted.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from semilearn.algorithms.adamatch import AdaMatch
+from semilearn.algorithms.flexmatch import FlexMatch
+from semilearn.algorithms.freematch import FreeMatch
+from semilearn.algorithms.hooks import PseudoLabelingHook
+from semilearn.algorithms.remixmatch import ReMixMatch
+from semilearn.algorithms.softmatch import SoftMatch
+from semilearn.algorithms.vat import VAT
+from semilearn.core import AlgorithmBase
+from semilearn.core.utils import ALGORITHMS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semilearn_bbam.algorithms.lifted import Lifted, require_mixable
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.hooks.labelwise import (
+    LabelwiseAdaMatchHook,
+    LabelwiseAlignmentHook,
+    LabelwiseFlexMatchHook,
+    LabelwiseFreeMatchHook,
+    LabelwiseSoftMatchHook,
+)
+
+
+@ALGORITHMS.register("ml_adamatch")
+class MLAdaMatch(Lifted, AdaMatch):
+    """AdaMatch with a relative threshold per label, aligned to the labelled rate (USB: a running mean from 1/2)."""
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        self.register_hook(LabelwiseAlignmentHook(self.positive_rate, self.args.ema_p), "DistAlignHook")
+        self.register_hook(LabelwiseAdaMatchHook(), "MaskingHook")
+
+
+class _SoftMatchOfMany(SoftMatch):
+    """USB's SoftMatch without its own weighting hook, which cannot be built with `per_class`."""
+
+    def set_hooks(self) -> None:
+        self.register_hook(PseudoLabelingHook(), "PseudoLabelingHook")
+        AlgorithmBase.set_hooks(self)
+
+
+@ALGORITHMS.register("ml_softmatch")
+class MLSoftMatch(Lifted, _SoftMatchOfMany):
+    """SoftMatch with a Gaussian per label, aligned to the labelled rate (USB: to one half; `dist_uniform` is unused).
+
+    As in USB the aligned prediction sets the weight only; the pseudo-label is that of the raw one.
+    """
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        args = self.args
+        self.register_hook(LabelwiseAlignmentHook(self.positive_rate, args.ema_p), "DistAlignHook")
+        hook = LabelwiseSoftMatchHook(args.num_classes, args.n_sigma, args.ema_p, args.per_class)
+        self.register_hook(hook, "MaskingHook")
+
+
+@ALGORITHMS.register("ml_flexmatch")
+class MLFlexMatch(Lifted, FlexMatch):
+    """FlexMatch with curriculum thresholds per label."""
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        args = self.args
+        self.register_hook(
+            LabelwiseFlexMatchHook(args.ulb_dest_len, args.num_classes, args.thresh_warmup), "MaskingHook"
+        )
+
+
+@ALGORITHMS.register("ml_freematch")
+class MLFreeMatch(Lifted, FreeMatch):
+    """FreeMatch with self-adaptive thresholds and fairness per label.
+
+    The step is written here, because USB's takes its fairness term from a function over one class distribution.
+    """
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        self.register_hook(LabelwiseFreeMatchHook(self.args.num_classes, self.args.ema_p), "MaskingHook")
+
+    def train_step(self, x_lb: Any, y_lb: Tensor, x_ulb_w: Any, x_ulb_s: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        with self.amp_cm():
+            labeled, weak, strong = (outputs["logits"] for outputs in self.joint(x_lb, x_ulb_w, x_ulb_s))
+        sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
+        mask = self.call_hook("masking", "MaskingHook", logits_x_ulb=weak)
+        pseudo_label = self.call_hook(
+            "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
+        )
+        unsup_loss = self.consistency_loss(strong, pseudo_label, "ce", mask=mask)
+        ent_loss = self.hooks_dict["MaskingHook"].fairness(mask, strong)
+        total = sup_loss + self.lambda_u * unsup_loss + self.lambda_e * ent_loss
+        return self.step_result(total, sup_loss=sup_loss, unsup_loss=unsup_loss, util_ratio=mask.mean())
+
+
+@ALGORITHMS.register("ml_vat")
+class MLVAT(Lifted, VAT):
+    """VAT label by label: one adversarial direction per sample, for the mean divergence of its labels.
+
+    Texts are perturbed in their embeddings (`vat_embed`).
+    """
+
+    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
+        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+        if self.vat_embed != (self.kind == "text"):
+            raise UserError(f"vat_embed: must be {str(self.kind == 'text').lower()} for {self.kind} data")
+        self.vat_embed = False  # USB's step for embeddings asks nets for an output that only some of its own have
+
+    def vat_loss(
+        self, model: nn.Module, ul_x: Any, ul_y: Tensor, xi: float = 1e-6, eps: float = 6, num_iters: int = 1
+    ) -> Tensor:
+        """The divergence that a step of length `eps` in the worst direction causes; no gradient reaches the model
+        from the search for it."""
+        point, as_input = perturbable(model, ul_x)
+        direction = unit(torch.randn_like(point))
+        # Differences of the size of xi vanish in half precision.
+        with torch.autocast(self.device.type, enabled=False):
+            clean = ul_y.detach() if not self.use_amp else model(ul_x)["logits"].detach()
+            for _ in range(num_iters):
+                direction.requires_grad_()
+                divergence = self.kl_div_with_logit(clean, model(as_input(point.detach() + xi * direction))["logits"])
+                (gradient,) = torch.autograd.grad(divergence, direction)
+                direction = unit(gradient)
+        return self.kl_div_with_logit(ul_y.detach(), model(as_input(point + eps * direction))["logits"])
+
+    def kl_div_with_logit(self, q_logit: Tensor, p_logit: Tensor) -> Tensor:
+        return super().kl_div_with_logit(q_logit.flatten(0, 1), p_logit.flatten(0, 1))
+
+    def entropy_loss(self, ul_y: Tensor) -> Tensor:
+        return super().entropy_loss(ul_y.flatten(0, 1))
+
+
+def perturbable(model: nn.Module, x: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """The tensor to perturb in an input and how to make an input of it again; of texts, their embeddings [B,T,D]."""
+    if isinstance(x, Tensor):
+        return x, lambda point: point
+    encoder = next(m for m in model.modules() if callable(getattr(m, "get_input_embeddings", None)))
+    rest = {key: value for key, value in x.items() if key != "input_ids"}
+    return encoder.get_input_embeddings()(x["input_ids"]), lambda point: {**rest, "inputs_embeds": point}
+
+
+def unit(x: Tensor) -> Tensor:
+    """Each sample [B,...] scaled to length 1; zeros stay zeros."""
+    return F.normalize(x.flatten(1), dim=1, eps=1e-16).view_as(x)
+
+
+class _ReMixMatchOfMany(ReMixMatch):
+    """USB's ReMixMatch without its count of single labels."""
+
+    def set_hooks(self) -> None:
+        AlgorithmBase.set_hooks(self)
+
+
+@ALGORITHMS.register("ml_remixmatch")
+class MLReMixMatch(Lifted, _ReMixMatchOfMany):
+    """ReMixMatch label by label, aligned to the labelled rate; only images can be rotated (`rot_loss_ratio`)."""
+
+    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
+        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+        require_mixable(self)
+        if self.use_rot and self.kind != "image":
+            raise UserError(f"rot_loss_ratio: {self.kind} data cannot be rotated; set rot_loss_ratio: 0")
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        self.register_hook(LabelwiseAlignmentHook(self.positive_rate), "DistAlignHook")
+
+    def train_step(
+        self, x_lb: Any, y_lb: Tensor, x_ulb_w: Any, x_ulb_s_0: Any, x_ulb_s_1: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        turned = turns = None
+        if self.use_rot:
+            turns = torch.randint(4, (len(x_ulb_s_0),)).to(self.device)
+            views = torch.stack([x_ulb_s_0.rot90(i, (-2, -1)) for i in range(4)])
+            turned = views[turns, torch.arange(len(turns), device=self.device)]
+        return super().train_step(x_lb, y_lb, x_ulb_w, x_ulb_s_0, x_ulb_s_1, turned, turns)

@@ -1,0 +1,43 @@
+"""The test row of every algorithm: its name, and the options without which it does not run on plain vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "bam": {},
+    "bbam": {},
+    "cap": {},
+    "dicap": {},
+    "flatmatch": {},
+    "supervised_asl": {},
+    "supervised_bam": {},
+    "supervised_bce": {},
+    "ml_adamatch": {},
+    "ml_dash": {},
+    "ml_defixmatch": {},
+    "ml_fixmatch": {},
+    "ml_flexmatch": {},
+    "ml_freematch": {},
+    "ml_fullysupervised": {},
+    "ml_meanteacher": {},
+    "ml_mixmatch": {},
+    "ml_pimodel": {},
+    "ml_pseudolabel": {},
+    "ml_remixmatch": {"rot_loss_ratio": 0.0},
+    "ml_softmatch": {},
+    "ml_supervised": {},
+    "ml_uda": {},
+    "ml_vat": {},
+}
+# Options of a method that change what a checkpoint must hold.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "cap": {"threshold_source": "queue"},
+    "flatmatch": {"perturb_along": "buffer"},
+    "ml_softmatch": {"per_class": "true"},
+}
+UPPER_BOUNDS = {"ml_fullysupervised"}  # these take the pool's labels, and say so in their name
+CASES = [(name, options) for name, options in ALGORITHMS.items()]
+CASES += [(name, ALGORITHMS[name] | options) for name, options in VARIANTS.items()]
+CASE_IDS = [*ALGORITHMS, *(f"{name}-{next(iter(options))}" for name, options in VARIANTS.items())]
+SEMI_SUPERVISED = [name for name in ALGORITHMS if "supervised" not in name]

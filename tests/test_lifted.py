@@ -1,0 +1,258 @@
+"""A lifted step is the mean over labels of K two-class runs of USB's own class, with its own hooks and losses."""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from semilearn.algorithms.hooks import DistAlignEMAHook
+from semilearn.core.criterions import CELoss, ConsistencyLoss
+from semilearn.core.utils import ALGORITHMS
+from torch import nn
+
+from semilearn_bbam.algorithms.lifted import Lifted
+from semilearn_bbam.config import ConfigError
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.run import algorithm_names, read_settings
+from tests.conftest import arguments, batches
+
+# Options under which every term of a step is there from the first step on.
+EXACT: dict[str, dict[str, Any]] = {
+    "fixmatch": {"p_cutoff": 0.55},
+    "defixmatch": {"p_cutoff": 0.55},
+    "pseudolabel": {"p_cutoff": 0.55},
+    "pimodel": {},
+    "meanteacher": {},
+    "uda": {"p_cutoff": 0.55, "tsa_schedule": "linear"},
+    "mixmatch": {},
+    "dash": {"rho_min": 0.01},
+    "fullysupervised": {},
+    "supervised": {},
+    # One state per label: equal to K separate runs.
+    "adamatch": {"p_cutoff": 0.98},
+    "softmatch": {},
+    "flexmatch": {"p_cutoff": 0.55},
+    "freematch": {"ent_loss_ratio": 0.5},
+    "remixmatch": {"rot_loss_ratio": 0.0},
+}
+NUM_LABELS = 7
+
+
+class OneLabel(nn.Module):
+    """The shared net as USB would see it for label k alone: two-way logits [B,2]."""
+
+    def __init__(self, net: nn.Module, k: int) -> None:
+        super().__init__()
+        self.net, self.k = net, k
+
+    def forward(self, x: Any, only_fc: bool = False, **kwargs: Any) -> Any:
+        out = self.net(x, only_fc=only_fc, **kwargs)
+        return out[:, self.k] if only_fc else {**out, "logits": out["logits"][:, self.k]}
+
+
+def two_class_run(lifted: Lifted, name: str, k: int) -> Any:
+    """USB's own, unlifted algorithm on label k, sharing the lifted one's net and settings."""
+    usb_class = ALGORITHMS[name]
+    run = object.__new__(usb_class)
+    run.__dict__.update(lifted.__dict__)
+    run.model, run.num_classes = OneLabel(lifted.model, k), 2
+    run.ce_loss, run.consistency_loss = CELoss(), ConsistencyLoss()
+    labels = lifted.dataset_dict["train_lb"].targets[:, k].long().tolist()
+    run.dataset_dict = {"train_lb": argparse.Namespace(targets=labels)}
+    run._hooks, run.hooks_dict = [], OrderedDict()
+    run.set_hooks()
+    if run.registered_hook("DistAlignHook"):
+        rate = float(lifted.positive_rate[k])
+        momentum = getattr(lifted.args, "ema_p", 0.999)
+        aligned = DistAlignEMAHook(2, momentum, "gt", torch.tensor([1 - rate, rate]))
+        run.register_hook(aligned, "DistAlignHook")
+    run.ema = argparse.Namespace(apply_shadow=lifted.ema.apply_shadow, restore=lifted.ema.restore)
+    return run
+
+
+def seeded(step: Callable[..., Any], **batch: Any) -> Any:
+    """The step with the same draws (of mixup) each time."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    return step(**batch)
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+@pytest.mark.parametrize("use_cat", ["true", "false"])
+@pytest.mark.parametrize("name", EXACT)
+def test_step_is_the_mean_of_k_two_class_runs(name: str, use_cat: str, head: str, build: Any) -> None:
+    sizes = {"batch_size": 5, "warmup_batch_size": 5, "ulb_batch_size": 11, "num_train_iter": 12}
+    options = {"use_cat": use_cat, "head": head, "scale": 8, "margin": 0.1, "lr": 0.05, "ulb_loss_ratio": 0.7}
+    lifted = build(algorithm=f"ml_{name}", **sizes, **options, **EXACT[name])
+    lifted.call_hook("before_run", "EMAHook")
+    lifted.it = 5
+    if name == "dash":
+        lifted.refresh()
+    runs = [two_class_run(lifted, name, k) for k in range(NUM_LABELS)]
+    if name == "dash":
+        for run in runs:
+            hook = run.hooks_dict["MaskingHook"]
+            hook.rho_init = hook.rho = lifted.rho_init
+    loader = zip(lifted.loader_dict["train_lb"], lifted.loader_dict.get("train_ulb", [{}] * 9), strict=False)
+    losses = []
+    for labeled, unlabeled in list(loader)[:4]:
+        batch = lifted.process_batch(None, **labeled, **unlabeled)
+        assert len(batch["y_lb"]) == 5
+        out, _ = seeded(lifted.train_step, **batch)
+        expected = []
+        for k, run in enumerate(runs):
+            run.it = lifted.it
+            alone = {key: value[:, k] if key == "y_lb" else value for key, value in batch.items()}
+            expected.append(float(seeded(run.train_step, **alone)[0]["loss"].detach()))
+        losses.append(float(out["loss"].detach()))
+        assert losses[-1] == pytest.approx(np.mean(expected), rel=2e-5, abs=1e-6)
+        assert np.std(expected) > 1e-4  # the labels are different problems
+        out["loss"].backward()
+        lifted.optimizer.step()
+        lifted.model.zero_grad()
+        lifted.ema.update()
+        lifted.it += 1
+    assert len(set(losses)) == 4
+
+
+def test_states_differ_between_labels(build: Any) -> None:
+    """The point of a state per label: pooled over labels, these would be one number."""
+    kept = {"softmatch": "prob_max_mu_t", "freematch": "time_p", "flexmatch": "classwise_acc", "adamatch": "p_model"}
+    for name, attribute in kept.items():
+        lifted = build(algorithm=f"ml_{name}", save_name=name, **EXACT[name])
+        for _ in range(3):
+            lifted.train_step(**lifted.process_batch(None, **batches(lifted)))
+        hook = lifted.hooks_dict["DistAlignHook" if name == "adamatch" else "MaskingHook"]
+        value = getattr(hook, attribute)
+        assert value.shape[0] == NUM_LABELS
+        assert value.float().std(dim=0).max() > 0
+
+
+@pytest.mark.parametrize("per_class", ["true", "false"])
+def test_softmatch_weights_in_plain_loops(per_class: str, build: Any) -> None:
+    lifted = build(algorithm="ml_softmatch", per_class=per_class, ema_p=0.5, n_sigma=3)
+    hook = lifted.hooks_dict["MaskingHook"]
+    torch.manual_seed(0)
+    positive = torch.rand(9, NUM_LABELS)
+    positive[:, 2] = 0.9  # never predicted off
+    weights = hook.masking(lifted, torch.stack([1 - positive, positive], -1))
+    for k in range(NUM_LABELS):
+        confidence = [max(float(p), 1 - float(p)) for p in positive[:, k]]
+        for i in range(9):
+            alike = [c for c, p in zip(confidence, positive[:, k], strict=True)
+                     if per_class == "false" or (p > 0.5) == (positive[i, k] > 0.5)]  # fmt: skip
+            mean, variance = (np.mean(alike), np.var(alike, ddof=1)) if len(alike) > 1 else (0.0, 1.0)
+            mu, var = 0.5 * 0.5 + 0.5 * mean, 0.5 * 1.0 + 0.5 * variance
+            expected = np.exp(-(min(confidence[i] - mu, 0) ** 2) / (2 * var / 9))
+            assert float(weights[i, k]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_alignment_goes_to_the_labelled_rate(build: Any) -> None:
+    lifted = build(algorithm="ml_softmatch")
+    hook = lifted.hooks_dict["DistAlignHook"]
+    positive = torch.full((6, NUM_LABELS), 0.5)
+    aligned = hook.dist_align(lifted, torch.stack([1 - positive, positive], -1))[..., 1]
+    torch.testing.assert_close(aligned.mean(0), lifted.positive_rate, atol=1e-5, rtol=1e-4)
+
+
+def test_vat_divergences_are_means_over_labels(build: Any) -> None:
+    lifted = build(algorithm="ml_vat")
+    torch.manual_seed(0)
+    one, two = torch.randn(2, 5, NUM_LABELS, 2)
+    alone = object.__new__(ALGORITHMS["vat"])
+    for method in ("kl_div_with_logit", "entropy_loss"):
+        pairs = [(one[:, k], two[:, k]) if method.startswith("kl") else (one[:, k],) for k in range(NUM_LABELS)]
+        expected = np.mean([float(getattr(alone, method)(*pair)) for pair in pairs])
+        found = getattr(lifted, method)(one, two) if method.startswith("kl") else getattr(lifted, method)(one)
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_vat_direction_is_worse_than_a_random_one(build: Any) -> None:
+    lifted = build(algorithm="ml_vat", lr=0.05)
+    x = batches(lifted)["x_ulb_w"]
+    for _ in range(20):
+        out, _ = lifted.train_step(**lifted.process_batch(None, **batches(lifted)))
+        out["loss"].backward()
+        lifted.optimizer.step()
+        lifted.model.zero_grad()
+    clean = lifted.model(x)["logits"]
+    worst = lifted.vat_loss(lifted.model, x, clean, eps=0.5, num_iters=3)
+    assert all(p.grad is None for p in lifted.model.parameters())  # the search leaves no gradient behind
+    directions = torch.nn.functional.normalize(torch.randn(20, *x.shape), dim=-1)
+    random = [lifted.kl_div_with_logit(clean, lifted.model(x + 0.5 * d)["logits"]) for d in directions]
+    assert float(worst.detach()) > 2 * float(torch.stack(random).detach().max())
+    worst.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in lifted.model.parameters())
+
+
+def test_text_is_perturbed_in_its_embeddings_and_mixed_as_features(train: Any, ohsumed_dir: Any, bert_dir: Any) -> None:
+    text = {"data_dir": ohsumed_dir, "net": f"hf:{bert_dir}", "label_ratio": 0.25, "num_train_iter": 6}
+    wanted = {"ml_vat": "vat_embed", "ml_mixmatch": "mixup_manifold", "ml_remixmatch": "mixup_manifold"}
+    for name, option in wanted.items():
+        rot = {"rot_loss_ratio": 0.0} if name == "ml_remixmatch" else {}
+        with pytest.raises(UserError, match=option):
+            train("bbam_ohsumed.yaml", algorithm=name, **text, **rot)
+        results, _ = train("bbam_ohsumed.yaml", algorithm=name, save_name=name, **{option: "true"}, **text, **rot)
+        assert np.isfinite(results["test"]["mAP"])
+
+
+def test_rotation_needs_images(build: Any, train: Any) -> None:
+    with pytest.raises(UserError, match="cannot be rotated; set rot_loss_ratio: 0"):
+        build(algorithm="ml_remixmatch")
+    results, _ = train("bbam_digits.yaml", algorithm="ml_remixmatch", num_train_iter=6)
+    assert np.isfinite(results["test"]["mAP"])
+
+
+def test_rotations_are_turned_with_their_numbers(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifted = build(algorithm="ml_remixmatch", rot_loss_ratio=0.0)
+    seen: dict[str, Any] = {}
+    parent = ALGORITHMS["remixmatch"]
+
+    def look(self: Any, *args: Any) -> Any:
+        seen["turned"], seen["turns"] = args[5:]
+        return {}, {}
+
+    monkeypatch.setattr(parent, "train_step", look)
+    images = torch.rand(12, 3, 4, 4)
+    lifted.use_rot = True
+    lifted.train_step(None, torch.zeros(5, NUM_LABELS).long(), images, images, images)
+    assert len(set(seen["turns"].tolist())) > 1
+    for image, turned, turns in zip(images, seen["turned"], seen["turns"], strict=True):
+        assert torch.equal(turned, torch.rot90(image, int(turns), (1, 2)))
+
+
+def test_fullysupervised_takes_all_labels_and_says_so_in_its_split(train: Any, features_dir: Any) -> None:
+    config = "bbam_ohsumed_features.yaml"
+    few, _ = train(config, data_dir=features_dir, label_ratio=0.2, algorithm="ml_supervised", save_name="few")
+    everything, _ = train(config, data_dir=features_dir, label_ratio=0.2, algorithm="ml_fullysupervised")
+    assert (few["num_labels"], everything["num_labels"]) == (32, 160)
+    assert few["steps"] == everything["steps"]
+
+
+def test_every_registered_lift_is_tested() -> None:
+    lifted = {name for name in algorithm_names() if issubclass(ALGORITHMS[name], Lifted)}
+    assert lifted == {f"ml_{name}" for name in EXACT} | {"ml_vat"}
+
+
+def test_usb_classes_stay_as_they_were(build: Any) -> None:
+    before = {name: dict(vars(ALGORITHMS[name])) for name in EXACT}
+    build(algorithm="ml_freematch")
+    assert all(dict(vars(ALGORITHMS[name])) == before[name] for name in EXACT)
+
+
+@pytest.mark.parametrize("name", ["comatch", "ml_comatch", "simmatch", "crmatch"])
+def test_what_compares_whole_distributions_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(arguments("bbam_ohsumed_features.yaml", algorithm=name))
+    (sentence,) = str(caught.value).splitlines()
+    assert sentence.startswith(f"command line: algorithm cannot be {name}: it")
+
+
+def test_single_label_names_point_to_their_lift() -> None:
+    with pytest.raises(ConfigError, match="cannot be fixmatch: it is USB's for one label per sample; use ml_fixmatch"):
+        read_settings(arguments("bbam_ohsumed_features.yaml", algorithm="fixmatch"))
