@@ -27,14 +27,16 @@ def main() -> int:
     parser.add_argument("--cards", action="store_true", help="write each method's rows into docs/methods too")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="after --: further options of train.py")
     args = parser.parse_args()
-    folders = dict(pair.split("=", 1) for pair in args.data_dir if "=" in pair)
+    if not all("=" in pair for pair in args.data_dir):
+        raise UserError("--data_dir: give each data set its folder as DATASET=FOLDER")
+    folders = dict(pair.split("=", 1) for pair in args.data_dir)
     further = tuple(word for word in args.options if word != "--")
     jobs = read_grid(args.c).jobs(folders, args.save_dir, ("--num_threads", "1", *further))
     results, failed = run_jobs(jobs, args.jobs)
     name = Path(args.c).stem
     table = write_comparison(results, Path(args.out), name)
     if args.cards:
-        write_cards(results, ROOT / "docs" / "methods", name)
+        write_cards(results, ROOT / "docs" / "methods")
     print(table)
     for job, reason in failed.items():
         print(f"failed: {job.method} on {job.dataset}, {job.label_ratio:g}, seed {job.seed}: {reason}", file=sys.stderr)

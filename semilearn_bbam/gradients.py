@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 
 class _GivenGradients(torch.autograd.Function):
@@ -31,10 +32,12 @@ def with_gradients(value: Tensor, parameters: Sequence[Tensor], gradients: Seque
     """
     if len(parameters) != len(gradients):
         raise ValueError(f"{len(parameters)} parameters but {len(gradients)} gradients")
-    return _GivenGradients.apply(value.detach(), *parameters, *(gradient.detach() for gradient in gradients))
+    given = (gradient.detach() for gradient in gradients)
+    result: Tensor = _GivenGradients.apply(value.detach(), *parameters, *given)  # type: ignore[no-untyped-call]
+    return result
 
 
-def gradients_of(loss: Tensor, parameters: Sequence[Tensor], scaler: torch.amp.GradScaler) -> list[Tensor]:
+def gradients_of(loss: Tensor, parameters: Sequence[Tensor], scaler: GradScaler) -> list[Tensor]:
     """Gradients of `loss` [] at its own scale, computed at the scaler's so that half precision does not lose them.
 
     A parameter that the loss does not reach gets zeros. Where the scaled gradient overflows it stays infinite, and

@@ -10,6 +10,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "cap": {},
     "dicap": {},
     "flatmatch": {},
+    "mime": {"theta": 0.5, "z_dim": 6},
     "supervised_asl": {},
     "supervised_bam": {},
     "supervised_bce": {},
@@ -36,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "flatmatch": {"perturb_along": "buffer"},
     "ml_softmatch": {"per_class": "true"},
 }
+OWN_HEAD = {"mime"}  # neither linear nor cosine
 UPPER_BOUNDS = {"ml_fullysupervised"}  # these take the pool's labels, and say so in their name
 CASES = [(name, options) for name, options in ALGORITHMS.items()]
 CASES += [(name, ALGORITHMS[name] | options) for name, options in VARIANTS.items()]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semilearn_bbam.run import algorithm_names
 from tests.conftest import batches
-from tests.methods import ALGORITHMS, CASE_IDS, CASES, SEMI_SUPERVISED
+from tests.methods import ALGORITHMS, CASE_IDS, CASES, OWN_HEAD, SEMI_SUPERVISED
 
 SIZES = {"batch_size": 8, "warmup_batch_size": 8, "ulb_batch_size": 20, "feature_dropout": 0.1}
 
@@ -91,5 +91,6 @@ def test_runs_in_mixed_precision(algorithm: str, train: Any, features_dir: Any) 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_runs_on_images_with_the_cosine_head(algorithm: str, train: Any) -> None:
-    results, _ = train("bbam_digits.yaml", algorithm=algorithm, num_train_iter=6, head="cosine")
+    head = "auto" if algorithm in OWN_HEAD else "cosine"
+    results, _ = train("bbam_digits.yaml", algorithm=algorithm, num_train_iter=6, head=head)
     assert 0 < results["test"]["mAP"] <= 1

@@ -85,4 +85,5 @@ def read_grid(path: str | Path) -> Grid:
         problems.append(f"{values['label_ratios'].where}: label_ratios must lie between 0 and 1")
     if problems:
         raise ConfigError("\n".join(problems))
-    return Grid(*(lists[key] for key in KEYS), configs=Path(path).resolve().parents[1])
+    configs = Path(path).resolve().parents[1]
+    return Grid(lists["methods"], lists["datasets"], lists["label_ratios"], lists["seeds"], configs)

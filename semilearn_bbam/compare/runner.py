@@ -34,9 +34,9 @@ def finished(job: Job) -> dict[str, Any] | None:
 
 
 def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Results of a run with its place in the grid."""
-    return {**results, "method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio,
-            "folder": str(folder), "config": job.argv[job.argv.index("--c") + 1]}  # fmt: skip
+    """Results of a run with its place in the grid, and the names of its folder and config."""
+    place = {"method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio}
+    return {**results, **place, "folder": folder.name, "config": f"{job.method}_{job.dataset}.yaml"}
 
 
 def make(job: Job) -> dict[str, Any] | str:

@@ -56,7 +56,7 @@ def mean_map(runs: Iterable[Run], method: str) -> float:
     return float(sum(values) / len(values))
 
 
-def write_cards(results: Sequence[Run], cards: Path, name: str) -> list[Path]:
+def write_cards(results: Sequence[Run], cards: Path) -> list[Path]:
     """Put each method's rows between the marks `<!-- measured: METHOD -->` and `<!-- end -->` of the cards.
 
     Returns the cards that changed. A mark whose method was not run is left as it is.

@@ -1,0 +1,148 @@
+"""The grid of a comparison, its runs and what is written of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semilearn_bbam.compare import Job, read_grid, run_jobs
+from semilearn_bbam.compare import runner as runner_module
+from semilearn_bbam.config import ConfigError
+from semilearn_bbam.report.methods import write_cards, write_comparison
+from tests.conftest import CONFIGS
+
+GRID = "methods: [supervised_bce, cap]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.2]\nseeds: [0, 1]\n"
+SHORT = "--epoch 3 --warmup_epochs 1 --warmup_iter_per_epoch 2 --num_train_iter 9".split()
+
+
+@pytest.fixture
+def jobs(write: Callable[..., Path], tmp_path: Path, features_dir: Path) -> list[Job]:
+    (tmp_path / "config").symlink_to(CONFIGS)
+    grid = read_grid(write(GRID, "grid.yaml"))
+    shipped = type(grid)(grid.methods, grid.datasets, grid.label_ratios, grid.seeds, CONFIGS)
+    return shipped.jobs({"ohsumed_features": str(features_dir)}, tmp_path / "runs", tuple(SHORT))
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs in this process, not in spawned ones; gives the names of those that were made."""
+    made: list[str] = []
+
+    class Here:
+        def __init__(self, *args: Any) -> None: ...
+        def __enter__(self) -> Here:
+            return self
+
+        def __exit__(self, *args: Any) -> None: ...
+        def submit(self, work: Any, job: Job) -> Any:
+            made.append(f"{job.method} {job.seed}")
+            outcome = work(job)
+            return type("Done", (), {"result": staticmethod(lambda: outcome)})()
+
+    monkeypatch.setattr(runner_module, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(runner_module, "as_completed", list)
+    return made
+
+
+def test_shipped_grids_name_configs_that_exist() -> None:
+    for path in sorted((CONFIGS / "compare").glob("*.yaml")):
+        grid = read_grid(path)
+        found = grid.jobs(dict.fromkeys(grid.datasets, "x"), "runs")
+        assert len(found) == len(grid.methods) * len(grid.datasets) * len(grid.label_ratios) * len(grid.seeds)
+        assert len({job.argv for job in found}) == len(found)
+
+
+def test_finished_runs_are_kept_and_others_made_again(jobs: list[Job], inline: list[str], tmp_path: Path) -> None:
+    results, failed = run_jobs(jobs, 2)
+    assert not failed
+    assert inline == ["supervised_bce 0", "cap 0", "supervised_bce 1", "cap 1"]
+    assert [run["method"] for run in results] == ["supervised_bce", "cap", "supervised_bce", "cap"]
+    inline.clear()
+    (tmp_path / "runs" / "cap_ohsumed_features_20pct_s1" / "results.json").unlink()  # a run that was killed
+    again, _ = run_jobs(jobs, 2)
+    assert inline == ["cap 1"]
+    assert [run["test"] for run in again] == [run["test"] for run in results]
+    inline.clear()
+    run_jobs([Job(j.method, j.dataset, j.label_ratio, j.seed, (*j.argv, "--lr", "0.01")) for j in jobs[:1]], 1)
+    assert inline == ["supervised_bce 0"]  # other settings, so another run
+
+
+def test_one_failed_run_does_not_stop_the_rest(jobs: list[Job], inline: list[str]) -> None:
+    bad = Job("cap", "ohsumed_features", 0.2, 5, (*jobs[1].argv, "--data_dir", "nowhere"))
+    results, failed = run_jobs([bad, jobs[0]], 1)
+    assert [run["method"] for run in results] == ["supervised_bce"]
+    assert "nowhere" in failed[bad]
+
+
+def test_worker_processes_make_the_same_runs(jobs: list[Job]) -> None:
+    results, failed = run_jobs(jobs[:1], 1)
+    assert not failed
+    assert 0 < results[0]["test"]["mAP"] < 1
+
+
+def test_grid_faults_are_named_with_their_line(write: Callable[..., Path]) -> None:
+    path = write("methods: cap\nseeds: [0, 0]\nlabel_ratios: [2]\nmethod: x\n", "bad.yaml")
+    with pytest.raises(ConfigError) as caught:
+        read_grid(path)
+    said = str(caught.value).splitlines()
+    assert f"{path}:4: unknown key 'method'; a grid has methods, datasets, label_ratios, seeds" in said
+    assert f"{path}:1: methods must be a list of names" in said
+    assert f"{path}: datasets is missing; write 'datasets: [..]'" in said
+    assert f"{path}:2: seeds names something twice" in said
+    assert f"{path}:3: label_ratios must lie between 0 and 1" in said
+    grid = read_grid(write(GRID, "deep/compare/grid.yaml"))
+    with pytest.raises(ConfigError, match="where is ohsumed_features"):
+        grid.jobs({}, "runs")
+    with pytest.raises(ConfigError, match="there is no config"):
+        grid.jobs({"ohsumed_features": "x"}, "runs")
+
+
+def result(method: str, seed: int, value: float, ratio: float = 0.05) -> dict[str, Any]:
+    metrics = {key: value for key in ("mAP", "one_error", "macro_f1", "micro_f1", "oracle_macro_f1", "oracle_micro_f1")}
+    place = {"method": method, "grid_dataset": "d", "grid_ratio": ratio, "folder": f"{method}_s{seed}", "config": "c"}
+    return {"algorithm": method, "seed": seed, "num_labels": 5, "steps": 9, "seconds": 2.0, "device": "cpu",
+            "test": metrics, "test_prior": metrics, **place}  # fmt: skip
+
+
+def test_table_and_csv_hold_every_run(tmp_path: Path) -> None:
+    runs = [result("low", 0, 0.1), result("high", 0, 0.3), result("high", 1, 0.5), result("low", 0, 0.2, ratio=0.1)]
+    text = write_comparison(runs, tmp_path, "demo")
+    assert (tmp_path / "demo.md").read_text() == text
+    assert text.index("## d, 5 % labelled") < text.index("## d, 10 % labelled")
+    first = text.split("## d, 10 %")[0]
+    assert first.index("| high") < first.index("| low")  # the best first
+    assert "0.400 ± 0.141" in first
+    assert "macro-F1 oracle" in first
+    with open(tmp_path / "demo.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert [float(row["test/mAP"]) for row in rows] == [0.1, 0.3, 0.5, 0.2]
+    assert json.loads(rows[0]["seed"]) == 0
+
+
+def test_cards_get_the_rows_of_their_method_and_keep_the_rest(tmp_path: Path) -> None:
+    card = tmp_path / "a.md"
+    text = "# A\n\n<!-- measured: high -->\n<!-- end -->\n\nmore\n\n<!-- measured: gone -->\nold row\n<!-- end -->\n"
+    card.write_text(text)
+    runs = [result("high", 0, 0.3), result("high", 1, 0.5), result("low", 0, 0.1)]
+    assert write_cards(runs, tmp_path) == [card]
+    after = card.read_text()
+    assert "| d, 5 %        | 2     | 0.400 ± 0.141 |" in after
+    assert "low" not in after
+    assert "old row" in after
+    assert write_cards(runs, tmp_path) == []
+
+
+def test_every_method_has_a_card_and_a_config_for_every_data_set() -> None:
+    from semilearn_bbam.run import algorithm_names
+
+    cards = "\n".join(path.read_text() for path in (CONFIGS.parent / "docs" / "methods").glob("*.md"))
+    for name in algorithm_names():
+        assert f"<!-- measured: {name} -->" in cards, name
+        for data in ("voc", "coco", "awa", "ohsumed", "aapd", "ohsumed_features", "corel5k_features"):
+            assert (CONFIGS / f"{name}_{data}.yaml").is_file(), (name, data)
