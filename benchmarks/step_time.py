@@ -4,7 +4,8 @@
     python benchmarks/step_time.py --c config/bbam_digits.yaml --methods ml_freematch flatmatch
 
 Forward, backward and update on one batch that is there already, after a refresh where a method has one; loading is left
-out. An algorithm may come with options, as flatmatch:perturb_along=buffer. The methods take turns, so that a busy machine slows all of them, and the medians of `--repeats` are compared.
+out. An algorithm may come with options, as flatmatch:perturb_along=buffer. The methods take turns, so that a busy
+machine slows all of them, and the medians of `--repeats` are compared.
 """
 
 from __future__ import annotations

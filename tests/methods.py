@@ -9,6 +9,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "bbam": {},
     "cap": {},
     "dicap": {},
+    "drml": {},
     "flatmatch": {},
     "mime": {"theta": 0.5, "z_dim": 6},
     "supervised_asl": {},
@@ -37,7 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "flatmatch": {"perturb_along": "buffer"},
     "ml_softmatch": {"per_class": "true"},
 }
-OWN_HEAD = {"mime"}  # neither linear nor cosine
+OWN_HEAD = {"drml", "mime"}  # neither linear nor cosine
 UPPER_BOUNDS = {"ml_fullysupervised"}  # these take the pool's labels, and say so in their name
 CASES = [(name, options) for name, options in ALGORITHMS.items()]
 CASES += [(name, ALGORITHMS[name] | options) for name, options in VARIANTS.items()]

@@ -36,6 +36,14 @@ def positive_or_zero(value: str) -> float:
     return number
 
 
+def whole(value: str) -> int:
+    """An argument type: a whole number of at least 0."""
+    number = int(value)
+    if number < 0:
+        raise ValueError("must be a whole number of at least 0")
+    return number
+
+
 def whole_positive(value: str) -> int:
     """An argument type: a whole number of at least 1."""
     number = int(value)

@@ -21,6 +21,7 @@ from semilearn_bbam.algorithms.arguments import (
     positive,
     positive_or_zero,
     share,
+    whole,
     whole_positive,
 )
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
@@ -200,11 +201,3 @@ class DiCaP(MultiLabelAlgorithm):
 def part_of(pool: Pool, positions: np.ndarray) -> Pool:
     """These positions of a labelled pool as a pool of their own."""
     return Pool(pool.items, pool.rows[positions], pool.views, pool.targets[positions], suffix=pool.suffix)
-
-
-def whole(value: str) -> int:
-    """An argument type: a whole number of at least 0."""
-    number = int(value)
-    if number < 0:
-        raise ValueError("must be a whole number of at least 0")
-    return number

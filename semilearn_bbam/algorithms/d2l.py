@@ -1,0 +1,161 @@
+"""D2L + MAT: two views under four heads, and pseudo-labels at thresholds that suit the labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from semilearn.algorithms.utils import SSL_Argument
+from semilearn.core.utils import ALGORITHMS
+from torch import Tensor, nn
+
+from semilearn_bbam.algorithms.arguments import (
+    ANGULAR_ARGUMENTS,
+    ASYMMETRIC_ARGUMENTS,
+    REDUCTION_ARGUMENT,
+    asymmetric_options,
+    one_of,
+    positive,
+)
+from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.losses import asymmetric_loss, reduce_loss
+from semilearn_bbam.nets.twins import LOCAL_VIEWS, TwinHeads, TwinNet
+from semilearn_bbam.thresholds import FORMS, f_beta_thresholds
+
+# Only images have patches; what stands in for them elsewhere is ours.
+DEFAULT_VIEWS = {"image": "patches", "text": "projection", "features": "projection"}
+
+
+@ALGORITHMS.register("d2l")
+class D2L(MultiLabelAlgorithm):
+    """D2L with MAT (Xiao et al., ECCV 2024) on the shared net, whose projection lies between backbone and heads.
+
+    Two views of an input, the whole and its four patches (`TwinNet`), have two heads each: one that learns from
+    labelled rows and makes the pseudo-labels, one that learns from pseudo-labelled rows. The warm-up minimises the
+    first two of the terms below; then the heads of the other kind start from those, and a step minimises
+
+        L = sum over both views of  mean over B_l, K of ASL(make(x), y) + lambda * mean over B_u, K of ASL(use(x), yhat)
+
+    over strong views. yhat is 1 where the EMA model's score of the weak view, sigmoid of the mean of both `make`
+    logits, is at least t_k; the same score is what is predicted. At the start of every semi-supervised epoch t_k
+    becomes the threshold of highest F_beta on the EMA model's scores of the labelled rows. A label without labelled
+    positives gets no pseudo-positive. Uncertain, since the paper's body was not read: whether what the released code
+    does and what the paper says agree.
+    """
+
+    head = "linear"
+    unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
+
+    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
+        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+        self.thresholds: Tensor | None = None
+        self.pseudo_targets: Tensor | None = None
+
+    def build_net(self, build_backbone: Callable[..., nn.Module], **kwargs: Any) -> nn.Module:
+        view = self.args.local_view
+        if view == "patches" and self.kind != "image":
+            raise UserError(f"local_view: {self.kind} data have no patches; use auto, parts or projection")
+        net = super().build_net(build_backbone, **kwargs)
+        return TwinNet(net, DEFAULT_VIEWS[self.kind] if view == "auto" else view)
+
+    def build_head(self, in_features: int) -> nn.Module:
+        return TwinHeads(partial(super().build_head, in_features))
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        # Before the progress line of the epoch, after USB's sampler hook.
+        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+
+    # ------------------------------------------------------------------ steps
+
+    def views_loss(self, outputs: dict[str, Tensor], targets: Tensor, suffix: str = "") -> Tensor:
+        """Sum over both views of the reduced loss of the heads that make ("") or use ("_used") pseudo-labels."""
+        options, reduction = asymmetric_options(self.args), self.args.loss_reduction
+        losses = (asymmetric_loss(outputs[f"{view}{suffix}"], targets, **options) for view in ("global", "local"))
+        return sum((reduce_loss(loss, None, reduction) for loss in losses), start=targets.new_zeros(()))
+
+    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        with self.amp_cm():
+            outputs = self.model(x_lb_s)
+        return self.step_result(self.views_loss(outputs, y_lb))
+
+    def train_step(
+        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_w: Any, x_ulb_s: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        targets = self.pseudo_label(x_ulb_w)
+        self.pseudo_targets[idx_ulb] = targets
+        with self.amp_cm():
+            labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)
+        loss_lb = self.views_loss(labeled, y_lb)
+        loss_ulb = self.views_loss(unlabeled, targets, "_used")
+        return self.step_result(
+            loss_lb + self.lambda_u * loss_ulb,
+            sup_loss=loss_lb,
+            unsup_loss=loss_ulb,
+            pseudo_positive_rate=targets.mean(),
+        )
+
+    # ------------------------------------------------------------------ pseudo-labels
+
+    @torch.no_grad()
+    def pseudo_label(self, x_ulb_w: Any) -> Tensor:
+        """Decisions [B_u,K] of the EMA model at the thresholds of the epoch."""
+        with self.amp_cm():
+            outputs = self.ema_model(x_ulb_w)
+        return (self.scores(outputs) >= self.thresholds).float()
+
+    def refresh(self) -> dict[str, float]:
+        """Choose the thresholds of the epoch; gives the row to be logged."""
+        if self.epoch == self.plan.warmup_epochs:
+            for net in (self.model, self.ema_model):
+                net.head.hand_over()
+        if self.pseudo_targets is None:
+            # Only the diagnostic reads it: what each row was last taken for, and nothing where it was not drawn yet.
+            self.pseudo_targets = torch.zeros(self.args.ulb_dest_len, self.num_classes, device=self.device)
+        scores = self.scores(self.read("pool_lb"))
+        targets = self.dataset_dict["pool_lb"].targets.to(self.device)
+        self.thresholds, f = f_beta_thresholds(scores, targets, beta=self.args.beta, form=self.args.f_beta_form)
+        reached = self.thresholds.isfinite()
+        known = self.thresholds[reached] if bool(reached.any()) else self.thresholds.new_zeros(1)
+        return {
+            "threshold_mean": float(known.mean()),
+            "threshold_min": float(known.min()),
+            "threshold_max": float(known.max()),
+            "f_beta_mean": float(f.mean()),
+            "labels_without_threshold": float((~reached).sum()),
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        if self.thresholds is None:
+            return {}
+        return {"thresholds": self.thresholds, "pseudo_targets": self.pseudo_targets.to(torch.uint8)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.thresholds = state["thresholds"].to(self.device) if state else None
+        self.pseudo_targets = state["pseudo_targets"].to(self.device, torch.float32) if state else None
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        return [
+            SSL_Argument(
+                "--local_view",
+                one_of("auto", *LOCAL_VIEWS),
+                "auto",
+                "second view: four patches of an image, four parts of the features, or a second projection of them; "
+                "auto: patches of images, else projection",
+            ),
+            SSL_Argument("--beta", positive, 0.5, "beta of F_beta, the weight of recall against precision"),
+            SSL_Argument(
+                "--f_beta_form",
+                one_of(*FORMS),
+                "standard",
+                "standard: beta^2 P + R below the fraction; released: beta P + R (released code)",
+            ),
+            *ASYMMETRIC_ARGUMENTS,
+            REDUCTION_ARGUMENT,
+            *ANGULAR_ARGUMENTS[:2],  # for head: cosine
+        ]

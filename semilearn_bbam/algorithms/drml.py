@@ -1,0 +1,186 @@
+"""DRML: two classifiers that play a discrepancy game, and a relation network over their predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from semilearn.algorithms.utils import SSL_Argument
+from semilearn.core.utils import ALGORITHMS
+from torch import Tensor, nn
+
+from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole, whole_positive
+from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.algorithms.phase import Phase
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.nets.relation import RelationLabels, disagreement, discrepancy, most_agreed
+
+
+@ALGORITHMS.register("drml")
+class DRML(MultiLabelAlgorithm):
+    """DRML (Wang et al., AAAI 2020) on the shared net, trained end to end in place of fixed features.
+
+    Four groups of parameters: P (backbone, shared projection and the head's P), C1, C2 and C_R. A step minimises
+
+        B   lambda L_C - L_DA              over C1, C2
+        C   L_DA                           over P
+        G   L_R                            over C_R
+        A   alpha / 2 L_C + (1 - alpha) L_R    over all four
+
+    each with an optimiser of its own; A's is the run's, stepped by USB's update hook, so its order A, B, C, G begins at
+    B. L_C is the mean over rows and labels of the two classifiers' losses, halved, L_R the relation network's, L_DA
+    the mean of |f1 - f2| on unlabelled rows. The warm-up takes G and A on labelled rows. At the start of every
+    semi-supervised epoch the pool's rows with the least |f1 - f2|^2 join the labelled ones for good, with C_R's
+    prediction as their target. A label without positives is learnt as absent.
+    """
+
+    head = "linear"
+
+    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
+        if args.head != "auto":
+            raise UserError(f"head: drml has a head of its own, so {args.head} cannot be used; leave head at auto")
+        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+        size = len(self.dataset_dict["pool_ulb"])
+        self.added = torch.zeros(size, dtype=torch.bool, device=self.device)
+        self.pseudo_targets = torch.zeros(size, args.num_classes, device=self.device)
+        head = self.model.head
+        classifiers = [*head.classifier_1.parameters(), *head.classifier_2.parameters()]
+        relation = list(head.relation.parameters())
+        others = {id(parameter) for parameter in (*classifiers, *relation)}
+        below = [parameter for parameter in self.model.parameters() if id(parameter) not in others]
+        self.phases = {
+            "classifiers": Phase(self, classifiers, args.classifier_lr_ratio),
+            "projection": Phase(self, below, args.projection_lr_ratio),
+            "relation": Phase(self, relation, args.relation_lr_ratio),
+        }
+
+    def build_head(self, in_features: int) -> nn.Module:
+        args = self.args
+        widths = {name: getattr(args, name) for name in ("projector_dim", "classifier_dim", "relation_dim")}
+        return RelationLabels(in_features, args.num_classes, **widths)
+
+    def set_hooks(self) -> None:
+        super().set_hooks()
+        # Before the progress line of the epoch, after USB's sampler hook.
+        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+
+    # ------------------------------------------------------------------ steps
+
+    def fit(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Mean of the element loss over rows, by their weights, and labels: [B,K], [B,K] and [B] -> []."""
+        if self.args.element_loss == "bce":
+            loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        else:
+            loss = (logits.sigmoid() - targets).square()
+        return row_mean(loss, weights)
+
+    def fit_classifiers(self, first: Tensor, second: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """L_C, half the sum of both classifiers' losses (Eq. 2)."""
+        return (self.fit(first, targets, weights) + self.fit(second, targets, weights)) / 2
+
+    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        with self.amp_cm():
+            outputs = self.model(x_lb_s)
+        return self.relation_step(outputs, y_lb, y_lb.new_ones(len(y_lb)))
+
+    def train_step(
+        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        added = self.added[idx_ulb]
+        targets = torch.cat([y_lb, self.pseudo_targets[idx_ulb]])
+        weights = torch.cat([y_lb.new_ones(len(y_lb)), self.lambda_u * added])
+        unsure = self.discrepancy_steps(x_lb_s, x_ulb_s, targets, weights, (~added).to(y_lb.dtype))
+        with self.amp_cm():  # again, since P, C1 and C2 have moved
+            parts = self.joint(x_lb_s, x_ulb_s)
+        outputs = {key: torch.cat([part[key] for part in parts]) for key in ("logits", "logits_1", "logits_2")}
+        return self.relation_step(outputs, targets, weights, discrepancy=unsure)
+
+    def discrepancy_steps(self, x_lb_s: Any, x_ulb_s: Any, targets: Tensor, weights: Tensor, left: Tensor) -> Tensor:
+        """Phases B and C; gives L_DA over the rows that are `left` unlabelled, as phase C found it."""
+        head, size = self.model.head, len(left)
+        with self.amp_cm():
+            latent = head.projector(torch.cat([outputs["feat"] for outputs in self.joint(x_lb_s, x_ulb_s)]))
+            first, second = head.classify(latent.detach())
+        apart = row_mean(discrepancy(first[-size:], second[-size:]), left)
+        loss_c = self.fit_classifiers(first, second, targets, weights)
+        self.phases["classifiers"].step(self.args.discrepancy_lambda * loss_c - apart)
+        # P has not moved yet, so its pass still holds; the classifiers have.
+        with self.amp_cm():
+            first, second = head.classify(latent[-size:])
+        apart = row_mean(discrepancy(first, second), left)
+        self.phases["projection"].step(apart)
+        return apart
+
+    def relation_step(
+        self, outputs: dict[str, Tensor], targets: Tensor, weights: Tensor, **parts: Tensor
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Phase G, and the loss of phase A for the update hook."""
+        first, second = outputs["logits_1"], outputs["logits_2"]
+        # The backward pass to C_R alone leaves the graph below it for phase A.
+        self.phases["relation"].step(self.fit(outputs["logits"], targets, weights))
+        with self.amp_cm():
+            logits = self.model.head.relate(first, second)
+        loss_c, loss_r = self.fit_classifiers(first, second, targets, weights), self.fit(logits, targets, weights)
+        alpha = self.args.alpha
+        total = alpha / 2 * loss_c + (1 - alpha) * loss_r
+        return self.step_result(total, classifier_loss=loss_c, relation_loss=loss_r, **parts)
+
+    # ------------------------------------------------------------------ pseudo-labels
+
+    def refresh(self) -> dict[str, float]:
+        """Add the rows on which C1 and C2 agree best; gives the row to be logged."""
+        args = self.args
+        outputs = self.read("pool_ulb", self.model if args.refresh_model == "student" else self.ema_model)
+        disagreed = disagreement(outputs["logits_1"], outputs["logits_2"])
+        rows = most_agreed(disagreed, self.added, args.added_rows or round(args.added_share * len(disagreed)))
+        scores = self.scores(outputs)[rows]
+        self.pseudo_targets[rows] = scores if args.added_targets == "soft" else (scores >= 0.5).to(scores.dtype)
+        self.added[rows] = True
+        known = self.pseudo_targets[self.added]
+        return {
+            "added_rate": float(self.added.float().mean()),
+            "pseudo_positive_rate": float(known.mean()) if len(known) else 0.0,
+            "disagreement_mean": float(disagreed.mean()),
+            "disagreement_added": float(disagreed[rows].mean()) if len(rows) else 0.0,
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        optimizers = {name: phase.optimizer.state_dict() for name, phase in self.phases.items()}
+        return {"added": self.added, "pseudo_targets": self.pseudo_targets, "optimizers": optimizers}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.added, self.pseudo_targets = (state[name].to(self.device) for name in ("added", "pseudo_targets"))
+        for name, phase in self.phases.items():
+            phase.optimizer.load_state_dict(state["optimizers"][name])
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        return [
+            SSL_Argument("--alpha", share, 0.5, "share of L_C against L_R in the joint objective"),
+            SSL_Argument("--discrepancy_lambda", positive_or_zero, 10.0, "lambda, weight of L_C against -L_DA"),
+            SSL_Argument(
+                "--element_loss", one_of("squared", "bce"), "squared", "loss of a prediction (source: squared)"
+            ),
+            SSL_Argument("--classifier_lr_ratio", positive_or_zero, 0.1, "phase B's learning rate over lr; 0: none"),
+            SSL_Argument("--projection_lr_ratio", positive_or_zero, 0.1, "phase C's learning rate over lr; 0: none"),
+            SSL_Argument("--relation_lr_ratio", positive_or_zero, 10.0, "phase G's learning rate over lr; 0: none"),
+            SSL_Argument("--added_share", share, 0.01, "share of the pool that joins the labelled rows per epoch"),
+            SSL_Argument("--added_rows", whole, 0, "rows that join per epoch (source: 10 to 20); 0: added_share"),
+            SSL_Argument(
+                "--added_targets", one_of("hard", "soft"), "hard", "their targets: C_R's decisions or its scores"
+            ),
+            SSL_Argument(
+                "--refresh_model", one_of("student", "ema"), "student", "net that adds rows (source: student)"
+            ),
+            SSL_Argument("--projector_dim", whole_positive, 256, "width of P's output"),
+            SSL_Argument("--classifier_dim", whole, 0, "hidden width of C1 and C2 (released: 800); 0: linear"),
+            SSL_Argument("--relation_dim", whole, 0, "hidden width of C_R (released: 1000); 0: linear"),
+        ]
+
+
+def row_mean(loss: Tensor, weights: Tensor) -> Tensor:
+    """Mean over labels and, by their weights [B] >= 0, over rows of element losses [B,K]; 0 where no row counts."""
+    total = weights.sum()
+    return (loss.mean(dim=1) * weights).sum() / torch.where(total > 0, total, 1.0)

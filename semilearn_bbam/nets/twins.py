@@ -1,0 +1,131 @@
+"""A net that sees its input twice, as a whole and in four parts, under four heads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semilearn_bbam.angles import full_precision, without_autocast
+from semilearn_bbam.errors import NetError
+from semilearn_bbam.heads import MultiLabelNet
+
+LOCAL_VIEWS = ("patches", "parts", "projection")
+PARTS = 4
+
+
+class TwinHeads(nn.Module):
+    """Four heads of one kind: for the whole and for its parts, each once to make pseudo-labels and once to use them.
+
+    Args:
+        build_head: makes one head, z [.., D] -> {"logits" [.., K]}; called four times.
+
+    Shapes: whole z [B, D] and parts [P, B, D] -> float32 [B, K] each of "logits", what is predicted, the mean of
+    "global" and "local", the heads that make pseudo-labels; and of "global_used" and "local_used", the heads that
+    learn from them. Parts are merged by `merge_parts`.
+    """
+
+    def __init__(self, build_head: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.make_global, self.make_local = build_head(), build_head()
+        self.use_global, self.use_local = build_head(), build_head()
+
+    def forward(self, whole: Tensor, parts: Tensor) -> dict[str, Tensor]:
+        views = {
+            "global": full_precision(self.make_global(whole)["logits"]),
+            "local": merge_parts(self.make_local(parts)["logits"]),
+            "global_used": full_precision(self.use_global(whole)["logits"]),
+            "local_used": merge_parts(self.use_local(parts)["logits"]),
+        }
+        return {"logits": (views["global"] + views["local"]) / 2, **views}
+
+    @torch.no_grad()
+    def hand_over(self) -> None:
+        """Start the heads that use pseudo-labels from the weights of those that make them."""
+        self.use_global.load_state_dict(self.make_global.state_dict())
+        self.use_local.load_state_dict(self.make_local.state_dict())
+
+
+class TwinNet(MultiLabelNet):
+    """A `MultiLabelNet` with `TwinHeads`, to which it shows the feature of the input and those of a local view of it.
+
+        patches     the 2 x 2 quarters of an image, each enlarged to its size, through the same backbone and projection
+        parts       the features of the backbone in four interleaved parts (coordinate d in part d mod 4), the other
+                    coordinates 0 and these times 4, so that the parts average to the whole, through the same projection
+        projection  the features of the backbone through a second projection of the same form, as one part
+
+    Args:
+        net: a net whose head is a `TwinHeads`; its modules become this one's.
+        local_view: one of the above. NetError for images below 2 x 2 in patches, fewer than 4 features in parts, and a
+            second projection of a net that has none.
+
+    `net(x)` gives what the heads give and "feat" [B, D] of the whole; `only_feat=True` gives that, `only_fc=True`
+    takes it to the logits of the head that makes global pseudo-labels. Images [B, C, H, W] of odd height or width lose
+    the last row or column in patches.
+    """
+
+    def __init__(self, net: MultiLabelNet, local_view: str) -> None:
+        nn.Module.__init__(self)
+        if local_view not in LOCAL_VIEWS:
+            raise ValueError(f"local_view must be one of {', '.join(LOCAL_VIEWS)}, got {local_view!r}")
+        self.backbone, self.projection, self.head = net.backbone, net.projection, net.head
+        self.num_features, self.local_view = net.num_features, local_view
+        width = int(self.backbone.num_features)
+        if local_view == "parts":
+            if width < PARTS:
+                raise NetError(f"local_view: parts needs at least {PARTS} features, the net has {width}; use projection")
+            part = torch.arange(width) % PARTS
+            mask = PARTS * (part == torch.arange(PARTS).unsqueeze(1)).float().unsqueeze(1)
+            self.register_buffer("mask", mask, persistent=False)  # [P, 1, width]
+        if local_view == "projection":
+            if isinstance(self.projection, nn.Identity):
+                raise NetError("local_view: projection needs a projection; set one, e.g. projection: 256 gelu 256")
+            self.local_projection = copy.deepcopy(self.projection)
+            for layer in self.local_projection:
+                if isinstance(layer, nn.Linear):
+                    layer.reset_parameters()
+
+    def forward(self, x: Any, only_fc: bool = False, only_feat: bool = False, **kwargs: Any) -> Any:
+        if only_fc:
+            return self.head.make_global(x)["logits"]
+        found = self.backbone(x, only_feat=True, **kwargs)
+        whole = self.projection(found)
+        if only_feat:
+            return whole
+        return {**self.head(whole, self.parts_of(x, found, **kwargs)), "feat": whole}
+
+    def parts_of(self, x: Any, found: Tensor, **kwargs: Any) -> Tensor:
+        """Features [P, B, D] of the local view of the input x, of which the backbone found [B, D']."""
+        if self.local_view == "patches":
+            features = self.projection(self.backbone(quarters(x), only_feat=True, **kwargs))
+            return features.unflatten(0, (PARTS, -1))
+        if self.local_view == "parts":
+            return self.projection(self.mask * found)
+        return self.local_projection(found).unsqueeze(0)
+
+
+def quarters(images: Tensor) -> Tensor:
+    """The 2 x 2 quarters of images, enlarged to their size: [B, C, H, W] -> [4 B, C, H, W], quarter by quarter.
+
+    Bilinear. An odd last row or column is left out. NetError for images below 2 x 2.
+    """
+    height, width = images.shape[-2] // 2, images.shape[-1] // 2
+    if not height or not width:
+        size = " x ".join(map(str, images.shape[-2:]))
+        raise NetError(f"local_view: patches needs images of at least 2 x 2, these have {size}; use projection")
+    cut = [images[..., i : i + height, j : j + width] for i in (0, height) for j in (0, width)]
+    return F.interpolate(torch.cat(cut), size=images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def merge_parts(logits: Tensor) -> Tensor:
+    """Softmax-weighted sum over parts, each label by itself: sum_p x_p exp(x_p) / sum_q exp(x_q).
+
+    logits [P, B, K] -> [B, K], float32 or better, between their mean and their maximum over the parts.
+    """
+    with without_autocast(logits):
+        logits = full_precision(logits)
+        return (logits.softmax(dim=0) * logits).sum(dim=0)
