@@ -74,9 +74,12 @@ class D2L(MultiLabelAlgorithm):
 
     def views_loss(self, outputs: dict[str, Tensor], targets: Tensor, suffix: str = "") -> Tensor:
         """Sum over both views of the reduced loss of the heads that make ("") or use ("_used") pseudo-labels."""
-        options, reduction = asymmetric_options(self.args), self.args.loss_reduction
-        losses = (asymmetric_loss(outputs[f"{view}{suffix}"], targets, **options) for view in ("global", "local"))
-        return sum((reduce_loss(loss, None, reduction) for loss in losses), start=targets.new_zeros(()))
+        whole, local = (
+            asymmetric_loss(outputs[f"{view}{suffix}"], targets, **asymmetric_options(self.args))
+            for view in ("global", "local")
+        )
+        reduction = self.args.loss_reduction
+        return reduce_loss(whole, None, reduction) + reduce_loss(local, None, reduction)
 
     def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
