@@ -8,6 +8,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "bam": {},
     "bbam": {},
     "cap": {},
+    "d2l": {},
     "dicap": {},
     "drml": {},
     "flatmatch": {},

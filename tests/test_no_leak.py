@@ -13,7 +13,7 @@ import torch
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from tests.methods import ALGORITHMS, UPPER_BOUNDS
 
-SHOW_PSEUDO_LABELS = {"bbam", "bam", "cap", "dicap", "drml", "mime"}  # those that keep labels of the whole pool
+SHOW_PSEUDO_LABELS = {"bbam", "bam", "cap", "d2l", "dicap", "drml", "mime"}  # those that keep labels of the whole pool
 HONEST = {name: options for name, options in ALGORITHMS.items() if name not in UPPER_BOUNDS}
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from semilearn_bbam.algorithms import cap, dicap, drml, flatmatch, lifted, lifted_states, mime, supervised
+from semilearn_bbam.algorithms import cap, d2l, dicap, drml, flatmatch, lifted, lifted_states, mime, supervised
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.bbam import BBAM
 
 __all__ = ["BBAM", "MultiLabelAlgorithm"]
-__all__ += ["cap", "dicap", "drml", "flatmatch", "lifted", "lifted_states", "mime", "supervised"]
+__all__ += ["cap", "d2l", "dicap", "drml", "flatmatch", "lifted", "lifted_states", "mime", "supervised"]

@@ -24,7 +24,7 @@ from semilearn_bbam.errors import UserError
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.twins import LOCAL_VIEWS, TwinHeads, TwinNet
-from semilearn_bbam.thresholds import FORMS, f_beta_thresholds
+from semilearn_bbam.thresholds import FORMS, TIES, f_beta_thresholds
 
 # Only images have patches; what stands in for them elsewhere is ours.
 DEFAULT_VIEWS = {"image": "patches", "text": "projection", "features": "projection"}
@@ -119,9 +119,11 @@ class D2L(MultiLabelAlgorithm):
         if self.pseudo_targets is None:
             # Only the diagnostic reads it: what each row was last taken for, and nothing where it was not drawn yet.
             self.pseudo_targets = torch.zeros(self.args.ulb_dest_len, self.num_classes, device=self.device)
-        scores = self.scores(self.read("pool_lb"))
+        args, scores = self.args, self.scores(self.read("pool_lb"))
         targets = self.dataset_dict["pool_lb"].targets.to(self.device)
-        self.thresholds, f = f_beta_thresholds(scores, targets, beta=self.args.beta, form=self.args.f_beta_form)
+        self.thresholds, f = f_beta_thresholds(
+            scores, targets, beta=args.beta, form=args.f_beta_form, ties=args.threshold_ties
+        )
         reached = self.thresholds.isfinite()
         known = self.thresholds[reached] if bool(reached.any()) else self.thresholds.new_zeros(1)
         return {
@@ -157,6 +159,12 @@ class D2L(MultiLabelAlgorithm):
                 one_of(*FORMS),
                 "standard",
                 "standard: beta^2 P + R below the fraction; released: beta P + R (released code)",
+            ),
+            SSL_Argument(
+                "--threshold_ties",
+                one_of(*TIES),
+                "lowest",
+                "which of a label's equally good thresholds: the lowest (released code), middle or highest",
             ),
             *ASYMMETRIC_ARGUMENTS,
             REDUCTION_ARGUMENT,

@@ -37,11 +37,15 @@ class TwinHeads(nn.Module):
     def forward(self, whole: Tensor, parts: Tensor) -> dict[str, Tensor]:
         views = {
             "global": full_precision(self.make_global(whole)["logits"]),
-            "local": merge_parts(self.make_local(parts)["logits"]),
+            "local": self.over_parts(self.make_local, parts),
             "global_used": full_precision(self.use_global(whole)["logits"]),
-            "local_used": merge_parts(self.use_local(parts)["logits"]),
+            "local_used": self.over_parts(self.use_local, parts),
         }
         return {"logits": (views["global"] + views["local"]) / 2, **views}
+
+    def over_parts(self, head: nn.Module, parts: Tensor) -> Tensor:
+        """Merged logits of a head, which takes a matrix, over parts: [P, B, D] -> [B, K]."""
+        return merge_parts(head(parts.flatten(0, 1))["logits"].unflatten(0, parts.shape[:2]))
 
     @torch.no_grad()
     def hand_over(self) -> None:
@@ -77,7 +81,9 @@ class TwinNet(MultiLabelNet):
         width = int(self.backbone.num_features)
         if local_view == "parts":
             if width < PARTS:
-                raise NetError(f"local_view: parts needs at least {PARTS} features, the net has {width}; use projection")
+                raise NetError(
+                    f"local_view: parts needs at least {PARTS} features, the net has {width}; use projection"
+                )
             part = torch.arange(width) % PARTS
             mask = PARTS * (part == torch.arange(PARTS).unsqueeze(1)).float().unsqueeze(1)
             self.register_buffer("mask", mask, persistent=False)  # [P, 1, width]
