@@ -10,7 +10,7 @@ from pathlib import Path
 
 from semilearn_bbam.compare import read_grid, run_jobs
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.report.methods import write_cards, write_comparison
+from semilearn_bbam.report.methods import fill_marks, write_comparison
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--save_dir", default="runs/compare", help="folder of the run folders")
     parser.add_argument("--out", default="results", help="folder of the table and of the CSV file with every run")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
-    parser.add_argument("--cards", action="store_true", help="write each method's rows into docs/methods too")
+    parser.add_argument("--docs", action="store_true", help="renew the tables in docs/methods and README.md too")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="after --: further options of train.py")
     args = parser.parse_args()
     if not all("=" in pair for pair in args.data_dir):
@@ -35,8 +35,8 @@ def main() -> int:
     results, failed = run_jobs(jobs, args.jobs)
     name = Path(args.c).stem
     table = write_comparison(results, Path(args.out), name)
-    if args.cards:
-        write_cards(results, ROOT / "docs" / "methods")
+    if args.docs:
+        fill_marks(results, [*sorted((ROOT / "docs" / "methods").glob("*.md")), ROOT / "README.md"])
     print(table)
     for job, reason in failed.items():
         print(f"failed: {job.method} on {job.dataset}, {job.label_ratio:g}, seed {job.seed}: {reason}", file=sys.stderr)

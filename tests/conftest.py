@@ -21,6 +21,7 @@ from semilearn_bbam.nets import get_net_builder
 from semilearn_bbam.run import read_settings, run, seed_everything
 from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_corel5k, write_voc
 
+FEATURES = "bbam_ohsumed_features.yaml"
 CONFIGS = Path(__file__).parents[1] / "config"
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
 
@@ -141,10 +142,13 @@ def batches(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
 
 @pytest.fixture
 def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorithm]:
-    """`build(config, **overrides)`: an algorithm on the small vectors, as its first semi-supervised epoch begins."""
+    """`build(config, **overrides)`: an algorithm on the small vectors, as its first semi-supervised epoch begins.
+
+    `refresh` has it look at its pool once, as the hook does then.
+    """
     torch.set_num_threads(1)
 
-    def one(config: str = "bbam_ohsumed_features.yaml", **overrides: Any) -> MultiLabelAlgorithm:
+    def one(config: str = FEATURES, *, refresh: bool = False, **overrides: Any) -> MultiLabelAlgorithm:
         settings = {"data_dir": features_dir, "label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "save_name": "x"}
         settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2}
         args = read_settings(arguments(config, **settings | overrides))
@@ -152,6 +156,8 @@ def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorit
         seed_everything(args.seed)
         algorithm = get_algorithm(args, get_net_builder(args), None, None)
         algorithm.epoch = 1
+        if refresh:
+            algorithm.refresh()
         return algorithm
 
     return one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,7 @@ from tests.conftest import batches
 @pytest.fixture
 def make(build: Callable[..., BBAM]) -> Callable[..., BBAM]:
     """`make(**overrides)`: a BBAM instance on the small vectors, its refresh of epoch 1 done."""
-
-    def one(refresh: bool = True, **overrides: Any) -> BBAM:
-        algorithm = build(**{"negatives": "sampled"} | overrides)
-        if refresh:
-            algorithm.refresh()
-        return algorithm
-
-    return one
+    return partial(build, **{"refresh": True, "negatives": "sampled"})
 
 
 def element(cosine: float, target: float, statistics: AngleStatistics | None, k: int, s: float, m: float) -> float:

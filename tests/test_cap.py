@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
 import torch
 
 from tests.conftest import batches
+from tests.plain_loops import asymmetric
 
 SIZES = {"batch_size": 5, "ulb_batch_size": 11}
 
@@ -18,14 +18,6 @@ def make(build: Any, refresh: bool = True, **options: Any) -> Any:
     if refresh and algorithm.args.threshold_source == "epoch":
         algorithm.refresh()
     return algorithm
-
-
-def asymmetric(logit: float, target: float, negative: float, positive: float, clip: float) -> float:
-    p = 1 / (1 + math.exp(-logit))
-    if target:
-        return -((1 - p) ** positive) * math.log(p)
-    q = max(p - clip, 0.0)
-    return -(q**negative) * math.log(1 - q)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

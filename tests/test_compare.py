@@ -13,7 +13,7 @@ import pytest
 from semilearn_bbam.compare import Job, read_grid, run_jobs
 from semilearn_bbam.compare import runner as runner_module
 from semilearn_bbam.config import ConfigError
-from semilearn_bbam.report.methods import write_cards, write_comparison
+from semilearn_bbam.report.methods import fill_marks, write_comparison
 from tests.conftest import CONFIGS
 
 GRID = "methods: [supervised_bce, cap]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.2]\nseeds: [0, 1]\n"
@@ -125,17 +125,22 @@ def test_table_and_csv_hold_every_run(tmp_path: Path) -> None:
     assert json.loads(rows[0]["seed"]) == 0
 
 
-def test_cards_get_the_rows_of_their_method_and_keep_the_rest(tmp_path: Path) -> None:
+def test_marks_get_their_tables_and_keep_the_rest(tmp_path: Path) -> None:
     card = tmp_path / "a.md"
-    text = "# A\n\n<!-- measured: high -->\n<!-- end -->\n\nmore\n\n<!-- measured: gone -->\nold row\n<!-- end -->\n"
-    card.write_text(text)
-    runs = [result("high", 0, 0.3), result("high", 1, 0.5), result("low", 0, 0.1)]
-    assert write_cards(runs, tmp_path) == [card]
-    after = card.read_text()
-    assert "| d, 5 %        | 2     | 0.400 ± 0.141 |" in after
-    assert "low" not in after
-    assert "old row" in after
-    assert write_cards(runs, tmp_path) == []
+    card.write_text(
+        "# A\n\n<!-- measured: high -->\n<!-- end -->\n\nmore\n\n<!-- measured: gone -->\nold row\n<!-- end -->\n\n"
+        "<!-- compared: d 0.05 low high -->\n<!-- end -->\n<!-- compared: d 0.2 low -->\nkept\n<!-- end -->\n"
+    )
+    runs = [result("high", 0, 0.3), result("high", 1, 0.5), result("low", 0, 0.1), result("low", 0, 0.9, ratio=0.1)]
+    assert fill_marks(runs, [card]) == [card]
+    measured, compared = card.read_text().split("<!-- compared: d 0.05", 1)
+    assert "| d, 5 %         | 2     | 0.400 ± 0.141 |" in measured
+    assert "low" not in measured
+    assert "more\n\n<!-- measured: gone -->\nold row\n" in measured
+    assert compared.index("| low ") < compared.index("| high ")
+    assert "0.900" not in compared
+    assert compared.endswith("kept\n<!-- end -->\n")
+    assert fill_marks(runs, [card]) == []
 
 
 def test_every_method_has_a_card_and_a_config_for_every_data_set() -> None:

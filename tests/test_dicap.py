@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from semilearn_bbam.algorithms.dicap import DiCaP
 from semilearn_bbam.correctness import WeightedLabels
 from semilearn_bbam.errors import UserError
 from tests.conftest import batches
+from tests.plain_loops import asymmetric
 
 CONFIG = "dicap_ohsumed_features.yaml"
 
@@ -23,13 +25,7 @@ CONFIG = "dicap_ohsumed_features.yaml"
 @pytest.fixture
 def make(build: Callable[..., Any]) -> Callable[..., DiCaP]:
     """`make(**overrides)`: a DiCaP instance on the small vectors, its refresh of epoch 1 done."""
-
-    def one(**overrides: Any) -> DiCaP:
-        algorithm = build(CONFIG, **{"batch_size": 5, "ulb_batch_size": 11} | overrides)
-        algorithm.refresh()
-        return algorithm
-
-    return one
+    return partial(build, CONFIG, refresh=True, batch_size=5, ulb_batch_size=11)
 
 
 def mixed(algorithm: DiCaP) -> WeightedLabels:
@@ -43,13 +39,6 @@ def mixed(algorithm: DiCaP) -> WeightedLabels:
 def step(algorithm: DiCaP, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A training step on this batch, of which it takes what it names, as in the loop."""
     return algorithm.train_step(**{key: value for key, value in batch.items() if key != "idx_lb"})
-
-
-def asl(logit: float, target: float) -> float:
-    """Asymmetric loss with gammas 4 and 0 and clip 0.05, as its paper writes it."""
-    p = 1 / (1 + math.exp(-logit))
-    q = max(p - 0.05, 0.0)
-    return -math.log(p) if target == 1 else -(q**4) * math.log(1 - q)
 
 
 def contrast(
@@ -82,9 +71,12 @@ def test_step_loss_is_the_stated_objective(reduction: str, use_cat: str, make: A
     with torch.no_grad():
         labeled, weak, strong = (algorithm.model(batch[key]) for key in ("x_lb_s", "x_ulb_w", "x_ulb_s"))
     rows = batch["idx_ulb"]
-    sup = [asl(float(a), float(b)) for a, b in zip(labeled["logits"].flatten(), batch["y_lb"].flatten(), strict=True)]
+    sup = [
+        asymmetric(float(a), float(b))
+        for a, b in zip(labeled["logits"].flatten(), batch["y_lb"].flatten(), strict=True)
+    ]
     entries = (strong["logits"], state.pseudo_targets[rows], state.weights[rows])
-    unsup = [float(w) * asl(float(a), float(b)) for a, b, w in zip(*(e.flatten() for e in entries), strict=True)]
+    unsup = [float(w) * asymmetric(float(a), float(b)) for a, b, w in zip(*(e.flatten() for e in entries), strict=True)]
     head = algorithm.model.head.linear.weight.detach()
     term = contrast(weak["feat"].tolist(), strong["feat"].tolist(), state.ambiguous[rows], head, 0.5)
     assert (len(sup), len(unsup), head.shape) == (5 * 7, 11 * 7, (7, 6))
@@ -207,7 +199,7 @@ def test_finetuning_loss_is_that_of_the_estimation_batch(make: Any) -> None:
     batch = next(iter(algorithm.batches(2)))
     loss = float(algorithm.train_step(batch["x_lb_s"], batch["y_lb"])[0]["loss"].detach())
     logits = algorithm.model(batch["x_lb_s"])["logits"].detach()
-    terms = [asl(float(a), float(b)) for a, b in zip(logits.flatten(), batch["y_lb"].flatten(), strict=True)]
+    terms = [asymmetric(float(a), float(b)) for a, b in zip(logits.flatten(), batch["y_lb"].flatten(), strict=True)]
     assert loss == pytest.approx(sum(terms) / len(terms), rel=1e-3)
     assert [group["lr"] for group in algorithm.optimizer.param_groups] == rates
 

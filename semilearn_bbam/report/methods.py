@@ -17,7 +17,7 @@ ALL_COLUMNS = (
     ("micro-F1 oracle", "test", "oracle_micro_f1"),
 )
 PLACE = ("method", "grid_dataset", "grid_ratio", "seed", "num_labels", "steps", "seconds", "device", "folder", "config")
-MARK = re.compile(r"<!-- measured: (\S+) -->.*?<!-- end -->\n", re.DOTALL)
+MARK = re.compile(r"(<!-- (measured|compared): ([^>]+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 
 Run = Mapping[str, Any]
 
@@ -56,32 +56,34 @@ def mean_map(runs: Iterable[Run], method: str) -> float:
     return float(sum(values) / len(values))
 
 
-def write_cards(results: Sequence[Run], cards: Path) -> list[Path]:
-    """Put each method's rows between the marks `<!-- measured: METHOD -->` and `<!-- end -->` of the cards.
+def fill_marks(results: Sequence[Run], paths: Iterable[Path]) -> list[Path]:
+    """Renew the tables between marks in Markdown files; returns the files that changed.
 
-    Returns the cards that changed. A mark whose method was not run is left as it is.
+    `<!-- measured: METHOD -->` is followed by a row per data set and ratio of that method, and
+    `<!-- compared: DATASET RATIO METHOD .. -->` by a row per method; both end with `<!-- end -->`. A table for which
+    there is no run is left as it is.
     """
     changed = []
-    for card in sorted(cards.glob("*.md")):
-        before = card.read_text(encoding="utf-8")
-        after = MARK.sub(
-            lambda found: f"<!-- measured: {found[1]} -->\n{rows_of(results, found)}<!-- end -->\n", before
-        )
+    for path in paths:
+        before = path.read_text(encoding="utf-8")
+        after = MARK.sub(lambda found: found[1] + (table_for(results, found) or found[4]) + found[5], before)
         if after != before:
-            card.write_text(after, encoding="utf-8")
-            changed.append(card)
+            path.write_text(after, encoding="utf-8")
+            changed.append(path)
     return changed
 
 
-def rows_of(results: Sequence[Run], found: re.Match[str]) -> str:
-    """The table of one method: a row per data set and ratio; what stood there where it has no runs."""
-    method = found[1]
-    own = [
-        {**run, "algorithm": f"{dataset}, {100 * ratio:g} %"}
-        for (dataset, ratio), runs in sorted(settings_of(results).items())
-        for run in runs
-        if run["method"] == method
-    ]
-    if not own:
-        return found[0].split("-->\n", 1)[1].removesuffix("<!-- end -->\n")
-    return results_table(own, ALL_COLUMNS, first="set, labelled") + "\n"
+def table_for(results: Sequence[Run], mark: re.Match[str]) -> str:
+    """The table that a mark asks for, or an empty text where there are no runs for it."""
+    kind, words = mark[2], mark[3].split()
+    if kind == "measured":
+        chosen = [
+            {**run, "algorithm": f"{dataset}, {100 * ratio:g} %"}
+            for (dataset, ratio), runs in sorted(settings_of(results).items())
+            for run in runs
+            if run["method"] == words[0]
+        ]
+        return results_table(chosen, ALL_COLUMNS, first="data, labelled") + "\n" if chosen else ""
+    runs = settings_of(results).get((words[0], float(words[1])), [])
+    chosen = [dict(run) for name in words[2:] for run in runs if run["method"] == name]
+    return results_table(chosen) + "\n" if chosen else ""
