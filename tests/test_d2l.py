@@ -17,6 +17,7 @@ from semilearn_bbam.errors import UserError
 from semilearn_bbam.nets.twins import TwinNet
 from semilearn_bbam.thresholds import f_beta_thresholds
 from tests.conftest import batches
+from tests.plain_loops import asymmetric
 
 CONFIG = "d2l_ohsumed_features.yaml"
 K = 7
@@ -27,7 +28,7 @@ def make(build: Callable[..., Any]) -> Callable[..., D2L]:
     """`make(**overrides)`: a D2L instance on the small vectors, its refresh of epoch 1 done."""
 
     def one(**overrides: Any) -> D2L:
-        algorithm = build(CONFIG, **{"batch_size": 5, "ulb_batch_size": 11} | overrides)
+        algorithm = build(CONFIG, **{"batch_size": 5, "ulb_batch_size": 11, "loss_reduction": "mean"} | overrides)
         algorithm.refresh()
         return algorithm
 
@@ -47,27 +48,21 @@ def move(net: torch.nn.Module, seed: int = 1) -> None:
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
-def asl(logit: float, target: float) -> float:
-    """Asymmetric loss with gammas 4 and 0 and clip 0.05, as its paper writes it."""
-    p = 1 / (1 + math.exp(-logit))
-    q = max(p - 0.05, 0.0)
-    return -math.log(p) if target == 1 else -(q**4) * math.log(1 - q)
-
-
 def sums(outputs: dict[str, Tensor], suffix: str, targets: Tensor, reduction: str) -> float:
     """ASL of both views in loops: their means over B and K, or their sums, added."""
     total = 0.0
     for view in ("global", "local"):
         entries = zip(outputs[f"{view}{suffix}"].flatten(), targets.flatten(), strict=True)
-        values = [asl(float(a), float(b)) for a, b in entries]
+        values = [asymmetric(float(a), float(b)) for a, b in entries]
         total += sum(values) / (len(values) if reduction == "mean" else 1)
     return total
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("use_cat", ["true", "false"])
-def test_step_loss_is_the_stated_objective(reduction: str, use_cat: str, make: Any) -> None:
-    algorithm = make(loss_reduction=reduction, use_cat=use_cat, ulb_loss_ratio=0.7, projection="6 gelu")
+@pytest.mark.parametrize(("use_cat", "decouple"), [("true", "true"), ("false", "true"), ("true", "false")])
+def test_step_loss_is_the_stated_objective(reduction: str, use_cat: str, decouple: str, make: Any) -> None:
+    options = {"loss_reduction": reduction, "use_cat": use_cat, "decouple": decouple}
+    algorithm = make(ulb_loss_ratio=0.7, projection="6 gelu", **options)
     move(algorithm.model)
     move(algorithm.ema_model, seed=2)
     batch = batches(algorithm)
@@ -83,7 +78,8 @@ def test_step_loss_is_the_stated_objective(reduction: str, use_cat: str, make: A
             targets[i, k] = float(1 / (1 + math.exp(-mean)) >= 0.3 + 0.05 * k)
     assert 0 < targets.sum() < targets.numel()
     assert batch["y_lb"].shape == (5, K)
-    parts = sums(labeled, "", batch["y_lb"], reduction), sums(unlabeled, "_used", targets, reduction)
+    suffix = "_used" if decouple == "true" else ""
+    parts = sums(labeled, "", batch["y_lb"], reduction), sums(unlabeled, suffix, targets, reduction)
     assert float(out["loss"].detach()) == pytest.approx(parts[0] + 0.7 * parts[1], rel=1e-4)
     assert float(logged["train/sup_loss"]) == pytest.approx(parts[0], rel=1e-4)
     assert float(logged["train/unsup_loss"]) == pytest.approx(parts[1], rel=1e-4)
@@ -300,4 +296,4 @@ def test_a_run_logs_thresholds_and_the_quality_of_pseudo_labels(train: Any, feat
     assert results["steps"] == 2 + 2 * 3
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows if "threshold_mean" in row] == [1, 2]
-    assert [row["epoch"] for row in rows if "pseudo_micro_f1" in row] == [1, 2]
+    assert [row["epoch"] for row in rows if "pseudo_micro_f1" in row] == [2]

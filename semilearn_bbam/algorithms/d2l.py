@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from semilearn.algorithms.utils import SSL_Argument
+from semilearn.algorithms.utils import SSL_Argument, str2bool
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 
@@ -43,8 +43,8 @@ class D2L(MultiLabelAlgorithm):
     over strong views. yhat is 1 where the EMA model's score of the weak view, sigmoid of the mean of both `make`
     logits, is at least t_k; the same score is what is predicted. At the start of every semi-supervised epoch t_k
     becomes the threshold of highest F_beta on the EMA model's scores of the labelled rows. A label without labelled
-    positives gets no pseudo-positive. Uncertain, since the paper's body was not read: whether what the released code
-    does and what the paper says agree.
+    positives gets no pseudo-positive. With `decouple: false` use(x) is make(x). Uncertain, since of the paper only the
+    abstract was read: whether it says what the released code does, on which this rests.
     """
 
     head = "linear"
@@ -90,11 +90,14 @@ class D2L(MultiLabelAlgorithm):
         self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_w: Any, x_ulb_s: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         targets = self.pseudo_label(x_ulb_w)
+        if self.pseudo_targets is None:
+            # For the diagnostic alone: what each row was last taken for, nothing where it was not drawn yet.
+            self.pseudo_targets = targets.new_zeros(self.args.ulb_dest_len, self.num_classes)
         self.pseudo_targets[idx_ulb] = targets
         with self.amp_cm():
             labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)
         loss_lb = self.views_loss(labeled, y_lb)
-        loss_ulb = self.views_loss(unlabeled, targets, "_used")
+        loss_ulb = self.views_loss(unlabeled, targets, "_used" if self.args.decouple else "")
         return self.step_result(
             loss_lb + self.lambda_u * loss_ulb,
             sup_loss=loss_lb,
@@ -116,9 +119,6 @@ class D2L(MultiLabelAlgorithm):
         if self.epoch == self.plan.warmup_epochs:
             for net in (self.model, self.ema_model):
                 net.head.hand_over()
-        if self.pseudo_targets is None:
-            # Only the diagnostic reads it: what each row was last taken for, and nothing where it was not drawn yet.
-            self.pseudo_targets = torch.zeros(self.args.ulb_dest_len, self.num_classes, device=self.device)
         args, scores = self.args, self.scores(self.read("pool_lb"))
         targets = self.dataset_dict["pool_lb"].targets.to(self.device)
         self.thresholds, f = f_beta_thresholds(
@@ -135,13 +135,12 @@ class D2L(MultiLabelAlgorithm):
         }
 
     def get_state(self) -> dict[str, Any]:
-        if self.thresholds is None:
-            return {}
-        return {"thresholds": self.thresholds, "pseudo_targets": self.pseudo_targets.to(torch.uint8)}
+        state = {"thresholds": self.thresholds, "pseudo_targets": self.pseudo_targets}
+        return {name: value for name, value in state.items() if value is not None}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.thresholds = state["thresholds"].to(self.device) if state else None
-        self.pseudo_targets = state["pseudo_targets"].to(self.device, torch.float32) if state else None
+        for name in ("thresholds", "pseudo_targets"):
+            setattr(self, name, state[name].to(self.device) if name in state else None)
 
     @staticmethod
     def get_argument() -> list[SSL_Argument]:
@@ -152,6 +151,9 @@ class D2L(MultiLabelAlgorithm):
                 "auto",
                 "second view: four patches of an image, four parts of the features, or a second projection of them; "
                 "auto: patches of images, else projection",
+            ),
+            SSL_Argument(
+                "--decouple", str2bool, True, "false: the heads that make pseudo-labels learn from them as well"
             ),
             SSL_Argument("--beta", positive, 0.5, "beta of F_beta, the weight of recall against precision"),
             SSL_Argument(
