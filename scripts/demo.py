@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.report import draw_learning_curves, results_table
+from semilearn_bbam.report import results_table
+from semilearn_bbam.report.figures import draw_learning_curves, read_methods, save
 from semilearn_bbam.run import algorithm_names, read_settings, run
 from semilearn_bbam.run_folder import RESULTS
 
@@ -36,9 +37,8 @@ def main() -> int:
             results.append(run(settings))
             folders.append(Path(settings.save_dir) / settings.save_name)
     table = results_table(sorted(results, key=lambda result: args.algorithms.index(result["algorithm"])))
-    picture = draw_learning_curves(
-        folders[: len(args.algorithms)], Path(args.save_dir) / "learning_curves.png", ("mAP", "macro_f1")
-    )
+    figure = draw_learning_curves(read_methods(folders), ("test/mAP", "test/macro_f1"))
+    picture, _ = save(figure, Path(args.save_dir) / "learning_curves")
     labeled, dataset = results[0]["num_labels"], results[0]["dataset"]
     print(f"\nTest set of {dataset}, {labeled} labelled training samples; rows of a seed share split and steps:\n")
     print(table)

@@ -21,6 +21,10 @@ class RunError(UserError):
     """A run folder or a checkpoint cannot be used."""
 
 
+class FigureError(UserError):
+    """The given runs do not hold what a figure is drawn from."""
+
+
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """ "did you mean a or b?" with the up to three known words nearest to `word`, or an empty text."""
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)

@@ -92,7 +92,8 @@ class MultiLabelNet(nn.Module):
     """A USB net whose classifier is replaced by a projection and the multi-label head `build_head(width)`.
 
     Calls follow USB's convention: `net(x)` gives {"logits", "feat", ...} with `feat` the latent feature z that the
-    head sees; `only_feat=True` gives z; `only_fc=True` takes z.
+    head sees; `only_feat=True` gives z; `only_fc=True` takes z. `only_backbone=True` gives the backbone's feature, and
+    `from_backbone=True` takes it.
     """
 
     def __init__(self, backbone: nn.Module, projection: str, build_head: Callable[[int], nn.Module]) -> None:
@@ -104,11 +105,30 @@ class MultiLabelNet(nn.Module):
         self.projection, self.num_features = build_projection(projection, int(backbone.num_features))
         self.head = build_head(self.num_features)
 
-    def forward(self, x: Any, only_fc: bool = False, only_feat: bool = False, **kwargs: Any) -> Any:
+    def forward(
+        self,
+        x: Any,
+        only_fc: bool = False,
+        only_feat: bool = False,
+        only_backbone: bool = False,
+        from_backbone: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         if only_fc:
-            return self.head(x)["logits"]
-        features = self.projection(self.backbone(x, only_feat=True, **kwargs))
-        return features if only_feat else {**self.head(features), "feat": features}
+            return self.classify(x)["logits"]
+        shared = x if from_backbone else self.backbone(x, only_feat=True, **kwargs)
+        if only_backbone:
+            return shared
+        features = self.project(shared)
+        return features if only_feat else {**self.classify(features), "feat": features}
+
+    def project(self, shared: Tensor) -> Tensor:
+        """z of the backbone's feature."""
+        return self.projection(shared)
+
+    def classify(self, features: Tensor) -> dict[str, Tensor]:
+        """The head's outputs for z."""
+        return self.head(features)
 
     def no_weight_decay(self) -> list[str]:
         """Names for USB's `get_optimizer`: the backbone's own exceptions, seen from this module."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semilearn_bbam.angles import full_precision
@@ -107,3 +108,37 @@ def class_thresholds(scores: Tensor, positive_rate: Tensor) -> Tensor:
     # Row 0 is the threshold that nothing reaches, row n the n-th highest score.
     ladder = torch.cat([infinity, torch.sort(scores, dim=0, descending=True).values])
     return ladder.gather(0, counts.unsqueeze(0)).squeeze(0)
+
+
+def confidence_weights(scores: Tensor, positive_rate: Tensor) -> Tensor:
+    """Weight w_ik = min(1, |s_ik - t_k| / sd_k): how far a score lies from the threshold that decided it.
+
+    scores [N,K], positive_rate [K] in [0, 1]; t_k is the midpoint between the last positive and the first negative
+    score of label k's class-aware pseudo-labels, sd_k the standard deviation of its scores -> [N,K] float32 in
+    [0, 1]. A label without pseudo-positives, or of which all are positive, has its one extreme score as threshold; a
+    label whose scores are all equal gets weights of 1. ValueError as in `class_aware_pseudo_labels`.
+    """
+    rate = _checked_rate(scores, positive_rate)
+    scores = full_precision(scores.detach())
+    size = scores.shape[0]
+    counts = _counts(rate, 1.0, size).to(scores.device)
+    ladder = torch.sort(scores, dim=0, descending=True).values
+    last = ladder.gather(0, (counts - 1).clamp(min=0).unsqueeze(0))
+    first = ladder.gather(0, counts.clamp(max=size - 1).unsqueeze(0))
+    spread = scores.std(dim=0, keepdim=True)
+    distance = (scores - (last + first) / 2).abs()
+    return torch.where(spread > 0, (distance / spread.clamp(min=torch.finfo(spread.dtype).tiny)).clamp(max=1), 1.0)
+
+
+def smoothed_scores(scores: Tensor, features: Tensor, num_neighbours: int, chunk: int = 4096) -> Tensor:
+    """Mean of each row's scores with those of its nearest rows by cosine of their features.
+
+    scores [N,K], features [N,D] -> [N,K] float32: the mean over the row itself and its `num_neighbours` nearest others
+    (all others where there are fewer). Memory: chunk x N similarities at a time. ValueError for other shapes.
+    """
+    if scores.ndim != 2 or features.ndim != 2 or len(scores) != len(features):
+        raise ValueError(f"scores {list(scores.shape)} and features {list(features.shape)} must have the same rows")
+    scores, unit = full_precision(scores.detach()), F.normalize(full_precision(features.detach()), dim=1)
+    wanted = min(num_neighbours + 1, len(scores))  # a row is its own nearest
+    parts = [scores[(rows @ unit.T).topk(wanted, dim=1).indices].mean(1) for rows in torch.split(unit, chunk)]
+    return torch.cat(parts)

@@ -9,10 +9,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from semilearn_bbam.errors import RunError
 
 CONFIG, METRICS, RESULTS, SPLIT = "config.yaml", "metrics.jsonl", "results.json", "split.json"
 LABELS, SKIPPED = "labels.json", "skipped.json"
+FIGURES = "figures.npz"
 LATEST, BEST = "latest_model.pth", "model_best.pth"
 
 
@@ -62,6 +66,13 @@ class RunFolder:
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         beside = self.path / f"{name}.tmp"
         beside.write_text(json.dumps(_finite(content), indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, self.path / name)
+
+    def write_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
+        """A NumPy archive of plain arrays: numbers and texts, no objects."""
+        beside = self.path / f"{name}.tmp"
+        with open(beside, "wb") as file:  # a name would get another suffix
+            np.savez_compressed(file, **arrays)
         os.replace(beside, self.path / name)
 
     def append_metrics(self, row: dict[str, Any]) -> None:

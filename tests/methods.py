@@ -7,11 +7,13 @@ from typing import Any
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "bam": {},
     "bbam": {},
+    "bbam_plus": {},
     "cap": {},
     "d2l": {},
     "dicap": {},
     "drml": {},
     "flatmatch": {},
+    "fullysupervised_bam": {},
     "mime": {"theta": 0.5, "z_dim": 6},
     "supervised_asl": {},
     "supervised_bam": {},
@@ -35,12 +37,16 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }
 # Options of a method that change what a checkpoint must hold.
 VARIANTS: dict[str, dict[str, Any]] = {
+    "bbam": {"num_branches": 2, "confidence_weights": "true", "neighbours": 2},
     "cap": {"threshold_source": "queue"},
     "flatmatch": {"perturb_along": "buffer"},
     "ml_softmatch": {"per_class": "true"},
 }
+# Those that keep pseudo-labels of the whole pool, and those that keep statistics of angles too.
+WITH_STATISTICS = {"bam", "bbam", "bbam_plus"}
+KEEP_PSEUDO_LABELS = WITH_STATISTICS | {"cap", "d2l", "dicap", "drml", "mime"}
 OWN_HEAD = {"drml", "mime"}  # neither linear nor cosine
-UPPER_BOUNDS = {"ml_fullysupervised"}  # these take the pool's labels, and say so in their name
+UPPER_BOUNDS = {"fullysupervised_bam", "ml_fullysupervised"}  # these take the pool's labels, and say so in their name
 CASES = [(name, options) for name, options in ALGORITHMS.items()]
 CASES += [(name, ALGORITHMS[name] | options) for name, options in VARIANTS.items()]
 CASE_IDS = [*ALGORITHMS, *(f"{name}-{next(iter(options))}" for name, options in VARIANTS.items())]

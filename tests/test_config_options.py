@@ -50,6 +50,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         label_ratio=0.0, num_labels=0, split="random",
         split_file="", select_on="last", val_ratio=0.0, num_workers=0, img_size=224, max_length=256,
         min_positives=0, min_test_positives=1, report_pseudo_label_quality=False,
+        report_figures=False,
     ),
     "views": dict(
         flip=True, normalize="none", strong="auto", randaugment_n=2, randaugment_m=9, cutout=0.5,

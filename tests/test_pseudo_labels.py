@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels, class_thresholds, pseudo_labels_against
+from semilearn_bbam.pseudo_labels import (
+    class_aware_pseudo_labels,
+    class_thresholds,
+    confidence_weights,
+    pseudo_labels_against,
+    smoothed_scores,
+)
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -179,3 +185,40 @@ def test_labels_of_a_pool_against_itself_are_the_class_aware_ones() -> None:
         strict=True,
     ):  # fmt: skip
         assert torch.equal(one, two)
+
+
+def test_weights_grow_with_the_distance_from_a_labels_own_threshold() -> None:
+    scores = torch.tensor([[0.9], [0.8], [0.4], [0.1], [0.0]])
+    weights = confidence_weights(scores, torch.tensor([0.4]))  # two positives; the threshold is 0.6
+    deviation = float(scores.std())
+    expected = [min(1.0, abs(float(s) - 0.6) / deviation) for s in scores]
+    assert weights[:, 0].tolist() == pytest.approx(expected)
+    assert min(expected) < 1, "else nothing was weighed"
+
+
+@pytest.mark.parametrize(("rate", "threshold"), [(0.0, 0.9), (1.0, 0.1)])
+def test_weights_of_a_label_with_one_kind_of_pseudo_labels(rate: float, threshold: float) -> None:
+    scores = torch.tensor([[0.9], [0.5], [0.1]])
+    expected = [min(1.0, abs(float(s) - threshold) / float(scores.std())) for s in scores]
+    assert confidence_weights(scores, torch.tensor([rate]))[:, 0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_label_whose_scores_are_equal_has_full_weights() -> None:
+    assert (confidence_weights(torch.full((5, 2), 0.3), torch.tensor([0.2, 0.4])) == 1).all()
+
+
+@pytest.mark.parametrize("chunk", [2, 100])
+def test_scores_are_smoothed_over_the_nearest_rows(chunk: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, features = torch.rand(9, 3, generator=generator), torch.randn(9, 4, generator=generator)
+    found = smoothed_scores(scores, features, 2, chunk)
+    for i in range(9):
+        cosines = [float(torch.nn.functional.cosine_similarity(features[i], f, dim=0)) for f in features]
+        nearest = sorted(range(9), key=lambda j: -cosines[j])[:3]
+        assert torch.allclose(found[i], scores[nearest].mean(0), atol=1e-6)
+    assert torch.allclose(smoothed_scores(scores, features, 50), scores.mean(0).expand(9, 3), atol=1e-6)
+
+
+def test_smoothing_needs_scores_and_features_of_the_same_rows() -> None:
+    with pytest.raises(ValueError, match="same rows"):
+        smoothed_scores(torch.zeros(3, 2), torch.zeros(4, 2), 1)

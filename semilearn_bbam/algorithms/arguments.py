@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from semilearn.algorithms.utils import SSL_Argument
+from semilearn.algorithms.utils import SSL_Argument, str2bool
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -93,4 +93,16 @@ REDUCTION_ARGUMENT = SSL_Argument(
     one_of("mean", "sum"),
     "mean",
     "mean: each term over its own B and K (slides); sum: plain sums (released code)",
+)
+BRANCHES_ARGUMENT = SSL_Argument(
+    "--num_branches",
+    whole_positive,
+    1,
+    "independent projections and heads over one backbone, scores averaged",
+)
+WEIGHTS_ARGUMENT = SSL_Argument(
+    "--confidence_weights",
+    str2bool,
+    False,
+    "true: a pseudo-label counts as far as its score lies from its label's threshold, at most 1",
 )

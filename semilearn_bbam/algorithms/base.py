@@ -27,6 +27,7 @@ from semilearn_bbam.errors import UserError
 from semilearn_bbam.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLabels, MultiLabelNet
 from semilearn_bbam.hooks import (
     EpochCheckpointHook,
+    FigureDataHook,
     ModelEMAHook,
     MultiLabelEvaluationHook,
     ProgressHook,
@@ -36,6 +37,7 @@ from semilearn_bbam.hooks import (
     WallTimerHook,
 )
 from semilearn_bbam.metrics import multilabel_metrics
+from semilearn_bbam.nets.ensemble import BranchedNet
 from semilearn_bbam.run_folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.schedule import plan_stages, unlabeled_batch_size
 
@@ -86,6 +88,7 @@ class MultiLabelAlgorithm(Checkpoints):
                 f"{args.algorithm} needs unlabelled data, but every training row is labelled; lower label_ratio"
             )
         self.plan = plan_stages(args, len(self.split.labeled), num_unlabeled)
+        self.hidden_labels = "all" if self.uses_all_labels else "none"  # labels given away that a method must not have
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
             self.split = with_all_labels(self.split, len(self.source.targets))
         args.num_train_iter = self.plan.total
@@ -107,12 +110,12 @@ class MultiLabelAlgorithm(Checkpoints):
         self.evaluated = [name for name in ("validation", "test") if name in pools]
         labeled = pools["train_lb"].targets
         self.positive_rate = labeled.mean(0)
-        if args.report_pseudo_label_quality:
+        if args.report_pseudo_label_quality or args.report_figures:
             rows = torch.from_numpy(pools["train_ulb"].rows)
             known = rows < len(self.source.targets)
             self.diagnostic = known, torch.from_numpy(self.source.targets[rows[known]])
         self.report_data(self.source)
-        # From here on nothing but the diagnostic hook can reach a label of the unlabelled pool.
+        # From here on nothing but the diagnostic hooks can reach a label of the unlabelled pool.
         self.source = None
         args.lb_dest_len, args.ulb_dest_len = len(pools["train_lb"]), len(pools["train_ulb"])
         self.print_fn(
@@ -140,7 +143,7 @@ class MultiLabelAlgorithm(Checkpoints):
         loaders = {}
         if plan.warmup_epochs:
             loaders["warmup_lb"] = training_loader(
-                args, pools["train_lb"], args.warmup_batch_size, plan.warmup_steps, 0
+                args, pools.get("warmup_lb", pools["train_lb"]), args.warmup_batch_size, plan.warmup_steps, 0
             )
         if plan.warmup_epochs < plan.epochs:
             loaders["train_lb"] = training_loader(args, pools["train_lb"], size, plan.steps, 1)
@@ -159,7 +162,9 @@ class MultiLabelAlgorithm(Checkpoints):
         backbone = build_backbone(**kwargs)
         if hasattr(backbone, "weights_report"):
             self.print_fn(backbone.weights_report)
-        return MultiLabelNet(backbone, spec, self.build_head)
+        net = MultiLabelNet(backbone, spec, self.build_head)
+        branches = getattr(self.args, "num_branches", 1)  # an option of those methods that can use them
+        return net if branches == 1 else BranchedNet(net, spec, self.build_head, branches)
 
     def build_head(self, in_features: int) -> torch.nn.Module:
         """The last layer over features of this width; a method with a head of its own overrides this."""
@@ -197,6 +202,8 @@ class MultiLabelAlgorithm(Checkpoints):
         self.register_hook(ResultsHook(), None, "LOW")
         if self.args.report_pseudo_label_quality:
             self.register_hook(PseudoLabelQualityHook(*self.diagnostic), None, "LOW")
+        if self.args.report_figures:  # after the selection, but before the checkpoint, so that no row is lost
+            self.register_hook(FigureDataHook(*self.diagnostic), None, "NORMAL")
 
     # ------------------------------------------------------------------ training
 
@@ -240,14 +247,16 @@ class MultiLabelAlgorithm(Checkpoints):
             self.call_hook("after_train_epoch")
         self.call_hook("after_run")
 
-    def joint(self, *inputs: Any) -> list[dict[str, Tensor]]:
+    def joint(self, *inputs: Any, **options: Any) -> list[dict[str, Tensor]]:
         """Outputs of the model for each of these batches: from one pass with `use_cat`, else from one each.
 
         One pass shares the batch statistics; texts of different lengths, which do not stack, always take their own.
+        options: further arguments of the model's.
         """
+        net = partial(self.model, **options)
         if not self.use_cat or not all(isinstance(batch, Tensor) for batch in inputs):
-            return [self.model(batch) for batch in inputs]
-        parts = {key: out.split([len(b) for b in inputs]) for key, out in self.model(torch.cat(inputs)).items()}
+            return [net(batch) for batch in inputs]
+        parts = {key: out.split([len(b) for b in inputs]) for key, out in net(torch.cat(inputs)).items()}
         return [{key: part[i] for key, part in parts.items()} for i in range(len(inputs))]
 
     def step_result(self, total: Tensor, **parts: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,15 +9,27 @@ from semilearn.algorithms.utils import SSL_Argument, str2bool
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS, REDUCTION_ARGUMENT, one_of, positive_or_zero, share
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.algorithms.arguments import (
+    ANGULAR_ARGUMENTS,
+    BRANCHES_ARGUMENT,
+    REDUCTION_ARGUMENT,
+    WEIGHTS_ARGUMENT,
+    one_of,
+    positive_or_zero,
+    share,
+    whole,
+)
+from semilearn_bbam.algorithms.mixing import MIXUP_ARGUMENT, mixed_pass
 from semilearn_bbam.algorithms.pool_state import PoolState, estimate_statistics, pseudo_label
+from semilearn_bbam.algorithms.released import RELEASED_ARGUMENTS, ReleasedFaults
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.losses import angular_logits, balanced_cosine, bam_loss, bbam_loss, reduce_loss
+from semilearn_bbam.nets.ensemble import for_branches, of_branches
+from semilearn_bbam.pseudo_labels import confidence_weights, smoothed_scores
 
 
 @ALGORITHMS.register("bbam")
-class BBAM(MultiLabelAlgorithm):
+class BBAM(ReleasedFaults):
     """S2ML2-BBAM (Li et al., NeurIPS 2024).
 
     Warm-up with the BAM loss on labelled data; then, at the start of every epoch, one pass over labelled and
@@ -49,7 +61,7 @@ class BBAM(MultiLabelAlgorithm):
 
     def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
-            cosine = self.model(x_lb_s)["cosine"]
+            cosine = of_branches(self.model(x_lb_s), "cosine")
         return self.step_result(
             reduce_loss(self.element_loss(cosine, y_lb, balanced=False), None, self.args.loss_reduction)
         )
@@ -57,19 +69,22 @@ class BBAM(MultiLabelAlgorithm):
     def train_step(
         self, idx_lb: Tensor, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        state = self.pool_state
+        state, reduction = self.pool_state, self.args.loss_reduction
+        y_ulb, beta_ulb = state.pseudo_targets[idx_ulb], state.beta_ulb[idx_ulb]
+        if state.weights is not None:
+            beta_ulb = beta_ulb * for_branches(state.weights[idx_ulb], beta_ulb)
         with self.amp_cm():
-            cosine_lb, cosine_ulb = (outputs["cosine"] for outputs in self.joint(x_lb_s, x_ulb_s))
-        reduction = self.args.loss_reduction
-        loss_lb = reduce_loss(self.element_loss(cosine_lb, y_lb), state.beta_lb[idx_lb], reduction)
-        loss_ulb = reduce_loss(
-            self.element_loss(cosine_ulb, state.pseudo_targets[idx_ulb]), state.beta_ulb[idx_ulb], reduction
+            labeled, unlabeled = mixed_pass(self, x_lb_s, (y_lb, state.beta_lb[idx_lb]), x_ulb_s, (y_ulb, beta_ulb))
+        loss_lb, loss_ulb = (
+            reduce_loss(self.element_loss(of_branches(outputs, "cosine"), targets), beta, reduction)
+            for outputs, (targets, beta) in (labeled, unlabeled)
         )
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
 
     def element_loss(self, cosine: Tensor, targets: Tensor, balanced: bool = True) -> Tensor:
         args = self.args
         options = {"scale": args.scale, "margin": args.margin, "margin_on": args.margin_on}
+        targets = for_branches(targets, cosine)
         if balanced and args.balance:
             return bbam_loss(cosine, targets, self.pool_state.statistics, **options)
         return bam_loss(cosine, targets, **options)
@@ -77,9 +92,11 @@ class BBAM(MultiLabelAlgorithm):
     def scores(self, outputs: dict[str, Tensor]) -> Tensor:
         if self.args.score_map == "raw" or self.pool_state is None:
             return super().scores(outputs)
-        half = torch.full_like(outputs["cosine"], 0.5)
-        cosine = balanced_cosine(outputs["cosine"], half, self.pool_state.statistics)
-        return angular_logits(cosine, half, scale=self.args.scale, margin=self.args.margin).sigmoid()
+        cosine = of_branches(outputs, "cosine")
+        half = torch.full_like(cosine, 0.5)
+        balanced = balanced_cosine(cosine, half, self.pool_state.statistics)
+        logits = angular_logits(balanced, half, scale=self.args.scale, margin=self.args.margin)
+        return logits.unflatten(-1, (-1, self.num_classes)).mean(-2).sigmoid()
 
     # ------------------------------------------------------------------ the refresh
 
@@ -89,15 +106,20 @@ class BBAM(MultiLabelAlgorithm):
         labeled, unlabeled = {}, {}
         if args.refresh_model in ("ema", "both"):
             labeled, unlabeled = self.read("pool_lb"), self.read("pool_ulb")
-        cosine = unlabeled.get("cosine")
+        ranked = unlabeled
         if args.refresh_model in ("student", "both"):
             labeled, unlabeled = self.read("pool_lb", self.model), self.read("pool_ulb", self.model)
-        cosine = unlabeled["cosine"] if cosine is None else cosine
+        scores = ranked["cosine"] if ranked else unlabeled["cosine"]
+        scores = self.leaked(scores, self.pool_state.statistics if self.pool_state else None)
+        if args.neighbours:
+            scores = smoothed_scores(scores, unlabeled["feat"], args.neighbours)
         targets_lb = self.dataset_dict["pool_lb"].targets.to(self.device)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + self.epoch)
-        pseudo, mask = pseudo_label(cosine, self.positive_rate, args)
+        pseudo, mask = pseudo_label(scores, self.positive_rate, args)
+        weights = confidence_weights(scores, self.positive_rate) if args.confidence_weights else None
+        features = torch.cat([labeled["feat"], unlabeled["feat"]])
         self.pool_state = estimate_statistics(
-            torch.cat([labeled["feat"], unlabeled["feat"]]), targets_lb, pseudo, mask, args, generator, self.pool_state
+            features, targets_lb, pseudo, mask, args, generator, self.pool_state, weights
         )
         return self.pool_state.summary()
 
@@ -151,6 +173,11 @@ class BBAM(MultiLabelAlgorithm):
                 "raw",
                 "test scores from the cosine itself, or after the average of both maps (released code)",
             ),
+            BRANCHES_ARGUMENT,
+            WEIGHTS_ARGUMENT,
+            SSL_Argument("--neighbours", whole, 0, "smooth pool scores over each row's nearest ones; 0: not"),
+            MIXUP_ARGUMENT,
+            *RELEASED_ARGUMENTS,
         ]
 
 

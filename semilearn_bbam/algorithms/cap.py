@@ -13,16 +13,26 @@ from torch import Tensor
 from semilearn_bbam.algorithms.arguments import (
     ANGULAR_ARGUMENTS,
     ASYMMETRIC_ARGUMENTS,
+    BRANCHES_ARGUMENT,
     REDUCTION_ARGUMENT,
+    WEIGHTS_ARGUMENT,
     asymmetric_options,
     one_of,
     share,
+    whole,
     whole_positive,
 )
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.algorithms.mixing import MIXUP_ARGUMENT, mixed_pass
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
-from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels, pseudo_labels_against
+from semilearn_bbam.nets.ensemble import for_branches, of_branches
+from semilearn_bbam.pseudo_labels import (
+    class_aware_pseudo_labels,
+    confidence_weights,
+    pseudo_labels_against,
+    smoothed_scores,
+)
 
 
 @ALGORITHMS.register("cap")
@@ -59,11 +69,14 @@ class CAP(MultiLabelAlgorithm):
     # ------------------------------------------------------------------ steps
 
     def element_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return asymmetric_loss(logits, targets, **asymmetric_options(self.args))
+        return asymmetric_loss(logits, for_branches(targets, logits), **asymmetric_options(self.args))
+
+    def masked_loss(self, logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        return reduce_loss(self.element_loss(logits, targets), for_branches(mask, logits), self.args.loss_reduction)
 
     def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
-            logits = self.model(x_lb_s)["logits"]
+            logits = of_branches(self.model(x_lb_s), "logits")
         return self.step_result(reduce_loss(self.element_loss(logits, y_lb), None, self.args.loss_reduction))
 
     def train_step(
@@ -74,10 +87,10 @@ class CAP(MultiLabelAlgorithm):
         else:
             targets, mask = self.pseudo_targets[idx_ulb], self.mask[idx_ulb]
         with self.amp_cm():
-            labeled, unlabeled = (outputs["logits"] for outputs in self.joint(x_lb_s, x_ulb_s))
-        reduction = self.args.loss_reduction
-        loss_lb = reduce_loss(self.element_loss(labeled, y_lb), None, reduction)
-        loss_ulb = reduce_loss(self.element_loss(unlabeled, targets), mask, reduction)
+            labeled, unlabeled = mixed_pass(self, x_lb_s, (y_lb, torch.ones_like(y_lb)), x_ulb_s, (targets, mask))
+        loss_lb, loss_ulb = (
+            self.masked_loss(of_branches(outputs, "logits"), *v) for outputs, v in (labeled, unlabeled)
+        )
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
 
     # ------------------------------------------------------------------ pseudo-labels
@@ -85,12 +98,18 @@ class CAP(MultiLabelAlgorithm):
     def refresh(self) -> dict[str, float]:
         """Rank the pool by the EMA model; gives the row to be logged."""
         args = self.args
+        outputs = self.read("pool_ulb")
+        scores = self.scores(outputs)
+        if args.neighbours:
+            scores = smoothed_scores(scores, outputs["feat"], args.neighbours)
         self.pseudo_targets, self.mask = class_aware_pseudo_labels(
-            self.scores(self.read("pool_ulb")),
+            scores,
             self.positive_rate,
             positive_share=args.positive_share,
             negative_share=args.negative_share,
         )
+        if args.confidence_weights:
+            self.mask = self.mask * confidence_weights(scores, self.positive_rate)
         left_out = 1 - float(self.mask.float().mean())
         return {"pseudo_positive_rate": float(self.pseudo_targets.mean()), "left_out_rate": left_out}
 
@@ -134,6 +153,10 @@ class CAP(MultiLabelAlgorithm):
                 "epoch",
                 "epoch: rank the whole pool once an epoch (CAP); queue: each batch among the last scores",
             ),
+            BRANCHES_ARGUMENT,
+            WEIGHTS_ARGUMENT,
+            MIXUP_ARGUMENT,
+            SSL_Argument("--neighbours", whole, 0, "smooth pool scores over each row's nearest ones; 0: not"),
             SSL_Argument("--queue_size", whole_positive, 64_000, "scores per label in the queue"),
             *ANGULAR_ARGUMENTS[:2],  # for head: cosine
         ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,15 @@ class Checkpoints(AlgorithmBase):
             random=random_state(),
         )
         return save_dict
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """What is read within leaves no trace in the random states: even a pass over a pool in order takes a number."""
+        before = random_state()
+        try:
+            yield
+        finally:
+            set_random_state(before)
 
     def save_model(self, save_name: str, save_path: str | Path) -> None:
         path = Path(save_path) / save_name

@@ -11,17 +11,23 @@ from torch import Tensor
 
 from semilearn_bbam.angles import AngleStatistics, label_angles, label_prototypes
 from semilearn_bbam.negatives import sample_negatives
+from semilearn_bbam.nets.ensemble import for_branches
 from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels
 
 
 @dataclass(frozen=True)
 class PoolState:
-    """Pseudo-labels [N_u,K], masks beta of labelled [N_l,K] and unlabelled [N_u,K] rows, and the angle statistics."""
+    """Pseudo-labels [N_u,K], masks beta of labelled and unlabelled rows, the angle statistics, and perhaps weights.
+
+    beta_lb [N_l,H K], beta_ulb [N_u,H K] and the statistics [H K] are those of a net with H branches; `weights`
+    [N_u,K] are what each pseudo-label's term counts, None for 1.
+    """
 
     pseudo_targets: Tensor
     beta_lb: Tensor
     beta_ulb: Tensor
     statistics: AngleStatistics
+    weights: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -29,6 +35,7 @@ class PoolState:
             "beta_lb": self.beta_lb,
             "beta_ulb": self.beta_ulb,
             "statistics": self.statistics.state_dict(),
+            **({} if self.weights is None else {"weights": self.weights}),
         }
 
     @classmethod
@@ -38,6 +45,7 @@ class PoolState:
             state["beta_lb"].to(device),
             state["beta_ulb"].to(device),
             AngleStatistics.from_state_dict(state["statistics"]).to(device),
+            state["weights"].to(device) if "weights" in state else None,
         )
 
     def summary(self) -> dict[str, float]:
@@ -49,6 +57,7 @@ class PoolState:
             "var_pos_mean": float(statistics.var_pos[usable].mean()),
             "var_neg_mean": float(statistics.var_neg[usable].mean()),
             "pseudo_positive_rate": float(self.pseudo_targets.mean()),
+            **({} if self.weights is None else {"weight_mean": float(self.weights.mean())}),
         }
 
 
@@ -67,6 +76,7 @@ def estimate_statistics(
     args: argparse.Namespace,
     generator: torch.Generator,
     previous: PoolState | None,
+    weights: Tensor | None = None,
 ) -> PoolState:
     """Prototypes, label angles, negative samples and statistics from the features of all rows.
 
@@ -76,8 +86,9 @@ def estimate_statistics(
     num_lb = len(targets_lb)
     targets = torch.cat([targets_lb, pseudo_targets])
     valid = torch.cat([torch.ones_like(targets_lb, dtype=torch.bool), mask])
-    prototypes = label_prototypes(features, targets * valid)
-    angles = label_angles(features, prototypes)
+    branches = features.chunk(args.num_branches, dim=1)
+    angles = torch.cat([label_angles(z, label_prototypes(z, targets * valid)) for z in branches], dim=1)
+    targets, valid, targets_lb = (for_branches(values, angles) for values in (targets, valid, targets_lb))
     if args.negatives == "sampled":
         drawn = sample_negatives(
             angles.cos(), targets, eta=args.eta, candidate_ratio=args.candidate_ratio, generator=generator, valid=valid
@@ -90,10 +101,10 @@ def estimate_statistics(
         beta_lb = torch.ones_like(beta_lb)
     elif args.labeled_negatives == "frozen" and previous is not None:
         beta_lb = previous.beta_lb
-    weights = drawn.float() if args.statistics_negatives == "sampled" else None
+    negative_weights = drawn.float() if args.statistics_negatives == "sampled" else None
     old = previous.statistics if previous is not None else None
-    statistics = update_statistics(angles, targets, valid, weights, args.statistics_momentum, old)
-    return PoolState(pseudo_targets, beta_lb, beta[num_lb:], statistics)
+    statistics = update_statistics(angles, targets, valid, negative_weights, args.statistics_momentum, old)
+    return PoolState(pseudo_targets, beta_lb, beta[num_lb:], statistics, weights)
 
 
 def update_statistics(

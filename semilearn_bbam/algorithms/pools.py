@@ -75,24 +75,32 @@ def build_pools(
     """
     unlabeled = np.concatenate([split.labeled, split.unlabeled]) if include_labeled else split.unlabeled
 
-    def chosen(keys: Mapping[str, str]) -> dict[str, View]:
-        return {key: views[view] for key, view in keys.items()}
-
-    def labels(targets: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(targets[rows], np.float32))
-
     weak, plain = {"x_lb": views["weak"]}, {"x_lb": views["eval"]}
-    lb_targets = labels(source.targets, split.labeled)
+    lb_targets = _labels(source.targets, split.labeled)
     everything = np.arange(len(source.test))
     pools = {
-        "train_lb": Pool(source.train, split.labeled, chosen(labeled_views), lb_targets, suffix="lb"),
-        "train_ulb": Pool(source.train, unlabeled, chosen(unlabeled_views), suffix="ulb"),
+        "train_lb": labeled_pool(source, split, views, labeled_views),
+        "train_ulb": Pool(source.train, unlabeled, _chosen(views, unlabeled_views), suffix="ulb"),
         "pool_lb": Pool(source.train, split.labeled, weak, lb_targets),
         "pool_ulb": Pool(source.train, unlabeled, weak),
         "prior": Pool(source.train, unlabeled if len(unlabeled) else split.labeled, plain),
-        "test": Pool(source.test, everything, plain, labels(source.test_targets, everything)),
+        "test": Pool(source.test, everything, plain, _labels(source.test_targets, everything)),
     }
     if len(split.validation):
-        held_out = labels(source.targets, split.validation)
+        held_out = _labels(source.targets, split.validation)
         pools["validation"] = Pool(source.train, split.validation, plain, held_out)
     return pools
+
+
+def labeled_pool(source: Source, split: Split, views: Mapping[str, View], labeled_views: Mapping[str, str]) -> Pool:
+    """The labelled rows of a split with their labels, as training batches have them."""
+    targets = _labels(source.targets, split.labeled)
+    return Pool(source.train, split.labeled, _chosen(views, labeled_views), targets, suffix="lb")
+
+
+def _chosen(views: Mapping[str, View], keys: Mapping[str, str]) -> dict[str, View]:
+    return {key: views[view] for key, view in keys.items()}
+
+
+def _labels(targets: np.ndarray, rows: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(targets[rows], np.float32))

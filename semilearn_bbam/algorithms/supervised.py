@@ -9,9 +9,15 @@ from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS, ASYMMETRIC_ARGUMENTS, asymmetric_options
+from semilearn_bbam.algorithms.arguments import (
+    ANGULAR_ARGUMENTS,
+    ASYMMETRIC_ARGUMENTS,
+    BRANCHES_ARGUMENT,
+    asymmetric_options,
+)
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.losses import asymmetric_loss, bam_loss
+from semilearn_bbam.nets.ensemble import for_branches, of_branches
 
 
 class Supervised(MultiLabelAlgorithm):
@@ -37,11 +43,20 @@ class SupervisedBAM(Supervised):
 
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         args = self.args
-        return bam_loss(outputs["cosine"], targets, scale=args.scale, margin=args.margin, margin_on=args.margin_on)
+        cosine = of_branches(outputs, "cosine")
+        targets = for_branches(targets, cosine)
+        return bam_loss(cosine, targets, scale=args.scale, margin=args.margin, margin_on=args.margin_on)
 
     @staticmethod
     def get_argument() -> list[SSL_Argument]:
-        return [*ANGULAR_ARGUMENTS]
+        return [*ANGULAR_ARGUMENTS, BRANCHES_ARGUMENT]
+
+
+@ALGORITHMS.register("fullysupervised_bam")
+class FullySupervisedBAM(SupervisedBAM):
+    """`supervised_bam` with the labels of all training rows: what the pool could be worth at most, no contender."""
+
+    uses_all_labels = True
 
 
 @ALGORITHMS.register("supervised_asl")
@@ -51,11 +66,12 @@ class SupervisedASL(Supervised):
     head = "linear"
 
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
-        return asymmetric_loss(outputs["logits"], targets, **asymmetric_options(self.args))
+        logits = of_branches(outputs, "logits")
+        return asymmetric_loss(logits, for_branches(targets, logits), **asymmetric_options(self.args))
 
     @staticmethod
     def get_argument() -> list[SSL_Argument]:
-        return [*ASYMMETRIC_ARGUMENTS, *ANGULAR_ARGUMENTS[:2]]
+        return [*ASYMMETRIC_ARGUMENTS, *ANGULAR_ARGUMENTS[:2], BRANCHES_ARGUMENT]
 
 
 @ALGORITHMS.register("supervised_bce")
@@ -65,8 +81,9 @@ class SupervisedBCE(Supervised):
     head = "linear"
 
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(outputs["logits"], targets, reduction="none")
+        logits = of_branches(outputs, "logits")
+        return F.binary_cross_entropy_with_logits(logits, for_branches(targets, logits), reduction="none")
 
     @staticmethod
     def get_argument() -> list[SSL_Argument]:
-        return [*ANGULAR_ARGUMENTS[:2]]  # for head: cosine
+        return [*ANGULAR_ARGUMENTS[:2], BRANCHES_ARGUMENT]  # for head: cosine

@@ -140,6 +140,8 @@ _DATA = (
            minimum=1),
     Option("report_pseudo_label_quality", bool, False, "data",
            "compare pseudo-labels with the hidden true labels of the pool, for the log only"),
+    Option("report_figures", bool, False, "data",
+           "keep what the figures are drawn from; reads the pool's hidden true labels for the log only"),
 )
 _VIEWS = (
     Option("flip", bool, True, "views", "mirror training images left to right at random"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from semilearn_bbam.hooks.checkpoint import EpochCheckpointHook
 from semilearn_bbam.hooks.ema import ModelEMAHook
 from semilearn_bbam.hooks.evaluation import MultiLabelEvaluationHook
+from semilearn_bbam.hooks.figures import FigureDataHook
 from semilearn_bbam.hooks.progress import ProgressHook
 from semilearn_bbam.hooks.refresh import PseudoLabelQualityHook, RefreshHook
 from semilearn_bbam.hooks.results import ResultsHook
@@ -13,6 +14,7 @@ from semilearn_bbam.hooks.timer import WallTimerHook
 
 __all__ = [
     "EpochCheckpointHook",
+    "FigureDataHook",
     "ModelEMAHook",
     "MultiLabelEvaluationHook",
     "ProgressHook",

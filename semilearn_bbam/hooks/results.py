@@ -30,6 +30,7 @@ def installed_versions() -> dict[str, str]:
 class ResultsHook(Hook):
     """Test metrics under two protocols: F1 and Hamming loss at 0.5 (`test`) and at prior thresholds (`test_prior`).
 
+    Where a validation part was split off the labelled data, the same of it (`validation`, `validation_prior`).
     A prior threshold gives each label its labelled frequency on the unlabelled pool (on the labelled part where
     there is no pool); no label of the pool or of the test set is read for it.
     """
@@ -44,16 +45,15 @@ class ResultsHook(Hook):
     def after_run(self, algorithm: Any) -> None:
         args = algorithm.args
         seconds = self.elapsed(algorithm)
-        scores, targets = algorithm.predict("test")
         pool_scores, _ = algorithm.predict("prior")
-        thresholds = class_thresholds(pool_scores, algorithm.positive_rate.to(pool_scores.device))
-        at_prior = prior_predictions(scores.cpu(), thresholds.cpu())
+        thresholds = class_thresholds(pool_scores, algorithm.positive_rate.to(pool_scores.device)).cpu()
         results = {
             "algorithm": args.algorithm,
             "dataset": args.dataset,
             "label_ratio": len(algorithm.split.labeled) / algorithm.num_training,
             "num_labels": len(algorithm.split.labeled),
             "seed": args.seed,
+            "hidden_labels": algorithm.hidden_labels,
             "selected_on": args.select_on,
             "selected_epoch": algorithm.selected_epoch,
             "epochs": algorithm.epochs,
@@ -61,8 +61,11 @@ class ResultsHook(Hook):
             "seconds": seconds,
             "device": str(algorithm.device),
             "versions": installed_versions(),
-            "test": multilabel_metrics(scores.cpu(), targets),
-            "test_prior": multilabel_metrics(scores.cpu(), targets, predictions=at_prior),
         }
+        for part in algorithm.evaluated:
+            scores, targets = algorithm.predict(part)
+            at_prior = prior_predictions(scores.cpu(), thresholds)
+            results[part] = multilabel_metrics(scores.cpu(), targets)
+            results[f"{part}_prior"] = multilabel_metrics(scores.cpu(), targets, predictions=at_prior)
         algorithm.results_dict = results
         algorithm.folder.write_json(RESULTS, results)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from semilearn_bbam.report.contact_sheet import draw_contact_sheet
-from semilearn_bbam.report.curves import draw_learning_curves
 from semilearn_bbam.report.data_check import check_report
+from semilearn_bbam.report.plots import draw_all
 from semilearn_bbam.report.table import results_table
 
-__all__ = ["check_report", "draw_contact_sheet", "draw_learning_curves", "results_table"]
+__all__ = ["check_report", "draw_all", "draw_contact_sheet", "results_table"]

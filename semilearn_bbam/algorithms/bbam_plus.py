@@ -1,0 +1,25 @@
+"""S2ML2-BBAM on mixed rows: this project's extension, no part of the paper."""
+
+from __future__ import annotations
+
+from semilearn.algorithms.utils import SSL_Argument
+from semilearn.core.utils import ALGORITHMS
+
+from semilearn_bbam.algorithms.bbam import BBAM
+
+
+@ALGORITHMS.register("bbam_plus")
+class BBAMPlus(BBAM):
+    """S2ML2-BBAM whose labelled and pseudo-labelled rows are mixed with each other, with a softer sigmoid.
+
+    A row of lam x_i + (1 - lam) x_j has the targets lam y_i + (1 - lam) y_j and the weights lam beta_i + (1 - lam)
+    beta_j; a soft target mixes the two balancing maps. All else is `bbam`. How alpha and s were chosen:
+    `docs/methods/bbam_plus.md`.
+    """
+
+    @staticmethod
+    def get_argument() -> list[SSL_Argument]:
+        arguments = {argument.name: argument for argument in BBAM.get_argument()}
+        for name, default in (("--mixup", 2.0), ("--scale", 10.0)):
+            arguments[name] = SSL_Argument(name, arguments[name].type, default, arguments[name].help)
+        return list(arguments.values())

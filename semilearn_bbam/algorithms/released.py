@@ -1,0 +1,70 @@
+"""Faults of the released code that its figures may depend on, to be measured; off unless a run asks for them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from semilearn.algorithms.utils import SSL_Argument, str2bool
+from torch import Tensor
+
+from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.algorithms.pools import labeled_pool, read_split
+from semilearn_bbam.angles import AngleStatistics
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.losses import balanced_cosine
+
+# The released scripts draw the warm-up's labelled rows with seed 1000 and the main stage's with seed 1.
+SEED_SHIFT = 999
+
+
+class ReleasedFaults(MultiLabelAlgorithm):
+    """What a subclass needs to repeat two faults of the released code on purpose.
+
+    `reproduce_released_leak`: from the second semi-supervised epoch on the scores that become pseudo-labels pass the
+    map psi of their *true* label, so that the labels of unlabelled rows reach training. `reproduce_released_splits`:
+    the warm-up reads the labelled rows of another split, so that nearly twice as many labels are used. `results.json`
+    says so under `hidden_labels`, and tables mark such a run with a dagger.
+    """
+
+    true_targets: Tensor | None = None
+
+    def set_dataset(self) -> dict[str, Any]:
+        args, source = self.args, self.source
+        pools = super().set_dataset()
+        if args.reproduce_released_leak:
+            rows = pools["train_ulb"].rows
+            if (rows >= len(source.targets)).any():
+                raise UserError("reproduce_released_leak: some unlabelled items have no true labels that could leak")
+            self.true_targets = torch.from_numpy(source.targets[rows]).to(self.device, torch.float32)
+            self.hidden_labels = "leak"
+            self.print_fn("WARNING reproduce_released_leak: pseudo-labels read the TRUE labels of unlabelled rows")
+        if args.reproduce_released_splits:
+            other = read_split(argparse.Namespace(**{**vars(args), "seed": args.seed + SEED_SHIFT}), source)
+            pools["warmup_lb"] = labeled_pool(source, other, self.views, self.labeled_views)
+            self.hidden_labels = "leak"
+            self.print_fn("WARNING reproduce_released_splits: the warm-up reads the labels of another labelled split")
+        return pools
+
+    def leaked(self, cosine: Tensor, statistics: AngleStatistics | None) -> Tensor:
+        """Pool cosines [N_u,K] as they are, or after the map of their true labels where the leak is reproduced."""
+        if self.true_targets is None or statistics is None:
+            return cosine
+        return balanced_cosine(cosine, self.true_targets, statistics)
+
+
+RELEASED_ARGUMENTS = (
+    SSL_Argument(
+        "--reproduce_released_leak",
+        str2bool,
+        False,
+        "true: a FAULT of the released code, pseudo-labels that read the true labels of unlabelled rows",
+    ),
+    SSL_Argument(
+        "--reproduce_released_splits",
+        str2bool,
+        False,
+        "true: a FAULT of the released scripts, a warm-up on the labels of another split",
+    ),
+)

@@ -1,0 +1,63 @@
+"""A net with several independent branches, each a projection and a head, over one backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from semilearn_bbam.heads import MultiLabelNet, build_projection
+
+
+class BranchedNet(MultiLabelNet):
+    """H branches of projection and head over one backbone, whose logits and cosines are averaged.
+
+    Args:
+        net: a net whose modules become the backbone and the first branch of this one.
+        projection: its projection in words, as in `build_projection`, for the other branches.
+        build_head: makes one head, z [B, D] -> {"logits" [B, K], perhaps "cosine" [B, K]}.
+        num_branches: H >= 1. With 1 the net gives what `net` gives.
+
+    `net(x)` gives "logits" and "cosine" [B, K], the means over branches; "feat" [B, H D], the features of all branches
+    side by side; and "branch_logits", "branch_cosine" [B, H K], branch h in columns h K to (h + 1) K. A loss over H K
+    columns trains every branch by itself; what the branches share is the backbone and the pseudo-labels.
+    """
+
+    def __init__(
+        self, net: MultiLabelNet, projection: str, build_head: Callable[[int], nn.Module], num_branches: int
+    ) -> None:
+        nn.Module.__init__(self)
+        if num_branches < 1:
+            raise ValueError(f"num_branches must be at least 1, got {num_branches}")
+        self.backbone = net.backbone
+        projections, heads = [net.projection], [net.head]
+        for _ in range(num_branches - 1):
+            module, width = build_projection(projection, int(net.backbone.num_features))
+            projections.append(module)
+            heads.append(build_head(width))
+        self.projections, self.heads = nn.ModuleList(projections), nn.ModuleList(heads)
+        self.num_features = net.num_features * num_branches
+
+    def project(self, shared: Tensor) -> Tensor:
+        return torch.cat([projection(shared) for projection in self.projections], dim=-1)
+
+    def classify(self, features: Tensor) -> dict[str, Tensor]:
+        parts = features.chunk(len(self.heads), dim=-1)
+        outputs = [head(z) for head, z in zip(self.heads, parts, strict=True)]
+        found = {}
+        for key in outputs[0]:
+            each = [out[key] for out in outputs]
+            found[key], found[f"branch_{key}"] = torch.stack(each).mean(0), torch.cat(each, dim=-1)
+        return found
+
+
+def of_branches(outputs: dict[str, Tensor], key: str) -> Tensor:
+    """What a net's branches give side by side [B, H K], or [B, K] of a net without branches."""
+    return outputs.get(f"branch_{key}", outputs[key])
+
+
+def for_branches(values: Tensor, like: Tensor) -> Tensor:
+    """Repeat [B, K] (or [K]) for each branch, so that its last size is that of `like` [B, H K]."""
+    times = like.shape[-1] // values.shape[-1]
+    return values if times == 1 else values.repeat(*(1 for _ in values.shape[:-1]), times)

@@ -1,0 +1,224 @@
+"""Run folders as figures see them: runs of one method, in several settings and with several seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.config import OPTIONS, default_save_name, load_yaml
+from semilearn_bbam.errors import FigureError, RunError
+from semilearn_bbam.report.figures.style import Style
+from semilearn_bbam.run_folder import CONFIG, FIGURES, METRICS, RESULTS, RunFolder
+
+# Settings in which runs of one method may differ: where and how it was computed, which samples were drawn, and what is
+# only reported. Data and labelled share are the setting that a run stands in.
+NO_METHOD = {option.name for option in OPTIONS if option.group == "run"}
+NO_METHOD |= {"data_dir", "num_workers", "eval_batch_size", "cache", "cache_dir", "verify_images", "split_file"}
+NO_METHOD |= {"dataset", "feature_file", "manifest", "label_ratio", "num_labels"}
+NO_METHOD |= {"report_figures", "report_pseudo_label_quality"}
+MAX_NAMED = 3  # a name of more options than these would be longer than a legend is wide
+T = TypeVar("T")
+PLACE = re.compile(r"(_[\d.]+pct|_\d+lb|_all|_split)?_s\d+$")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run folder; what is in its files is read when it is asked for. RunError names a file that is damaged."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Run:
+        """RunError for a folder that is no run, ConfigError for settings that cannot be read."""
+        folder = Path(folder)
+        config = folder / CONFIG
+        if not config.is_file():
+            raise RunError(f"'{folder}' is no run folder, for it has no {CONFIG}; give folders that training made")
+        settings = {key: item.value for key, item in load_yaml(config).items()}
+        needed = ("algorithm", "dataset", "feature_file", "manifest", "label_ratio", "num_labels", "split_file", "seed")
+        missing = [key for key in needed if key not in settings]
+        if missing:
+            raise RunError(f"'{config}' does not say {', '.join(missing)}, so it is not the config of a whole run")
+        return cls(folder, settings)
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.settings["algorithm"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings["seed"])
+
+    @property
+    def setting(self) -> tuple[str, str]:
+        """Data and labelled share in words, such as ("ohsumed_minilm", "5pct")."""
+        name = default_save_name(self.settings).removeprefix(f"{self.algorithm}_").removesuffix(f"_s{self.seed}")
+        data, _, share = name.rpartition("_")
+        return data, share
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, none where there is no such file."""
+        return _whole(self.folder / METRICS, lambda: RunFolder(self.folder).read_metrics())
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """`results.json`, empty where the run has not ended."""
+        file = self.folder / RESULTS
+        return _whole(file, lambda: dict(json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else {}
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """`figures.npz`, empty where the run kept none."""
+
+        def load() -> dict[str, NDArray[Any]]:
+            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                return dict(archive)
+
+        file = self.folder / FIGURES
+        return _whole(file, load) if file.is_file() else {}
+
+    def series(self, column: str, key: str) -> dict[float, float]:
+        """A logged value by epoch or step (`column`), in the order of the rows; unknown values are left out."""
+        return {row[column]: row[key] for row in self.metrics if row.get(key) is not None}
+
+    def value(self, metric: str) -> float:
+        """A final value such as `test/mAP` or `test_prior/macro_f1`. RunError where `results.json` has none."""
+        part, _, key = metric.partition("/")
+        try:
+            return float(self.results[part][key])
+        except (KeyError, TypeError) as error:
+            raise RunError(f"'{self.folder / RESULTS}' has no value {metric}; name one that it has") from error
+
+    @property
+    def share(self) -> float:
+        """Labelled share of the training part in percent, as it was asked for."""
+        return 100 * float(self.settings["label_ratio"] or self.results["label_ratio"])
+
+
+def _whole(file: Path, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"'{file}' cannot be read, perhaps it is cut off; make its run again") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """Runs under one name, which has the same style in all pictures made together."""
+
+    name: str
+    style: Style
+    runs: tuple[Run, ...]
+
+    @property
+    def title(self) -> str:
+        """The name, in brackets where the labels of all training rows were given to it."""
+        gave_all = any(run.results.get("hidden_labels") == "all" for run in self.runs)
+        return f"[{self.name}]" if gave_all else self.name
+
+    def only(self, keep: Callable[[Run], bool]) -> Method:
+        return replace(self, runs=tuple(run for run in self.runs if keep(run)))
+
+
+def read_methods(folders: Iterable[str | Path], names: Mapping[str, str] | None = None) -> list[Method]:
+    """The methods of run folders, in the order of the folders.
+
+    names: what the method of a folder (its last part) is called. Without it a method is called by its algorithm and,
+    where runs of that algorithm in one setting differ in options, by these. RunError for a folder that is no run, and
+    for two runs that differ in nothing but their folder.
+    """
+    paths = {Path(folder).resolve(): Path(folder) for folder in folders}
+    runs = [Run.read(path) for path in paths.values()]
+    called = _names(runs)
+    groups: dict[str, dict[tuple[Any, ...], Run]] = {}
+    for run in runs:
+        name = (names or {}).get(run.folder.name) or called[run]
+        twin = groups.setdefault(name, {}).setdefault((*run.setting, run.seed), run)
+        if twin is not run:
+            raise RunError(
+                f"'{twin.folder}' and '{run.folder}' are both {name} on {' '.join(run.setting)} with seed {run.seed}; "
+                "leave one out"
+            )
+    return [
+        Method(name, Style.of(number), tuple(sorted(found.values(), key=lambda run: run.seed)))
+        for number, (name, found) in enumerate(groups.items())
+    ]
+
+
+def _names(runs: Sequence[Run]) -> dict[Run, str]:
+    differing: dict[tuple[str, str], dict[str, None]] = {}
+    for algorithm, data, share in dict.fromkeys((run.algorithm, *run.setting) for run in runs):
+        alike = [run for run in runs if (run.algorithm, *run.setting) == (algorithm, data, share)]
+        differing.setdefault((algorithm, data), {}).update(dict.fromkeys(differing_options(alike)))
+    found = {}
+    for run in runs:
+        options = differing[run.algorithm, run.setting[0]]
+        told = (f"{key} {plain(run.settings.get(key))}" for key in options)
+        in_words = ", ".join([run.algorithm, *told])
+        found[run] = in_words if len(options) <= MAX_NAMED else PLACE.sub("", run.folder.name)
+    return found
+
+
+def differing_options(runs: Sequence[Run]) -> list[str]:
+    """Options of the method in which these runs do not all agree."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    return [key for key in keys if key not in NO_METHOD and len({str(run.settings.get(key)) for run in runs}) > 1]
+
+
+def plain(value: Any) -> str:
+    """A setting in words, numbers without needless digits."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def having(methods: Sequence[Method], keep: Callable[[Run], bool]) -> list[Method]:
+    """Methods with those of their runs that `keep` accepts, without methods of which none is left."""
+    return [left for method in methods if (left := method.only(keep)).runs]
+
+
+def settings_of(methods: Sequence[Method]) -> list[tuple[str, str]]:
+    """Settings that the runs of these methods stand in, in order."""
+    return sorted({run.setting for method in methods for run in method.runs}, key=_by_number)
+
+
+def _by_number(setting: tuple[str, str]) -> tuple[str, float, str]:
+    number = re.match(r"[\d.]+", setting[1])
+    return setting[0], float(number[0]) if number else 0.0, setting[1]
+
+
+def comparable(methods: Sequence[Method], what: str, keep: Callable[[Run], bool]) -> tuple[list[Method], list[int]]:
+    """Methods that have the data of a figure, in one setting, cut down to the seeds that all of them have.
+
+    FigureError where nothing is left (`what` says what a run would have to hold), where the runs stand in several
+    settings, or where the methods have no seed in common.
+    """
+    left = having(methods, keep)
+    if not left:
+        raise FigureError(f"no run has {what}")
+    settings = settings_of(left)
+    if len(settings) > 1:
+        listed = ", ".join(" ".join(setting) for setting in settings)
+        raise FigureError(f"the runs are of several settings ({listed}); give those of one")
+    return common_seeds(left)
+
+
+def common_seeds(methods: Sequence[Method]) -> tuple[list[Method], list[int]]:
+    """The same methods, cut down to the seeds that all of them have in every setting that they stand in."""
+    places: dict[tuple[str, ...], set[int]] = {}
+    for method in methods:
+        for run in method.runs:
+            places.setdefault((method.name, *run.setting), set()).add(run.seed)
+    seeds = sorted(set.intersection(*places.values())) if places else []
+    if not seeds:
+        raise FigureError("the methods have no seed in common, so they cannot be compared fairly")
+    return having(methods, lambda run: run.seed in seeds), seeds

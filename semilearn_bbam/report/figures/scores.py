@@ -1,0 +1,114 @@
+"""What the final scores on the test set say label by label: average precision, and precision against recall."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from semilearn_bbam.metrics import average_precision_per_label
+from semilearn_bbam.report.figures.angles import has_arrays, label_number
+from semilearn_bbam.report.figures.runs import Method, Run, comparable
+from semilearn_bbam.report.figures.style import finish, grid, seeds_words, setting_words, verbatim
+
+NEEDED = "scores (train with --report_figures true)"
+
+
+def label_shares(run: Run) -> NDArray[np.float64]:
+    """Share of positives of each label [K] among all training rows whose labels are known."""
+    shares: NDArray[np.float64] = run.arrays["targets"][run.arrays["known"]].mean(axis=0, dtype=np.float64)
+    return shares
+
+
+def draw_label_ap(methods: Sequence[Method]) -> Figure:
+    """Average precision of each label on the test set, labels from the most to the least frequent.
+
+    Markers are means over the seeds that all methods have, bars go from the least to the greatest; below, each label's
+    share of positives in the training part. A label without test positives has no average precision and no marker.
+    FigureError where no run kept its scores, or the runs are of several settings.
+    """
+    left, seeds = comparable(methods, NEEDED, has_arrays)
+    first = left[0].runs[0]
+    names, shares = first.arrays["label_names"].tolist(), label_shares(first)
+    order = np.argsort(-shares, kind="stable")
+    width = (0.12 + 0.045 * len(left)) * len(names) + 1.2
+    figure = Figure(figsize=(max(6.4, width), 6.0), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    places = np.arange(len(names))
+    for number, method in enumerate(left):
+        values = np.array([average_precision_per_label(*_scores(run)) for run in method.runs])[:, order]
+        middle = values.mean(axis=0)
+        # Side by side within the width of a label.
+        shift = 0.7 * ((number + 0.5) / len(left) - 0.5)
+        bars = np.stack([middle - values.min(axis=0), values.max(axis=0) - middle]) if len(seeds) > 1 else None
+        look: dict[str, Any] = {**method.style.line, "linestyle": "none"}
+        top.errorbar(places + shift, middle, yerr=bars, elinewidth=0.9, label=method.title, **look)
+    for border in places[:-1] + 0.5:
+        top.axvline(border, color="0.9", linewidth=0.5)
+    top.set(ylabel="average precision, test", ylim=(0, 1.02))
+    bottom.bar(places, 100 * shares[order], color="0.75", edgecolor="black", linewidth=0.5)
+    bottom.set(ylabel="positives in\ntraining part (%)", xlim=(-0.6, len(names) - 0.4))
+    bottom.set_xticks(places, [verbatim(names[k]) for k in order], rotation=90)
+    for axis in (top, bottom):
+        axis.grid(axis="y", alpha=0.3, linewidth=0.6)
+        axis.tick_params(labelsize=8)
+    note = f"final EMA model; {seeds_words(seeds, 'bar: least to greatest')}"
+    return finish(figure, f"Average precision per label on {setting_words(first.setting)}", left, note)
+
+
+def draw_precision_recall(methods: Sequence[Method], labels: Sequence[str] = ()) -> Figure:
+    """Precision against recall on the test set: all entries together (micro-averaged), and chosen labels.
+
+    labels: their names; the most frequent, the middle and the rarest with test positives where none are given. Curves
+    are those of the first seed that all methods have, with their average precision; a dotted line is guessing.
+    A label without test positives has no curve. FigureError where no run kept its scores, a label does not exist, or
+    the runs are of several settings.
+    """
+    left, seeds = comparable(methods, NEEDED, has_arrays)
+    left = [method.only(lambda run: run.seed == seeds[0]) for method in left]
+    first = left[0].runs[0]
+    names = first.arrays["label_names"].tolist()
+    chosen = [label_number(first, label) for label in labels] or _typical(first)
+    figure = Figure(figsize=(3.9 * (1 + len(chosen)), 5.0), layout="constrained")
+    panels = figure.subplots(1, 1 + len(chosen), squeeze=False, sharex=True, sharey=True)[0]
+    for panel, column in zip(panels, [None, *chosen], strict=True):
+        for number, method in enumerate(left):
+            scores, targets = _scores(method.runs[0])
+            rows = slice(None) if column is None else column
+            _curve(panel, method, number, scores[:, rows].ravel(), targets[:, rows].ravel())
+        title = "all labels, micro-averaged" if column is None else f"label '{names[column]}'"
+        panel.set_title(verbatim(title), fontsize=10)
+        panel.set(xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
+        grid(panel)
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15), handlelength=4)
+    panels[0].set(ylabel="precision")
+    title = f"Precision and recall on {setting_words(first.setting)}"
+    note = f"test set, final EMA model, seed {seeds[0]}; AP: average precision; dotted grey: share of positives"
+    return finish(figure, title, left, note, legend=False)
+
+
+def _scores(run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    return run.arrays["test_scores"], run.arrays["test_targets"]
+
+
+def _typical(run: Run) -> list[int]:
+    """The most frequent, the middle and the rarest label of those with test positives."""
+    present = np.flatnonzero(run.arrays["test_targets"].any(axis=0))
+    ordered = present[np.argsort(-label_shares(run)[present], kind="stable")]
+    return list(dict.fromkeys(int(ordered[place]) for place in (0, len(ordered) // 2, -1))) if len(ordered) else []
+
+
+def _curve(panel: Axes, method: Method, number: int, scores: NDArray[np.float32], targets: NDArray[np.uint8]) -> None:
+    if not targets.any():
+        return
+    precision, recall, _ = precision_recall_curve(targets, scores)
+    area = average_precision_score(targets, scores)
+    look: dict[str, Any] = {**method.style.line, "markersize": 4, "markevery": (0.03 * number, 0.15)}
+    panel.plot(recall, precision, drawstyle="steps-post", label=f"{method.title}, AP {area:.3f}", **look)
+    if not number:
+        panel.axhline(float(targets.mean()), color="grey", linestyle=":", linewidth=1)

@@ -1,0 +1,142 @@
+"""What all figures share: styles that differ without colour, words on axes, legends, and the writing of files."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from semilearn_bbam.report.figures.runs import Method
+
+# Dark and light in turn. Lengths without a common factor: dash and marker repeat together only after 40 methods.
+COLORS = ("#000000", "#d98200", "#1f4e9c", "#3fa7d6", "#8b1a1a", "#5aae61", "#7b5aa6")
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "x", "P", "<")
+LETTERS = 14  # of the smallest print in an inch
+WORDS = {
+    "mAP": "mAP",
+    "mAP_present": "mAP of labels with positives",
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "hamming_loss": "Hamming loss",
+    "one_error": "one-error",
+    "ranking_loss": "ranking loss",
+    "coverage_error": "coverage error",
+    "lrap": "label ranking AP",
+    "vca": "VCA",
+}
+# Those that hard predictions are needed for, and so a protocol.
+BY_PROTOCOL = ("micro_f1", "macro_f1", "hamming_loss", "vca")
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colour, dashes and marker of a method."""
+
+    color: str
+    dash: Any
+    marker: str
+
+    @classmethod
+    def of(cls, number: int) -> Style:
+        return cls(COLORS[number % len(COLORS)], DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)])
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """Keywords of a line with hollow markers, which show what they lie on."""
+        return {
+            "color": self.color,
+            "linestyle": self.dash,
+            "marker": self.marker,
+            "markersize": 5,
+            "linewidth": 1.4,
+            "markerfacecolor": "white",
+        }
+
+
+def metric_words(metric: str) -> str:
+    """A metric such as `test/macro_f1` on an axis: `test macro-F1 at 0.5`."""
+    part, _, key = metric.partition("/")
+    oracle, name = key.startswith("oracle_"), key.removeprefix("oracle_")
+    protocol = ""
+    if name in BY_PROTOCOL:
+        protocol = " (oracle)" if oracle else " at prior thresholds" if part == "test_prior" else " at 0.5"
+    return f"{part.removesuffix('_prior')} {WORDS.get(name, name)}{protocol}"
+
+
+def setting_words(setting: tuple[str, str]) -> str:
+    """A setting such as ("ohsumed_minilm", "5pct") in a title: `ohsumed_minilm, 5 % labelled`."""
+    data, share = setting
+    if share.endswith("pct"):
+        return f"{data}, {share.removesuffix('pct')} % labelled"
+    if share.endswith("lb"):
+        return f"{data}, {share.removesuffix('lb')} labelled samples"
+    return data if share == "split" else f"{data}, {share} labelled"
+
+
+def seeds_words(seeds: Sequence[int], spread: str) -> str:
+    """What the lines are: one run each, or a mean over seeds with a spread."""
+    if len(seeds) == 1:
+        return f"one run each, seed {seeds[0]}"
+    return f"mean over seeds {', '.join(map(str, seeds))}; {spread}"
+
+
+def verbatim(text: str) -> str:
+    """A name as it is, not as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def finish(figure: Figure, title: str, methods: Sequence[Method], note: str, *, legend: bool = True) -> Figure:
+    """Title above; note and (unless panels have their own) one legend for all panels below."""
+    figure.suptitle(verbatim(title), fontsize=11)
+    if any(method.title != method.name for method in methods):
+        note += ". [In brackets: trained with the labels of all training rows]"
+    width = figure.get_figwidth()
+    note = textwrap.fill(note, int(width * LETTERS))
+    if not legend:
+        figure.supxlabel(note, fontsize=8)
+        return figure
+    handles: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    columns = max(1, min(len(handles), int(width * LETTERS / (max(map(len, handles), default=0) + 14))))
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        handlelength=4,
+        title=note,
+        title_fontsize=8,
+    )
+    return figure
+
+
+def grid(axis: Axes) -> None:
+    axis.grid(alpha=0.3, linewidth=0.6)
+    axis.tick_params(labelsize=8)
+
+
+def stem(path: str | Path) -> Path:
+    """A path without the suffix of a picture; other dots in a name, as in 2.5pct, stay."""
+    path = Path(path)
+    return path.with_suffix("") if path.suffix in (".png", ".svg") else path
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Write a figure as `<path>.png` and `<path>.svg`; the same figure gives the same files, byte for byte."""
+    base = stem(path)
+    png, svg = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
+    figure.savefig(png, dpi=150)
+    with rc_context({"svg.hashsalt": "semilearn_bbam"}):
+        figure.savefig(svg, metadata={"Date": None})
+    return [png, svg]

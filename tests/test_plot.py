@@ -1,0 +1,135 @@
+"""The command that draws all figures of run folders."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from semilearn_bbam.errors import RunError, UserError
+from semilearn_bbam.report import draw_all
+from semilearn_bbam.report.plots import KINDS, MAX_LINES, MAX_MARKERS, main
+from tests.figure_runs import curve_rows, score_arrays, write_run
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "plot.py"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """BBAM with two margins and CAP, all with everything; CAP with 10 % labelled too, but without results there."""
+    full: dict[str, Any] = {"rows": curve_rows([0.1, 0.4]), "arrays": score_arrays(0, mapped=True)}
+    cap: dict[str, Any] = {"rows": curve_rows([0.2, 0.3]), "arrays": score_arrays(0), "algorithm": "cap"}
+    return [
+        write_run(tmp_path / "runs" / "a", **full),
+        write_run(tmp_path / "runs" / "b", **full, margin=0.2),
+        write_run(tmp_path / "runs" / "c", **cap),
+        write_run(tmp_path / "runs" / "d", label_ratio=0.1, algorithm="cap", results=False),
+    ]
+
+
+def test_everything_is_drawn_or_said_to_be_left_out(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touch(figure: Figure, path: Path) -> list[Path]:  # to render them all takes seconds
+        paths = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
+        assert figure.axes
+        for one in paths:
+            one.touch()
+        return paths
+
+    monkeypatch.setattr("semilearn_bbam.report.plots.save", touch)
+    out = tmp_path / "out"
+    assert main([*map(str, folders), "--out", str(out), "--label", "dog"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    drawn = {
+        "vectors_5pct_curves", "vectors_5pct_vdfd", "vectors_5pct_labels", "vectors_5pct_precision_recall",
+        "vectors_5pct_angles_bbam-margin-0.4", "vectors_5pct_angles_bbam-margin-0.2", "vectors_5pct_sensitivity_bbam",
+    }  # fmt: skip
+    assert {path.name for path in out.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
+    assert all(any(line.startswith(f"drew {out / name}.png") for line in said) for name in drawn)
+    left_out = [line for line in said if line.startswith("left out")]
+    assert len(said) == len(drawn) + len(left_out)
+    for name, reason in (
+        ("vectors_10pct_curves", "no run has rows with test/mAP"),
+        ("vectors_10pct_vdfd", "--report_figures true"),
+        ("vectors_10pct_angles_cap", "kept no angles"),
+        ("vectors_10pct_labels", "--report_figures true"),
+        ("vectors_10pct_precision_recall", "--report_figures true"),
+        ("ratios", "no method has ended with two labelled shares"),
+    ):
+        assert any(line.startswith(f"left out {name}: ") and reason in line for line in left_out), name
+
+
+def test_a_picture_says_whom_it_is_without(folders: list[Path], tmp_path: Path) -> None:
+    bare = write_run(tmp_path / "bare", algorithm="mime")
+    said: list[str] = []
+    written = draw_all([*folders[:1], bare], tmp_path / "out", kinds=["vdfd", "ratios"], tell=said.append)
+    assert [path.name for path in written] == ["vectors_5pct_vdfd.png", "vectors_5pct_vdfd.svg"]
+    assert said[0].endswith(".svg, without mime, which kept no data for it")
+    assert said[1].startswith("left out ratios: no method has ended with two labelled shares")
+
+
+def test_methods_can_be_chosen_and_named(folders: list[Path], tmp_path: Path) -> None:
+    names = {"a": "ours", "b": "theirs"}
+    written = draw_all(folders[:3], tmp_path / "out", kinds=["angles"], names=names, chosen=["theirs"])
+    assert [path.name for path in written] == ["vectors_5pct_angles_theirs.png", "vectors_5pct_angles_theirs.svg"]
+    with pytest.raises(UserError, match="no run is of the method 'thers'; did you mean theirs?"):
+        draw_all(folders[:3], tmp_path / "out", names=names, chosen=["thers"])
+    with pytest.raises(UserError, match="there is no figure 'curve'; did you mean curves?"):
+        draw_all(folders, tmp_path / "out", kinds=["curve"])
+
+
+def test_many_methods_share_pages_by_their_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[str]] = {}
+
+    def note(figure: Figure, path: Path) -> list[Path]:
+        drawn[path.name] = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        return [path]
+
+    monkeypatch.setattr("semilearn_bbam.report.plots.save", note)
+    count = MAX_LINES + 3
+    runs = [
+        write_run(
+            tmp_path / f"m{i}", algorithm=f"m{i}", rows=curve_rows([0.1, 0.2]), scores={"mAP": (7 * i % count) / 20}
+        )
+        for i in range(count)
+    ]
+    draw_all(runs, tmp_path / "out", kinds=["curves"])
+    assert list(drawn) == ["vectors_5pct_curves_1", "vectors_5pct_curves_2"]
+    first, second = ([int(name[1:]) for name in names] for names in drawn.values())
+    assert first == sorted(first)
+    assert sorted(first + second) == list(range(count))
+    assert min(7 * i % count for i in first) > max(7 * i % count for i in second)
+    assert max(len(first), len(second)) <= MAX_LINES
+    assert 1 < MAX_MARKERS <= MAX_LINES
+
+
+def test_mistakes_are_one_sentence(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*words: str) -> Any:
+        monkeypatch.setattr(sys, "argv", ["plot.py", *words])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return stop.value.code
+
+    out = str(tmp_path / "out")
+    text = command(str(tmp_path), "--out", out)
+    assert text == f"plot.py: '{tmp_path}' is no run folder, for it has no config.yaml; give folders that training made"
+    assert command(str(folders[0]), "--out", out, "--kinds", "ratios") == 1  # nothing was drawn
+    assert command(str(folders[0]), "--out", out, "--kinds", "angles", "--label", "cow") == 1
+    assert "there is no label 'cow'; the labels are cat, dog" in capsys.readouterr().out
+    assert command(str(folders[0]), "--out", out, "--kinds", "labels") == 0
+    with pytest.raises(RunError, match="is no run folder"):
+        draw_all([folders[0], tmp_path], out)
+
+
+def test_the_help_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name}: {kind.words}" in said for name, kind in KINDS.items())

@@ -1,0 +1,73 @@
+"""How run folders are read, named and sorted for figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semilearn_bbam.errors import FigureError, RunError
+from semilearn_bbam.report.figures import (
+    draw_angle_histogram,
+    draw_label_ap,
+    draw_learning_curves,
+    draw_precision_recall,
+    draw_vdfd,
+    read_methods,
+)
+from tests.figure_runs import curve_rows, score_arrays, write_run
+
+
+def test_methods_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / "a", seed=0),
+        write_run(tmp_path / "b", seed=1, num_threads=1, data_dir="/elsewhere", report_figures=True),
+        write_run(tmp_path / "c", margin=0.2),
+        write_run(tmp_path / "d", algorithm="cap"),
+        write_run(tmp_path / "e", label_ratio=0.1),
+    ]
+    methods = read_methods(folders)
+    assert [method.name for method in methods] == ["bbam, margin 0.4", "bbam, margin 0.2", "cap"]
+    assert [run.folder.name for run in methods[0].runs] == ["a", "e", "b"]
+    assert [run.setting for run in methods[0].runs] == [("vectors", "5pct"), ("vectors", "10pct"), ("vectors", "5pct")]
+    named = read_methods(folders, {"a": "ours", "b": "ours", "c": "theirs"})
+    assert [method.name for method in named] == ["ours", "theirs", "cap", "bbam, margin 0.4"]
+    many = write_run(tmp_path / "wild_vectors_5pct_s3", seed=3, margin=0.1, scale=1.0, lr=0.5, epoch=7)
+    assert read_methods([*folders, many])[-1].name == "wild_vectors"
+    with pytest.raises(RunError, match=r"'.*a' and '.*twin' are both bbam on vectors 5pct with seed 0; leave one out"):
+        read_methods([folders[0], folders[0], write_run(tmp_path / "twin")])
+
+
+def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    rows = curve_rows([0.1, 0.2])
+    one = write_run(tmp_path / "one", rows=rows)
+    share = write_run(tmp_path / "share", rows=rows, label_ratio=0.1)
+    other = write_run(tmp_path / "other", rows=rows, algorithm="cap", seed=5)
+    bare = write_run(tmp_path / "bare", results=False)
+    with pytest.raises(FigureError, match=r"several settings \(vectors 5pct, vectors 10pct\)"):
+        draw_vdfd(read_methods([share, one]))
+    with pytest.raises(FigureError, match="no seed in common"):
+        draw_learning_curves(read_methods([one, other]))
+    for draw in (draw_vdfd, draw_label_ap, draw_precision_recall):
+        with pytest.raises(FigureError, match="train with --report_figures true"):
+            draw(read_methods([bare]))
+    with pytest.raises(FigureError, match="bbam kept no angles"):
+        draw_angle_histogram(read_methods([bare])[0])
+
+
+def test_broken_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="'.*' is no run folder, for it has no config.yaml"):
+        read_methods([tmp_path])
+    folder = write_run(tmp_path / "a", rows=curve_rows([0.1]), arrays=score_arrays(0))
+    for name in ("metrics.jsonl", "figures.npz", "results.json"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-30])
+    (run,) = read_methods([folder])[0].runs
+    for name in ("metrics", "arrays", "results"):
+        with pytest.raises(RunError, match="cannot be read, perhaps it is cut off"):
+            getattr(run, name)
+    (folder / "config.yaml").write_text("algorithm: bbam\n")
+    with pytest.raises(RunError, match="does not say dataset, .* not the config of a whole run"):
+        read_methods([folder])
+    whole = write_run(tmp_path / "b")
+    with pytest.raises(RunError, match="has no value test/fame"):
+        read_methods([whole])[0].runs[0].value("test/fame")
