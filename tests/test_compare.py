@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import os
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from semilearn_bbam.compare import Job, read_grid, run_jobs
 from semilearn_bbam.compare import runner as runner_module
 from semilearn_bbam.config import ConfigError
-from semilearn_bbam.report.methods import fill_marks, write_comparison
+from semilearn_bbam.report.methods import fill_marks, summary
+from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS
 
 GRID = "methods: [supervised_bce, cap]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.2]\nseeds: [0, 1]\n"
@@ -24,8 +26,7 @@ SHORT = "--epoch 3 --warmup_epochs 1 --warmup_iter_per_epoch 2 --num_train_iter 
 def jobs(write: Callable[..., Path], tmp_path: Path, features_dir: Path) -> list[Job]:
     (tmp_path / "config").symlink_to(CONFIGS)
     grid = read_grid(write(GRID, "grid.yaml"))
-    shipped = type(grid)(grid.methods, grid.datasets, grid.label_ratios, grid.seeds, CONFIGS)
-    return shipped.jobs({"ohsumed_features": str(features_dir)}, tmp_path / "runs", tuple(SHORT))
+    return replace(grid, configs=CONFIGS).jobs({"ohsumed_features": str(features_dir)}, tmp_path / "runs", tuple(SHORT))
 
 
 @pytest.fixture
@@ -33,19 +34,12 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs in this process, not in spawned ones; gives the names of those that were made."""
     made: list[str] = []
 
-    class Here:
-        def __init__(self, *args: Any) -> None: ...
-        def __enter__(self) -> Here:
-            return self
-
-        def __exit__(self, *args: Any) -> None: ...
-        def submit(self, work: Any, job: Job) -> Any:
+    class Here(runner_module.Worker):
+        def run(self, job: Job) -> Any:
             made.append(f"{job.method} {job.seed}")
-            outcome = work(job)
-            return type("Done", (), {"result": staticmethod(lambda: outcome)})()
+            return runner_module.make(job)
 
-    monkeypatch.setattr(runner_module, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(runner_module, "as_completed", list)
+    monkeypatch.setattr(runner_module, "Worker", Here)
     return made
 
 
@@ -53,12 +47,14 @@ def test_shipped_grids_name_configs_that_exist() -> None:
     for path in sorted((CONFIGS / "compare").glob("*.yaml")):
         grid = read_grid(path)
         found = grid.jobs(dict.fromkeys(grid.datasets, "x"), "runs")
-        assert len(found) == len(grid.methods) * len(grid.datasets) * len(grid.label_ratios) * len(grid.seeds)
-        assert len({job.argv for job in found}) == len(found)
+        places = {(job.method, job.dataset, job.label_ratio, job.seed) for job in found}
+        assert len(found) == len(places) == len({job.argv for job in found})
+        for job in found:
+            read_settings(job.argv)
 
 
 def test_finished_runs_are_kept_and_others_made_again(jobs: list[Job], inline: list[str], tmp_path: Path) -> None:
-    results, failed = run_jobs(jobs, 2)
+    results, failed = run_jobs(jobs, 1)
     assert not failed
     assert inline == ["supervised_bce 0", "cap 0", "supervised_bce 1", "cap 1"]
     assert [run["method"] for run in results] == ["supervised_bce", "cap", "supervised_bce", "cap"]
@@ -79,10 +75,58 @@ def test_one_failed_run_does_not_stop_the_rest(jobs: list[Job], inline: list[str
     assert "nowhere" in failed[bad]
 
 
-def test_worker_processes_make_the_same_runs(jobs: list[Job]) -> None:
+def test_worker_processes_make_the_same_runs(jobs: list[Job], capfd: pytest.CaptureFixture[str]) -> None:
     results, failed = run_jobs(jobs[:1], 1)
     assert not failed
     assert 0 < results[0]["test"]["mAP"] < 1
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("1/1 supervised_bce on ohsumed_features, 20 %, seed 0: mAP 0.")
+    assert line.endswith("0 min left")
+
+
+def kill_itself(job: Job) -> dict[str, Any]:
+    """Stands for a run that the system ends, at seed 0; others end well."""
+    if job.seed == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"method": job.method, "pid": os.getpid(), "test": {"mAP": 0.5}}
+
+
+def test_a_killed_process_costs_its_run_only(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "make", kill_itself)
+    results, failed = run_jobs([jobs[0], jobs[2], jobs[3]], 1)
+    assert list(failed) == [jobs[0]]
+    assert "was killed" in failed[jobs[0]]
+    assert results[0]["pid"] == results[1]["pid"]  # one process for both, not the one that was killed
+
+
+def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
+    text = (
+        "methods: [bbam, no_map]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.05, 0.1]\nseeds: [0]\n"
+        "variants:\n  no_map: {method: bbam, balance: false}\n"
+        "also:\n  - {methods: [bbam, cap], seeds: [0, 1], label_ratios: [0.1]}\n"
+        "tables:\n  two: [bbam, no_map]\nnames: {no_map: w/o map}\nsupervised: cap\nupper_bound: bbam\n"
+    )
+    grid = replace(read_grid(write(text, "g.yaml")), configs=CONFIGS)
+    jobs = grid.jobs({"ohsumed_features": "x"}, "runs", ("--lr", "0.01"))
+    seen = [(job.seed, job.label_ratio, job.method) for job in jobs]
+    assert seen == [(0, 0.05, "bbam"), (0, 0.05, "no_map"), (0, 0.1, "bbam"), (0, 0.1, "no_map"), (0, 0.1, "cap"),
+                    (1, 0.1, "bbam"), (1, 0.1, "cap")]  # fmt: skip
+    assert jobs[1].argv[1].endswith("bbam_ohsumed_features.yaml")
+    assert jobs[1].argv[-4:] == ("--lr", "0.01", "--balance", "false")
+    assert read_settings(jobs[1].argv).balance is False
+    assert (grid.printing.tables, grid.printing.names) == ({"two": ("bbam", "no_map")}, {"no_map": "w/o map"})
+    bad = (
+        text.replace("two: [bbam, no_map]", "two: [dicap]")
+        .replace("method: bbam, ", "")
+        .replace("seeds: [0, 1]", "seed: 1")
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_grid(write(bad, "bad.yaml"))
+    said = str(caught.value)
+    assert "bad.yaml:7: block 1 of also: unknown key 'seed'" in said
+    assert "bad.yaml:5: no_map must say what it is" in said
+    with pytest.raises(ConfigError, match="tables: 'dicap' is not among the grid's methods"):
+        read_grid(write(text.replace("two: [bbam, no_map]", "two: [dicap]"), "bad.yaml"))
 
 
 def test_grid_faults_are_named_with_their_line(write: Callable[..., Path]) -> None:
@@ -90,7 +134,7 @@ def test_grid_faults_are_named_with_their_line(write: Callable[..., Path]) -> No
     with pytest.raises(ConfigError) as caught:
         read_grid(path)
     said = str(caught.value).splitlines()
-    assert f"{path}:4: unknown key 'method'; a grid has methods, datasets, label_ratios, seeds" in said
+    assert f"{path}:4: unknown key 'method'; a grid has methods, datasets, label_ratios, seeds, " in str(caught.value)
     assert f"{path}:1: methods must be a list of names" in said
     assert f"{path}: datasets is missing; write 'datasets: [..]'" in said
     assert f"{path}:2: seeds names something twice" in said
@@ -109,20 +153,14 @@ def result(method: str, seed: int, value: float, ratio: float = 0.05) -> dict[st
             "test": metrics, "test_prior": metrics, **place}  # fmt: skip
 
 
-def test_table_and_csv_hold_every_run(tmp_path: Path) -> None:
+def test_summary_orders_methods_by_map() -> None:
     runs = [result("low", 0, 0.1), result("high", 0, 0.3), result("high", 1, 0.5), result("low", 0, 0.2, ratio=0.1)]
-    text = write_comparison(runs, tmp_path, "demo")
-    assert (tmp_path / "demo.md").read_text() == text
+    text = summary(runs)
     assert text.index("## d, 5 % labelled") < text.index("## d, 10 % labelled")
     first = text.split("## d, 10 %")[0]
     assert first.index("| high") < first.index("| low")  # the best first
     assert "0.400 ± 0.141" in first
     assert "macro-F1 oracle" in first
-    with open(tmp_path / "demo.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 4
-    assert [float(row["test/mAP"]) for row in rows] == [0.1, 0.3, 0.5, 0.2]
-    assert json.loads(rows[0]["seed"]) == 0
 
 
 def test_marks_get_their_tables_and_keep_the_rest(tmp_path: Path) -> None:
@@ -130,17 +168,20 @@ def test_marks_get_their_tables_and_keep_the_rest(tmp_path: Path) -> None:
     card.write_text(
         "# A\n\n<!-- measured: high -->\n<!-- end -->\n\nmore\n\n<!-- measured: gone -->\nold row\n<!-- end -->\n\n"
         "<!-- compared: d 0.05 low high -->\n<!-- end -->\n<!-- compared: d 0.2 low -->\nkept\n<!-- end -->\n"
+        "<!-- included: gap.md -->\n<!-- end -->\n<!-- included: none.md -->\nkept\n<!-- end -->\n"
     )
+    (tmp_path / "gap.md").write_text("a gap\n")
     runs = [result("high", 0, 0.3), result("high", 1, 0.5), result("low", 0, 0.1), result("low", 0, 0.9, ratio=0.1)]
-    assert fill_marks(runs, [card]) == [card]
+    assert fill_marks(runs, [card], tmp_path) == [card]
     measured, compared = card.read_text().split("<!-- compared: d 0.05", 1)
     assert "| d, 5 %         | 2     | 0.400 ± 0.141 |" in measured
     assert "low" not in measured
     assert "more\n\n<!-- measured: gone -->\nold row\n" in measured
     assert compared.index("| low ") < compared.index("| high ")
     assert "0.900" not in compared
+    assert "included: gap.md -->\na gap\n<!-- end -->" in compared
     assert compared.endswith("kept\n<!-- end -->\n")
-    assert fill_marks(runs, [card]) == []
+    assert fill_marks(runs, [card], tmp_path) == []
 
 
 def test_every_method_has_a_card_and_a_config_for_every_data_set() -> None:

@@ -1,89 +1,125 @@
-"""A grid of runs, read from one YAML file."""
+"""A grid of runs: methods x data sets x label ratios x seeds, and how it is printed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from semilearn_bbam.config import ConfigError, load_yaml
-
-KEYS = ("methods", "datasets", "label_ratios", "seeds")
+from semilearn_bbam.config import ConfigError
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its method, data set, ratio and seed, and the command line (without the program) that makes it."""
+    """One run: its method, data set, ratio and seed, and the command line (without the program) that makes it.
+
+    options: those words of the command line that the config, the data set, the ratio and the seed do not explain.
+    """
 
     method: str
     dataset: str
     label_ratio: float
     seed: int
     argv: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Methods x data sets x label ratios x seeds; the config of a run is `<method>_<data set>.yaml` in `configs`."""
+class Block:
+    """Methods x data sets x label ratios x seeds."""
 
     methods: tuple[str, ...]
     datasets: tuple[str, ...]
     label_ratios: tuple[float, ...]
     seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with further options, which a grid compares under a name of its own."""
+
+    method: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Printing:
+    """What is written of a comparison.
+
+    tables: rows of each table (empty: one of all methods); names: what a method is called in print; effects: pairs of
+    methods of which the second has what is named; figures: methods that are drawn (empty: all); supervised and
+    upper_bound: the two ends of the gap that a method may close ("": no gap); judged_on: `test`, or `validation` where
+    settings are chosen, of which nothing of the test set is written.
+    """
+
+    tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    effects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    figures: tuple[str, ...] = ()
+    supervised: str = ""
+    upper_bound: str = ""
+    judged_on: str = "test"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Blocks of runs; the config of a run is `<method>_<data set>.yaml` in the folder `configs`.
+
+    options: those of all runs; ratio_options: those of all runs of a label ratio; variants: what methods of such a name
+    are.
+    """
+
+    blocks: tuple[Block, ...]
     configs: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ratio_options: Mapping[float, Mapping[str, Any]] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    printing: Printing = field(default_factory=Printing)
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for block in self.blocks for name in block.datasets))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for block in self.blocks for name in block.methods))
+
+    def variant(self, name: str) -> Variant:
+        """What a name in `methods` stands for: a variant, or the method of that name as it is."""
+        return self.variants.get(name, Variant(name, {}))
 
     def config(self, method: str, dataset: str) -> Path:
-        return self.configs / f"{method}_{dataset}.yaml"
+        return self.configs / f"{self.variant(method).method}_{dataset}.yaml"
 
     def jobs(self, data_dirs: Mapping[str, str], save_dir: str | Path, further: tuple[str, ...] = ()) -> list[Job]:
         """All runs, one seed of all methods after the other, so that an interrupted grid compares what it has.
 
-        data_dirs: folder of each data set; further: options that every run gets. ConfigError for a data set without
-        a folder, or a method without a config for a data set.
+        data_dirs: folder of each data set; further: options for every run. Those of the grid win over these, those of a
+        label ratio over the grid's, and those of a variant over all. What several blocks ask for is one run.
+        ConfigError for a data set without a folder, or a method without a config.
         """
         missing = [name for name in self.datasets if name not in data_dirs]
         if missing:
             raise ConfigError(f"--data_dir: where is {missing[0]}? give --data_dir {missing[0]}=FOLDER")
-        wanted = [self.config(method, dataset) for method, dataset in product(self.methods, self.datasets)]
-        gone = [path for path in wanted if not path.is_file()]
-        if gone:
-            raise ConfigError(f"there is no config '{gone[0]}'; remove the method or the data set from the grid")
-        found = []
-        for seed, ratio, dataset, method in product(self.seeds, self.label_ratios, self.datasets, self.methods):
-            name = f"{method}_{dataset}_{100 * ratio:g}pct_s{seed}"
-            argv = ["--c", str(self.config(method, dataset)), "--data_dir", data_dirs[dataset], "--seed", str(seed)]
-            argv += ["--label_ratio", str(ratio), "--save_dir", str(save_dir), "--save_name", name, *further]
-            found.append(Job(method, dataset, ratio, seed, tuple(argv)))
-        return found
+        found: dict[Job, None] = {}
+        for block in self.blocks:
+            for seed, ratio, dataset, method in product(block.seeds, block.label_ratios, block.datasets, block.methods):
+                config = self.config(method, dataset)
+                if not config.is_file():
+                    raise ConfigError(f"there is no config '{config}'; remove the method or the data set from the grid")
+                name = f"{method}_{dataset}_{100 * ratio:g}pct_s{seed}"
+                argv = ["--c", str(config), "--data_dir", data_dirs[dataset], "--seed", str(seed)]
+                argv += ["--label_ratio", str(ratio), "--save_dir", str(save_dir), "--save_name", name]
+                own = {**self.options, **self.ratio_options.get(ratio, {}), **self.variant(method).options}
+                options = (*further, *as_argv(own))
+                found[Job(method, dataset, ratio, seed, (*argv, *options), options)] = None
+        return sorted(found, key=lambda job: job.seed)  # stable: within a seed the order of the file stays
 
 
-def read_grid(path: str | Path) -> Grid:
-    """The grid in a YAML file: `methods`, `datasets`, `label_ratios` and `seeds`, each a list without repetition.
-
-    Configs are looked for in the folder above the file's. ConfigError names every fault.
-    """
-    values = load_yaml(path)
-    problems = [f"{item.where}: unknown key {key!r}; a grid has {', '.join(KEYS)}"
-                for key, item in values.items() if key not in KEYS]  # fmt: skip
-    kinds: dict[str, tuple[type, ...]] = {"label_ratios": (float, int), "seeds": (int,)}
-    lists: dict[str, tuple[Any, ...]] = {}
-    for key in KEYS:
-        if key not in values:
-            problems.append(f"{path}: {key} is missing; write '{key}: [..]'")
-            continue
-        value, where = values[key].value, values[key].where
-        kind = kinds.get(key, (str,))
-        if not isinstance(value, list) or not value or any(type(entry) not in kind for entry in value):
-            problems.append(f"{where}: {key} must be a list of {'names' if kind == (str,) else 'numbers'}")
-        elif len(set(value)) < len(value):
-            problems.append(f"{where}: {key} names something twice")
-        else:
-            lists[key] = tuple(value)
-    if "label_ratios" in lists and not all(0 < ratio <= 1 for ratio in lists["label_ratios"]):
-        problems.append(f"{values['label_ratios'].where}: label_ratios must lie between 0 and 1")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    configs = Path(path).resolve().parents[1]
-    return Grid(lists["methods"], lists["datasets"], lists["label_ratios"], lists["seeds"], configs)
+def as_argv(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Options as words of a command line."""
+    words = ((f"--{key}", str(value).lower() if isinstance(value, bool) else str(value))
+             for key, value in options.items())  # fmt: skip
+    return tuple(word for pair in words for word in pair)

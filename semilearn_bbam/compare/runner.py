@@ -7,17 +7,21 @@ import json
 import multiprocessing
 import os
 import sys
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from time import perf_counter
 from typing import Any
 
 from tqdm import tqdm
 
 from semilearn_bbam.compare.grid import Job
 from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run, saved_settings
-from semilearn_bbam.run_folder import CONFIG, RESULTS
+from semilearn_bbam.run_folder import CONFIG, RESULTS, RunFolder
 
 
 def finished(job: Job) -> dict[str, Any] | None:
@@ -36,7 +40,10 @@ def finished(job: Job) -> dict[str, Any] | None:
 def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Results of a run with its place in the grid, and the names of its folder and config."""
     place = {"method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio}
-    return {**results, **place, "folder": folder.name, "config": f"{job.method}_{job.dataset}.yaml"}
+    where = {"folder": folder.name, "config": Path(job.argv[1]).name, "options": " ".join(job.options)}
+    # What choosing the epoch on the test set would have reported: an oracle, and named so.
+    epochs = [row["test/mAP"] for row in RunFolder(folder).read_metrics() if "test/mAP" in row]
+    return {**results, **place, **where, "oracle_epoch_mAP": max(epochs) if len(epochs) > 1 else None}
 
 
 def make(job: Job) -> dict[str, Any] | str:
@@ -50,32 +57,100 @@ def make(job: Job) -> dict[str, Any] | str:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def run_jobs(jobs: Sequence[Job], workers: int) -> tuple[list[dict[str, Any]], dict[Job, str]]:
+def prepare_worker(gpu: str) -> None:
+    """Give a worker its GPU ("": whatever there is), and let it end with the process that started it."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    if (parent := multiprocessing.parent_process()) is not None:
+        Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _follow(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+class Worker:
+    """One process that makes run after run, so that the framework is imported once; a new one after it was killed."""
+
+    def __init__(self, gpu: str = "") -> None:
+        self.gpu = gpu
+        self.executor: ProcessPoolExecutor | None = None
+
+    def run(self, job: Job) -> dict[str, Any] | str:
+        """Results of a run, or a sentence where it failed."""
+        if self.executor is None:
+            spawn = multiprocessing.get_context("spawn")
+            self.executor = ProcessPoolExecutor(1, spawn, initializer=prepare_worker, initargs=(self.gpu,))
+        try:
+            return self.executor.submit(make, job).result()
+        except BrokenProcessPool:
+            self.close()
+            return "its process was killed, perhaps for want of memory; start the command again, with fewer --jobs"
+
+    def close(self) -> None:
+        if self.executor is not None:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+        self.executor = None
+
+
+class Progress:
+    """Runs done and time left: a bar on a terminal, a line per run elsewhere."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done, self.made, self.start = total, done, 0, perf_counter()
+        self.bar = tqdm(total=total, initial=done, unit="run", dynamic_ncols=True, disable=not sys.stderr.isatty())
+
+    def step(self, job: Job, outcome: dict[str, Any] | str) -> None:
+        self.done, self.made = self.done + 1, self.made + 1
+        self.bar.update()
+        # Where settings are chosen, nobody looks at the test set.
+        said = "failed" if isinstance(outcome, str) else f"mAP {outcome.get('validation', outcome['test'])['mAP']:.4f}"
+        if self.bar.disable:
+            left = (perf_counter() - self.start) / self.made * (self.total - self.done) / 60
+            print(f"{self.done}/{self.total} {label(job)}: {said}; {left:.0f} min left", file=sys.stderr, flush=True)
+        else:
+            self.bar.set_postfix_str(f"{label(job)}: {said}")
+
+
+def label(job: Job) -> str:
+    """A run in words."""
+    return f"{job.method} on {job.dataset}, {100 * job.label_ratio:g} %, seed {job.seed}"
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: int, gpus: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], dict[Job, str]]:
     """Results of all jobs, those that were there included, in the order of the jobs; and why others failed.
 
-    Finished runs with the same settings are kept, all others are made anew. Each worker process computes with one
-    thread and imports the framework once.
+    Finished runs with the same settings are kept, all others are made anew. `gpus`: what CUDA_VISIBLE_DEVICES of the
+    workers is, in turn.
     """
     found = {job: results for job in jobs if (results := finished(job)) is not None}
     failed: dict[Job, str] = {}
-    left = [job for job in jobs if job not in found]
-    bar = tqdm(total=len(jobs), initial=len(found), unit="run", dynamic_ncols=True, disable=not sys.stderr.isatty())
-    executor = ProcessPoolExecutor(max(1, min(workers, len(left))), multiprocessing.get_context("spawn"))
-    with bar, executor:
-        futures = {executor.submit(make, job): job for job in left}
-        try:
-            for future in as_completed(futures):
-                job = futures[future]
-                try:
-                    outcome = future.result()
-                except BrokenProcessPool:
-                    outcome = "its process was killed; start the command again"
-                if isinstance(outcome, str):
-                    failed[job] = outcome
-                else:
-                    found[job] = outcome
-                bar.update()
-        except KeyboardInterrupt:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
+    left = deque(job for job in jobs if job not in found)
+    outcomes: SimpleQueue[tuple[Job, dict[str, Any] | str]] = SimpleQueue()
+
+    def serve(worker: Worker) -> None:
+        while left:
+            with contextlib.suppress(IndexError):  # another worker took the last one
+                job = left.popleft()
+                outcomes.put((job, worker.run(job)))
+        worker.close()
+
+    progress, number = Progress(len(jobs), len(found)), len(left)
+    crew = [Worker(gpus[i % len(gpus)] if gpus else "") for i in range(max(1, min(workers, number)))]
+    for worker in crew:
+        Thread(target=serve, args=(worker,), daemon=True).start()
+    try:
+        for _ in range(number):
+            job, outcome = outcomes.get()
+            progress.step(job, outcome)
+            if isinstance(outcome, str):
+                failed[job] = outcome
+            else:
+                found[job] = outcome
+    finally:
+        left.clear()
+        progress.bar.close()
     return [found[job] for job in jobs if job in found], failed

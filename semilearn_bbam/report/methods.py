@@ -1,8 +1,7 @@
-"""What came of a comparison of methods: a CSV of every run, a table per setting, and a row in each method's card."""
+"""Summaries of a comparison, and the marks in documents that its tables fill."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,7 @@ ALL_COLUMNS = (
     ("macro-F1 oracle", "test", "oracle_macro_f1"),
     ("micro-F1 oracle", "test", "oracle_micro_f1"),
 )
-PLACE = ("method", "grid_dataset", "grid_ratio", "seed", "num_labels", "steps", "seconds", "device", "folder", "config")
-MARK = re.compile(r"(<!-- (measured|compared): ([^>]+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
+MARK = re.compile(r"(<!-- (measured|compared|included): ([^>]+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
 
 Run = Mapping[str, Any]
 
@@ -30,24 +28,14 @@ def settings_of(results: Iterable[Run]) -> dict[tuple[str, float], list[Run]]:
     return found
 
 
-def write_comparison(results: Sequence[Run], folder: Path, name: str) -> str:
-    """Write `<name>.csv`, a line per run, and `<name>.md`, a table per data set and ratio; gives the tables."""
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = [
-        (protocol, key) for protocol in ("test", "test_prior") for key in (results[0][protocol] if results else ())
-    ]
-    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*PLACE, *(f"{protocol}/{key}" for protocol, key in metrics)])
-        for run in results:
-            writer.writerow([*(run[key] for key in PLACE), *(run[protocol][key] for protocol, key in metrics)])
+def summary(results: Sequence[Run]) -> str:
+    """A table per data set and ratio, every method with F1 under each protocol and seconds, the highest mAP first."""
     parts = []
     for (dataset, ratio), runs in sorted(settings_of(results).items()):
         ordered = sorted(runs, key=lambda run: -mean_map(runs, run["method"]))
-        parts.append(f"## {dataset}, {100 * ratio:g} % labelled\n\n{results_table(ordered, ALL_COLUMNS)}\n")
-    text = "\n".join(parts)
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    return text
+        named = [{**run, "algorithm": run["method"]} for run in ordered]
+        parts.append(f"## {dataset}, {100 * ratio:g} % labelled\n\n{results_table(named, ALL_COLUMNS)}\n")
+    return "\n".join(parts)
 
 
 def mean_map(runs: Iterable[Run], method: str) -> float:
@@ -56,26 +44,29 @@ def mean_map(runs: Iterable[Run], method: str) -> float:
     return float(sum(values) / len(values))
 
 
-def fill_marks(results: Sequence[Run], paths: Iterable[Path]) -> list[Path]:
+def fill_marks(results: Sequence[Run], paths: Iterable[Path], root: Path) -> list[Path]:
     """Renew the tables between marks in Markdown files; returns the files that changed.
 
-    `<!-- measured: METHOD -->` is followed by a row per data set and ratio of that method, and
-    `<!-- compared: DATASET RATIO METHOD .. -->` by a row per method; both end with `<!-- end -->`. A table for which
-    there is no run is left as it is.
+    `<!-- measured: METHOD -->` is followed by a row per data set and ratio of that method,
+    `<!-- compared: DATASET RATIO METHOD .. -->` by a row per method, and `<!-- included: FILE -->` by the text of a
+    file under `root`; all end with `<!-- end -->`. A table for which there is no run, or no file, is left as it is.
     """
     changed = []
     for path in paths:
         before = path.read_text(encoding="utf-8")
-        after = MARK.sub(lambda found: found[1] + (table_for(results, found) or found[4]) + found[5], before)
+        after = MARK.sub(lambda found: found[1] + (table_for(results, found, root) or found[4]) + found[5], before)
         if after != before:
             path.write_text(after, encoding="utf-8")
             changed.append(path)
     return changed
 
 
-def table_for(results: Sequence[Run], mark: re.Match[str]) -> str:
+def table_for(results: Sequence[Run], mark: re.Match[str], root: Path) -> str:
     """The table that a mark asks for, or an empty text where there are no runs for it."""
     kind, words = mark[2], mark[3].split()
+    if kind == "included":
+        file = root / words[0]
+        return file.read_text(encoding="utf-8").rstrip() + "\n" if file.is_file() else ""
     if kind == "measured":
         chosen = [
             {**run, "algorithm": f"{dataset}, {100 * ratio:g} %"}
@@ -85,5 +76,5 @@ def table_for(results: Sequence[Run], mark: re.Match[str]) -> str:
         ]
         return results_table(chosen, ALL_COLUMNS, first="data, labelled") + "\n" if chosen else ""
     runs = settings_of(results).get((words[0], float(words[1])), [])
-    chosen = [dict(run) for name in words[2:] for run in runs if run["method"] == name]
+    chosen = [{**run, "algorithm": name} for name in words[2:] for run in runs if run["method"] == name]
     return results_table(chosen) + "\n" if chosen else ""

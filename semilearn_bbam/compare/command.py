@@ -1,0 +1,79 @@
+"""The command behind `scripts/compare.py`: run a grid, then write its tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from semilearn_bbam.compare.grid import Grid
+from semilearn_bbam.compare.reading import read_grid
+from semilearn_bbam.compare.runner import label, run_jobs
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.report import draw_all
+from semilearn_bbam.report.comparison import write_comparison
+from semilearn_bbam.report.methods import fill_marks
+from semilearn_bbam.report.tables import Run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what a command line asks for; 1 where a run failed. UserError for what cannot be run at all."""
+    parser = argparse.ArgumentParser(prog="compare.py", description=__doc__)
+    parser.add_argument("--c", required=True, metavar="FILE", help="grid, such as config/compare/head_to_head.yaml")
+    parser.add_argument(
+        "--data_dir", nargs="+", required=True, metavar="DATASET=FOLDER", help="folder of each data set of the grid"
+    )
+    parser.add_argument("--save_dir", default="runs/compare", help="folder of the run folders")
+    parser.add_argument("--out", default="", help="folder of tables and figures; default: results/<name of the grid>")
+    parser.add_argument("--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per core")
+    parser.add_argument("--docs", action="store_true", help="renew the tables in docs and README.md of this folder too")
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="after --: further options of train.py")
+    args = parser.parse_args(argv)
+    if not all("=" in pair for pair in args.data_dir):
+        raise UserError("--data_dir: give each data set its folder as DATASET=FOLDER")
+    folders = dict(pair.split("=", 1) for pair in args.data_dir)
+    further = tuple(word for word in args.options if word != "--")
+    grid = read_grid(args.c)
+    jobs = grid.jobs(folders, args.save_dir, ("--num_threads", "1", *further))
+    gpus = [str(number) for number in range(torch.cuda.device_count())]
+    results, failed = run_jobs(jobs, args.jobs or len(gpus) or os.cpu_count() or 1, gpus)
+    out = Path(args.out or Path("results") / Path(args.c).stem)
+    if results:
+        print(write_all(results, grid, Path(args.save_dir), out))
+    if args.docs:
+        measured = results if grid.printing.judged_on == "test" else []
+        fill_marks(measured, [*sorted(Path("docs").rglob("*.md")), Path("README.md")], Path())
+    for job, reason in failed.items():
+        print(f"failed: {label(job)}: {reason}", file=sys.stderr)
+    print(f"{len(results)} of {len(jobs)} runs are in {out}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> str:
+    """Tables into `out`, figures into its folder `figures`; gives the headline in Markdown."""
+    printing = grid.printing
+    if printing.judged_on == "validation":
+        results = [on_validation(run) for run in results]
+    drawn = {run["folder"]: run["method"] for run in results
+             if run["method"] in (printing.figures or grid.methods)}  # fmt: skip
+    if printing.judged_on == "test":
+        draw_all([save_dir / folder for folder in drawn], out / "figures", names=drawn)
+    return write_comparison(
+        results,
+        out,
+        tables=printing.tables or {"all": grid.methods},
+        names=printing.names,
+        effects=printing.effects,
+        supervised=printing.supervised,
+        upper_bound=printing.upper_bound,
+    )
+
+
+def on_validation(run: Run) -> Run:
+    """A run as its validation part judges it, without anything of the test set."""
+    return {**run, "judged_on": "validation", "test": run["validation"], "test_prior": run["validation_prior"],
+            "oracle_epoch_mAP": None}  # fmt: skip

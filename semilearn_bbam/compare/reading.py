@@ -1,0 +1,168 @@
+"""Read a grid from its YAML file, and name every fault in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from semilearn_bbam.compare.grid import Block, Grid, Printing, Variant
+from semilearn_bbam.config import ConfigError, load_yaml
+from semilearn_bbam.report.effects import ORACLE_EPOCH
+
+LISTS = ("methods", "datasets", "label_ratios", "seeds")
+PRINTED = ("tables", "names", "effects", "figures", "supervised", "upper_bound", "judged_on")
+KEYS = (*LISTS, "also", "options", "ratio_options", "variants", *PRINTED)
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def read_grid(path: str | Path) -> Grid:
+    """The grid in a YAML file: lists `methods`, `datasets`, `label_ratios` and `seeds`, each without repetition.
+
+    And, where wanted,
+
+        also           further blocks, each of which says only in which of these lists it differs: [{seeds: [3, 4]}]
+        options        options of all runs: {report_figures: true}
+        ratio_options  options of all runs of a label ratio: {"0.1": {batch_size: 8}}
+        variants       methods with options, under names of their own: {no_map: {method: bbam, balance: false}};
+                       the method may be a variant above
+        tables         lists of methods; figures: the methods that are drawn; names: how methods are printed
+        effects        pairs of methods, of which the second has what is named: {the map: [no_map, bbam]};
+                       oracle_epoch: the first one's runs at the epoch that is best on the test set
+        supervised, upper_bound    the two methods between which a gap can be closed
+        judged_on      validation: metrics of a validation part of the labelled data, nothing of the test set; needs
+                       options: {select_on: validation}
+
+    Configs are looked for in the folder above the file's. ConfigError names every fault.
+    """
+    return _Reader(path).grid()
+
+
+class _Reader:
+    """The values of a file, and the faults that are found in them."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self.values = load_yaml(path)
+        self.problems = [f"{item.where}: unknown key {key!r}; a grid has {', '.join(KEYS)}"
+                         for key, item in self.values.items() if key not in KEYS]  # fmt: skip
+
+    def grid(self) -> Grid:
+        blocks = self.blocks()
+        options, variants, ratios = self.mapping("options"), self.variants(), self.ratio_options()
+        printing = self.printing({method for block in blocks for method in block.methods})
+        if self.problems:
+            raise ConfigError("\n".join(self.problems))
+        return Grid(blocks, Path(self.path).resolve().parents[1], options, ratios, variants, printing)
+
+    # ------------------------------------------------------------------ what a key holds
+
+    def fault(self, key: str, said: str) -> None:
+        self.problems.append(f"{self.values[key].where}: {said}")
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value = self.values[key].value if key in self.values else {}
+        if isinstance(value, dict):
+            return value
+        self.fault(key, f"{key} must be a mapping, 'name: ..'")
+        return {}
+
+    def word(self, key: str) -> str:
+        value = self.values[key].value if key in self.values else ""
+        if isinstance(value, str):
+            return value
+        self.fault(key, f"{key} must be a word")
+        return ""
+
+    # ------------------------------------------------------------------ runs
+
+    def blocks(self) -> tuple[Block, ...]:
+        own = {key: self.values[key].value for key in LISTS if key in self.values}
+        self.problems += [f"{self.path}: {key} is missing; write '{key}: [..]'" for key in LISTS if key not in own]
+        for key, value in own.items():
+            self.check_list(key, value, self.values[key].where)
+        further = self.values["also"].value if "also" in self.values else []
+        if not isinstance(further, list) or not all(isinstance(entry, dict) for entry in further):
+            self.fault("also", "also must be a list of blocks, such as '- {seeds: [3, 4]}'")
+            further = []
+        for number, entry in enumerate(further, 1):
+            for key, value in entry.items():
+                if key in LISTS:
+                    self.check_list(key, value, f"{self.values['also'].where}: block {number} of also")
+                else:
+                    self.fault("also", f"block {number} of also: unknown key {key!r}; a block has {', '.join(LISTS)}")
+        if self.problems:  # the lists may not be what a block needs
+            return ()
+        return tuple(Block(**{key: tuple({**own, **entry}[key]) for key in LISTS}) for entry in ({}, *further))
+
+    def check_list(self, key: str, value: Any, where: str) -> None:
+        kinds: dict[str, tuple[type, ...]] = {"label_ratios": (float, int), "seeds": (int,)}
+        kind = kinds.get(key, (str,))
+        if not isinstance(value, list) or not value or any(type(entry) not in kind for entry in value):
+            self.problems.append(f"{where}: {key} must be a list of {'names' if kind == (str,) else 'numbers'}")
+        elif len(set(value)) < len(value):
+            self.problems.append(f"{where}: {key} names something twice")
+        elif key == "label_ratios" and not all(0 < ratio <= 1 for ratio in value):
+            self.problems.append(f"{where}: label_ratios must lie between 0 and 1")
+
+    def variants(self) -> dict[str, Variant]:
+        found: dict[str, Variant] = {}
+        for name, entry in self.mapping("variants").items():
+            if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
+                self.fault("variants", f"{name} must say what it is, such as '{{method: bbam, margin: 0.2}}'")
+            elif not NAME.fullmatch(name):
+                self.fault("variants", f"{name!r} is no name; use small letters, digits and _")
+            else:
+                own = {key: value for key, value in entry.items() if key != "method"}
+                base = found.get(entry["method"], Variant(entry["method"], {}))  # a variant of a variant above it
+                found[name] = Variant(base.method, {**base.options, **own})
+        return found
+
+    def ratio_options(self) -> dict[float, Mapping[str, Any]]:
+        found: dict[float, Mapping[str, Any]] = {}
+        for ratio, options in self.mapping("ratio_options").items():
+            try:
+                found[float(ratio)] = dict(options)
+            except (TypeError, ValueError):
+                self.fault("ratio_options", f"{ratio!r} must be a ratio with options, '\"0.1\": {{batch_size: 8}}'")
+        return found
+
+    # ------------------------------------------------------------------ what is printed
+
+    def printing(self, known: set[str]) -> Printing:
+        """Tables, figures, effects and the gap, every method in them checked against those of the grid."""
+        names = {name: str(text) for name, text in self.mapping("names").items()}
+        tables = {name: self.methods("tables", name, rows, known) for name, rows in self.mapping("tables").items()}
+        pairs = {name: self.methods("effects", name, rows, known) for name, rows in self.mapping("effects").items()}
+        for name, pair in pairs.items():
+            if len(pair) != 2:
+                self.fault("effects", f"{name} must name two methods, [from, to]")
+        drawn = self.values["figures"].value if "figures" in self.values else []
+        figures = self.methods("figures", "figures", drawn, known) if drawn else ()
+        ends = {key: self.word(key) for key in ("supervised", "upper_bound")}
+        for key, method in [("names", name) for name in names] + [(key, end) for key, end in ends.items() if end]:
+            self.check_method(key, method, known)
+        effects = {name: (pair[0], pair[-1]) for name, pair in pairs.items() if pair}
+        return Printing(tables, names, effects, figures, **ends, judged_on=self.judged_on())
+
+    def judged_on(self) -> str:
+        part = self.word("judged_on") or "test"
+        if part not in ("test", "validation"):
+            self.fault("judged_on", f"judged_on: {part!r} must be test or validation")
+        elif part == "validation" and self.mapping("options").get("select_on") != "validation":
+            self.fault("judged_on", "judged_on: validation needs 'options: {select_on: validation}'")
+        return part
+
+    def methods(self, key: str, name: str, rows: Any, known: set[str]) -> tuple[str, ...]:
+        if not isinstance(rows, list) or not rows:
+            self.fault(key, f"{name} must be a list of methods")
+            return ()
+        for method in rows:
+            if not (key == "effects" and method == ORACLE_EPOCH):
+                self.check_method(key, method, known)
+        return tuple(rows)
+
+    def check_method(self, key: str, method: str, known: set[str]) -> None:
+        if known and method not in known:
+            self.fault(key, f"{key}: {method!r} is not among the grid's methods")

@@ -1,0 +1,68 @@
+"""What a comparison leaves behind: every run in one CSV, tables under each protocol, and the gap that was closed."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from semilearn_bbam.report.effects import effects_text, gap_text
+from semilearn_bbam.report.methods import summary
+from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
+from semilearn_bbam.report.tables import PROTOCOLS, Run, comparison_table
+
+PLACE = ("method", "grid_dataset", "grid_ratio", "seed", "algorithm", "hidden_labels", "num_labels", "steps", "seconds")
+TRACE = ("oracle_epoch_mAP", "device", "folder", "config", "options", "versions")
+FORMS = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
+
+
+def write_runs(results: Sequence[Run], path: Path) -> None:
+    """A line per run: its place in the grid, every test metric under both protocols, and where it came from."""
+    metrics = [(part, key) for part in ("test", "test_prior") for key in (results[0][part] if results else ())]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        judged = results[0].get("judged_on", "test") if results else "test"
+        writer.writerow([*PLACE, *(f"{part}/{key}".replace("test", judged, 1) for part, key in metrics), *TRACE])
+        for run in results:
+            traced = {**run, "versions": "; ".join(f"{name} {number}" for name, number in run["versions"].items())}
+            row = [traced.get(key, "") for key in PLACE] + [run[part][key] for part, key in metrics]
+            writer.writerow(row + [traced.get(key, "") for key in TRACE])
+
+
+def write_comparison(
+    results: Sequence[Run],
+    folder: Path,
+    *,
+    tables: Mapping[str, Sequence[str]],
+    names: Mapping[str, str] | None = None,
+    supervised: str = "",
+    upper_bound: str = "",
+    effects: Mapping[str, tuple[str, str]] | None = None,
+) -> str:
+    """Write what a comparison found into a folder; gives the texts of `gap.md` and `effects.md`.
+
+    `runs.csv` has every run, `summary.md` a table per data set and ratio. tables: methods of each table, in the order
+    of its rows (those without a run are left out), written as `<table>_<data set>_<protocol>.{md,tex,csv}`. `gap.md`
+    where the two ends of the gap are named, `effects.md` where pairs of methods are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_runs(results, folder / "runs.csv")
+    (folder / "summary.md").write_text(summary(results), encoding="utf-8")
+    datasets = list(dict.fromkeys(run["grid_dataset"] for run in results))
+    for title, methods in tables.items():
+        for dataset in datasets:
+            there = {run["method"] for run in results if run["grid_dataset"] == dataset}
+            rows = [method for method in methods if method in there]
+            for protocol in PROTOCOLS if rows else ():
+                table = comparison_table(results, dataset, protocol, methods=rows, names=names)
+                stem = f"{title}_{dataset}_{protocol.replace(' ', '_')}"
+                for ending, render in FORMS.items():
+                    (folder / f"{stem}.{ending}").write_text(render(table), encoding="utf-8")
+    texts = {}
+    if supervised and upper_bound:
+        texts["gap.md"] = gap_text(results, supervised, upper_bound, names or {})
+    if effects:
+        texts["effects.md"] = effects_text(results, effects)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return "\n".join(texts.values())

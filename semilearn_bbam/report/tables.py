@@ -1,0 +1,204 @@
+"""Tables in the form of the slides' Tables 2 to 4: methods x metrics x label ratios, under one protocol each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import ttest_rel
+
+Run = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column group: its title, its key in `results.json`, and whether more is better."""
+
+    title: str
+    key: str
+    more_is_better: bool = True
+
+    def better(self, a: float, b: float) -> bool:
+        return a > b if self.more_is_better else a < b
+
+
+METRICS = (
+    Metric("micro-F1", "micro_f1"),
+    Metric("macro-F1", "macro_f1"),
+    Metric("mAP", "mAP"),
+    Metric("Hamming loss", "hamming_loss", more_is_better=False),
+    Metric("one-error", "one_error", more_is_better=False),
+)
+# Which part of `results.json` and which names in it; mAP and one-error need no threshold and are the same in all.
+PROTOCOLS = {"threshold 0.5": ("test", ""), "prior": ("test_prior", ""), "oracle": ("test", "oracle_")}
+PROTOCOL_NOTES = {
+    "threshold 0.5": "F1 and Hamming loss of scores >= 0.5",
+    "prior": "F1 and Hamming loss at thresholds that give each label its labelled frequency on the unlabelled pool",
+    "oracle": "F1 and Hamming loss with each test sample's true number of labels given away, as in the paper's tables",
+}
+DAGGER = "†"
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and sample standard deviation over seeds; whether it leads, and how surely."""
+
+    values: tuple[float, ...]
+    best: bool = False
+    p_value: float | None = None
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def significant(self) -> bool:
+        return self.p_value is not None and self.p_value < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `cells[method][metric title, label ratio]`; `rows` gives each method's printed name, in order."""
+
+    caption: str
+    metrics: tuple[Metric, ...]
+    ratios: tuple[float, ...]
+    rows: Mapping[str, str]
+    cells: Mapping[str, Mapping[tuple[str, float], Cell]]
+
+    @property
+    def columns(self) -> list[tuple[str, float]]:
+        return [(metric.title, ratio) for metric in self.metrics for ratio in self.ratios]
+
+
+def value_of(run: Run, metric: Metric, protocol: str) -> float:
+    """A metric of a run under a protocol; the oracle's F1 and Hamming loss carry its name in `results.json`."""
+    part, prefix = PROTOCOLS[protocol]
+    named = f"{prefix}{metric.key}"
+    return float(run[part][named if named in run[part] else metric.key])
+
+
+def is_contender(run: Run) -> bool:
+    """Whether a run may lead a table: not where hidden labels were given away to it."""
+    return bool(run.get("hidden_labels", "none") == "none")
+
+
+def common_seeds(runs: Iterable[Run], methods: Sequence[str]) -> tuple[int, ...]:
+    """Seeds that all these methods have, at every ratio that any of them has: only these may be averaged together."""
+    runs = [run for run in runs if run["method"] in methods]
+    places = {(run["method"], run["grid_ratio"]) for run in runs}
+    seeds = {place: {r["seed"] for r in runs if (r["method"], r["grid_ratio"]) == place} for place in places}
+    return tuple(sorted(set.intersection(*seeds.values()))) if seeds else ()
+
+
+def comparison_table(
+    runs: Sequence[Run],
+    dataset: str,
+    protocol: str,
+    *,
+    methods: Sequence[str] | None = None,
+    names: Mapping[str, str] | None = None,
+    metrics: Sequence[Metric] = METRICS,
+) -> Table:
+    """The table of a data set under one protocol, over the seeds that all of its methods have.
+
+    methods: rows in this order (default: all, in the order of the runs); names: what a row is called. The best mean of
+    a column leads; its p-value is that of a paired t-test over seeds against the runner-up. Rows to which hidden labels
+    were given away cannot lead: an upper bound is set in brackets, a reproduced leak has a dagger. ValueError where
+    the methods have no seed in common.
+    """
+    here = [run for run in runs if run["grid_dataset"] == dataset]
+    methods = list(dict.fromkeys(run["method"] for run in here)) if methods is None else methods
+    seeds = common_seeds(here, methods)
+    if not seeds:
+        raise ValueError(f"{dataset}: {', '.join(methods)} have no seed in common, so no fair table can be made")
+    ratios = tuple(sorted({run["grid_ratio"] for run in here if run["method"] in methods}))
+    chosen = {(r["method"], r["grid_ratio"], r["seed"]): r for r in here if r["seed"] in seeds}
+    contenders = {run["method"] for run in here if is_contender(run)}
+    cells: dict[str, dict[tuple[str, float], Cell]] = {method: {} for method in methods}
+    for metric in metrics:
+        for ratio in ratios:
+            column = {
+                method: tuple(value_of(chosen[method, ratio, seed], metric, protocol) for seed in seeds)
+                for method in methods
+                if (method, ratio, seeds[0]) in chosen
+            }
+            for method, cell in lead(column, contenders, metric).items():
+                cells[method][metric.title, ratio] = cell
+    kinds = {run["method"]: run.get("hidden_labels", "none") for run in here}
+    printed = {method: (names or {}).get(method, method) for method in methods}
+    marked = {"none": "{}", "all": "[{}]", "leak": f"{{}} {DAGGER}"}
+    rows = {method: marked[kinds[method]].format(name) for method, name in printed.items()}
+    said = caption(dataset, protocol, seeds, {kinds[method] for method in methods})
+    if any(run.get("judged_on") == "validation" for run in here):
+        said += " Judged on a validation part of the labelled data, on which settings are chosen."
+    return Table(said, tuple(metrics), ratios, rows, cells)
+
+
+def lead(column: Mapping[str, tuple[float, ...]], contenders: Iterable[str], metric: Metric) -> dict[str, Cell]:
+    """Cells of a column, values per seed by method: the best contender leads, tested against the runner-up."""
+    ranked = sorted(
+        (method for method in column if method in set(contenders)),
+        key=lambda method: statistics.mean(column[method]),
+        reverse=metric.more_is_better,
+    )
+    found = {method: Cell(values) for method, values in column.items()}
+    if ranked:
+        first = column[ranked[0]]
+        p_value = None
+        if len(ranked) > 1 and len(first) > 1:
+            p_value = paired_p_value(first, column[ranked[1]])
+        found[ranked[0]] = Cell(first, best=True, p_value=p_value)
+    return found
+
+
+def paired_p_value(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided paired t-test over seeds; 1 where both agree on every seed, 0 where all differences are equal."""
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    if max(differences) == min(differences):
+        return 1.0 if differences[0] == 0 else 0.0
+    return float(ttest_rel(a, b).pvalue)
+
+
+def caption(dataset: str, protocol: str, seeds: Sequence[int], kinds: Iterable[str]) -> str:
+    """What a reader must know of a table."""
+    said = f"{dataset}, protocol {protocol}: {PROTOCOL_NOTES[protocol]}. "
+    if len(seeds) == 1:
+        said += f"Seed {seeds[0]}; one run says nothing about spread."
+    else:
+        said += (
+            f"Mean and standard deviation over seeds {', '.join(map(str, seeds))}. Bold: best mean; *: p < "
+            f"{SIGNIFICANT} against the runner-up in a paired t-test over seeds."
+        )
+    if "all" in kinds:
+        said += " [In brackets: trained with the labels of all training rows.]"
+    if "leak" in kinds:
+        said += f" {DAGGER}: pseudo-labels were made with the true labels of unlabelled rows."
+    return said
+
+
+def gap_closed(
+    runs: Sequence[Run], dataset: str, metric: Metric, protocol: str, *, supervised: str, upper: str
+) -> dict[tuple[str, float], tuple[float, ...]]:
+    """Share of the way from supervised training to training with all labels, per seed, by method and label ratio.
+
+        gap = (method - supervised at tau) / (supervised with all labels - supervised at tau)
+
+    each on the same seed's split. 0 is no gain from the pool, 1 as good as all labels; a seed without either end, or
+    on which all labels are no better, is left out.
+    """
+    by_place = {(r["method"], r["grid_ratio"], r["seed"]): value_of(r, metric, protocol)
+                for r in runs if r["grid_dataset"] == dataset}  # fmt: skip
+    found: dict[tuple[str, float], list[float]] = {}
+    for (method, ratio, seed), value in by_place.items():
+        low, high = by_place.get((supervised, ratio, seed)), by_place.get((upper, ratio, seed))
+        if low is not None and high is not None and metric.better(high, low) and method not in (supervised, upper):
+            found.setdefault((method, ratio), []).append((value - low) / (high - low))
+    return {place: tuple(values) for place, values in found.items()}

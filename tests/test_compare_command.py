@@ -1,0 +1,110 @@
+"""The command of a comparison, from a grid file to what it writes."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semilearn_bbam.compare import Job, runner
+from semilearn_bbam.compare.command import main
+from semilearn_bbam.compare.reading import read_grid
+from semilearn_bbam.config import ConfigError
+from semilearn_bbam.errors import UserError
+from tests.conftest import CONFIGS
+
+GRID = """
+methods: [supervised_bam, fullysupervised_bam, no_map]
+datasets: [ohsumed_features]
+label_ratios: [0.3]
+seeds: [0, 1]
+options: {epoch: 3, warmup_epochs: 1, warmup_iter_per_epoch: 2, num_train_iter: 9}
+variants: {no_map: {method: bbam, balance: false}}
+tables: {small: [supervised_bam, no_map]}
+names: {no_map: w/o map}
+effects: {the pool: [supervised_bam, no_map]}
+supervised: supervised_bam
+upper_bound: fullysupervised_bam
+"""
+
+
+@pytest.fixture
+def compare(
+    tmp_path: Path, features_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[int, Path, list[str]]]:
+    """`compare(grid)`: run it in this process; gives the exit status, the folder and the command line of each run."""
+    shutil.copytree(CONFIGS, tmp_path / "config")
+    made: list[str] = []
+
+    class Here(runner.Worker):
+        def run(self, job: Job) -> Any:
+            made.append(" ".join(job.argv))
+            return runner.make(job)
+
+    monkeypatch.setattr(runner, "Worker", Here)
+    monkeypatch.chdir(tmp_path)
+
+    def command(grid: str) -> tuple[int, Path, list[str]]:
+        file = tmp_path / "config" / "compare" / "own.yaml"
+        file.write_text(grid, encoding="utf-8")
+        status = main(["--c", str(file), "--data_dir", f"ohsumed_features={features_dir}", "--jobs", "1"])
+        return status, tmp_path / "results" / "own", made
+
+    return command
+
+
+def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, made = compare(GRID)
+    assert (status, len(made)) == (0, 6)
+    names = {path.name for path in out.iterdir()}
+    assert {"runs.csv", "summary.md", "gap.md", "effects.md", "figures"} <= names
+    for protocol in ("threshold_0.5", "prior", "oracle"):
+        assert {f"small_ohsumed_features_{protocol}.{ending}" for ending in ("md", "tex", "csv")} <= names
+    assert "w/o map" in (out / "small_ohsumed_features_prior.md").read_text()
+    assert (out / "gap.md").read_text() in capsys.readouterr().out
+    rows = list(csv.DictReader((out / "runs.csv").read_text().splitlines()))
+    assert [row["method"] for row in rows] == ["supervised_bam", "fullysupervised_bam", "no_map"] * 2
+    assert all(row["folder"] and row["config"] and "torch" in row["versions"] for row in rows)
+    assert "--balance false" in rows[2]["options"]
+    made.clear()
+    assert compare(GRID)[0] == 0
+    assert not made, "finished runs are kept"
+
+
+def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: Any) -> None:
+    tuning = GRID.replace("num_train_iter: 9}", "num_train_iter: 9, select_on: validation, val_ratio: 0.4}")
+    status, out, _ = compare(tuning + "judged_on: validation\n")
+    assert status == 0
+    header, *rows = csv.reader((out / "runs.csv").read_text().splitlines())
+    assert not [column for column in header if "test" in column or "oracle_epoch" in column and any(
+        row[header.index(column)] for row in rows)]  # fmt: skip
+    assert {"validation/mAP", "validation_prior/macro_f1"} <= set(header)
+    assert "validation part" in (out / "small_ohsumed_features_prior.md").read_text()
+    assert not (out / "figures").exists()
+
+
+def test_a_failed_run_is_named_and_the_exit_status_says_so(compare: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = compare(GRID.replace("balance: false", "feature_file: missing.npz"))
+    assert status == 1
+    said = capsys.readouterr().err
+    assert "failed: no_map on ohsumed_features, 30 %, seed 1" in said
+    assert "4 of 6 runs" in said
+    assert (out / "runs.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("judged_on: dev", "must be test or validation"), ("judged_on: validation", "select_on: validation")],
+)
+def test_what_a_grid_is_judged_on_is_checked(line: str, said: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_grid(write(GRID + line))
+
+
+def test_data_folders_are_named_by_their_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="DATASET=FOLDER"):
+        main(["--c", str(CONFIGS / "compare" / "ablation.yaml"), "--data_dir", str(tmp_path)])

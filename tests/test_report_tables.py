@@ -1,0 +1,142 @@
+"""Tables in the slides' form, checked against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semilearn_bbam.report.comparison import write_comparison
+from semilearn_bbam.report.effects import effects_text
+from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
+from semilearn_bbam.report.tables import METRICS, Cell, common_seeds, comparison_table, gap_closed, paired_p_value
+
+MAP = next(metric for metric in METRICS if metric.key == "mAP")
+
+
+def run(method: str, seed: int, value: float, *, ratio: float = 0.05, hidden: str = "none") -> dict[str, Any]:
+    """A run whose mAP is `value`, F1 lower by a tenth, oracle F1 higher by one, errors its complement."""
+    plain = {"mAP": value, "one_error": 1 - value, "hamming_loss": (1 - value) / 2}
+    plain |= {"macro_f1": value - 0.1, "micro_f1": value - 0.1}
+    oracle = {f"oracle_{key}": value + 0.1 for key in ("macro_f1", "micro_f1", "hamming_loss")}
+    prior = plain | {key: plain[key] + 0.01 for key in ("macro_f1", "micro_f1")}
+    return {
+        "method": method, "algorithm": method, "seed": seed, "grid_dataset": "d", "grid_ratio": ratio, "num_labels": 9,
+        "steps": 5, "seconds": 1.5, "device": "cpu", "folder": f"{method}_s{seed}", "config": "c.yaml",
+        "hidden_labels": hidden, "versions": {"torch": "2", "numpy": "1"}, "test": plain | oracle, "test_prior": prior,
+    }  # fmt: skip
+
+
+RUNS = [
+    run("low", 0, 0.2), run("low", 1, 0.3), run("low", 2, 0.9),
+    run("high", 0, 0.4), run("high", 1, 0.6),
+    run("top", 0, 0.8, hidden="all"), run("top", 1, 0.9, hidden="all"),
+    run("leaky", 0, 0.7, hidden="leak"), run("leaky", 1, 0.7, hidden="leak"),
+]  # fmt: skip
+
+
+def test_only_seeds_that_all_methods_have_are_averaged() -> None:
+    assert common_seeds(RUNS, ["low", "high"]) == (0, 1)
+    assert common_seeds(RUNS, ["low"]) == (0, 1, 2)
+    table = comparison_table(RUNS, "d", "threshold 0.5", methods=["low", "high"])
+    assert table.cells["low"]["mAP", 0.05].values == (0.2, 0.3)
+    with pytest.raises(ValueError, match="no seed in common"):
+        comparison_table([run("a", 0, 0.1), run("b", 1, 0.1)], "d", "prior")
+
+
+def test_protocols_are_never_mixed() -> None:
+    found = {p: comparison_table(RUNS, "d", p).cells["high"] for p in ("threshold 0.5", "prior", "oracle")}
+    macro = {protocol: cells["macro-F1", 0.05].mean for protocol, cells in found.items()}
+    assert macro == pytest.approx({"threshold 0.5": 0.4, "prior": 0.41, "oracle": 0.6})
+    assert found["oracle"]["mAP", 0.05].mean == pytest.approx(0.5)
+    for protocol in found:
+        assert f"protocol {protocol}" in comparison_table(RUNS, "d", protocol).caption
+
+
+def test_the_best_leads_unless_labels_were_given_away_to_it() -> None:
+    table = comparison_table(RUNS, "d", "prior")
+    best = {column: [m for m in table.rows if table.cells[m][column].best] for column in table.columns}
+    assert all(leaders == ["high"] for leaders in best.values())  # also where less is better
+    assert table.rows == {"low": "low", "high": "high", "top": "[top]", "leaky": "leaky †"}
+    assert "true labels of unlabelled rows" in table.caption
+    cell = table.cells["high"]["mAP", 0.05]
+    assert cell.deviation == pytest.approx(0.1 * 2**0.5)
+    # Differences 0.2 and 0.3: t = 0.25 / 0.05 = 5 with one degree of freedom, p = 1 - 2 atan(5) / pi.
+    assert cell.p_value == pytest.approx(0.1257, abs=1e-4)
+    assert not cell.significant
+
+
+def test_paired_test_of_equal_differences() -> None:
+    assert paired_p_value([0.1, 0.2], [0.1, 0.2]) == 1.0
+    assert paired_p_value([0.5, 0.75], [0.25, 0.5]) == 0.0
+
+
+def test_forms_of_a_table() -> None:
+    more = [*RUNS[:2], *RUNS[3:5], run("low", 0, 0.3, ratio=0.1), run("low", 1, 0.3, ratio=0.1)]
+    table = comparison_table(more, "d", "oracle", names={"low": "lo_w"}, metrics=[MAP])
+    text = to_markdown(table)
+    assert "| method | mAP 5 % | mAP 10 % |" in text
+    assert "| lo_w | .250 ± .071 | **.300** ± .000 |" in text
+    assert "| high | **.500** ± .141 | - |" in text
+    latex = to_latex(table)
+    assert r"lo\_w & $.250_{\pm.071}$ & $\mathbf{.300}_{\pm.000}$ \\" in latex
+    assert r"\multicolumn{2}{c}{mAP}" in latex
+    assert r"5\% & 10\%" in latex
+    assert latex.count("{") == latex.count("}")
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert [(row["method"], float(row["label_ratio"]), row["best"]) for row in rows] == [
+        ("low", 0.05, "0"), ("low", 0.1, "1"), ("high", 0.05, "1")]  # fmt: skip
+    assert float(rows[2]["mean"]) == pytest.approx(0.5)
+
+
+def test_one_seed_has_no_spread() -> None:
+    table = comparison_table([run("a", 3, 0.5), run("b", 3, 0.4)], "d", "prior", metrics=[MAP])
+    assert "one run says nothing about spread" in table.caption
+    assert "| a | **.500** |" in to_markdown(table)
+    assert Cell((0.5,)).deviation is None
+
+
+def test_gap_closed_is_paired_by_seed() -> None:
+    gaps = gap_closed(RUNS, "d", MAP, "prior", supervised="low", upper="top")
+    # (0.4 - 0.2) / (0.8 - 0.2) and (0.6 - 0.3) / (0.9 - 0.3)
+    assert gaps["high", 0.05] == pytest.approx((1 / 3, 0.5))
+    assert ("low", 0.05) not in gaps
+    error = next(metric for metric in METRICS if metric.key == "one_error")
+    assert gap_closed(RUNS, "d", error, "prior", supervised="low", upper="top")["high", 0.05] == pytest.approx(
+        (1 / 3, 0.5)
+    )
+
+
+def test_effects_are_differences_on_the_same_seeds() -> None:
+    runs = [{**r, "oracle_epoch_mAP": r["test"]["mAP"] + 0.02 + 0.01 * r["seed"]} for r in RUNS]
+    text = effects_text(
+        runs, {"better": ("low", "high"), "a fault": ("low", "leaky"), "epoch": ("high", "oracle_epoch")}
+    )
+    table = text.split("\n\n")[1]
+    assert "| better | 2 | +25.0 ± 7.1 |" in table  # 0.4 - 0.2 and 0.6 - 0.3
+    assert "| a fault † | 2 | +45.0 ± 7.1 |" in table
+    assert "| epoch | 2 | +2.5 ± 0.7 |" in table
+    assert "| epoch |  | - |" in text.split("\n\n")[2]  # chosen by mAP alone
+
+
+def test_a_comparison_leaves_runs_tables_and_the_gap(tmp_path: Path) -> None:
+    text = write_comparison(
+        RUNS, tmp_path, tables={"two": ["high", "low", "gone"]}, supervised="low", upper_bound="top"
+    )
+    with open(tmp_path / "runs.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(RUNS)
+    assert rows[3]["folder"] == "high_s0"
+    assert rows[3]["versions"] == "torch 2; numpy 1"
+    assert float(rows[3]["test/mAP"]) == 0.4
+    for protocol in ("threshold_0.5", "prior", "oracle"):
+        for ending in ("md", "tex", "csv"):
+            assert (tmp_path / f"two_d_{protocol}.{ending}").is_file()
+    assert "low" in (tmp_path / "two_d_prior.md").read_text()
+    assert (tmp_path / "gap.md").read_text() == text
+    assert "| mAP | seeds | d 5 % |" in text
+    assert "| high | 2 | **42** ± 12 |" in text
+    assert "leaky" not in text
