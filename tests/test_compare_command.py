@@ -61,7 +61,7 @@ def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pyte
     status, out, made = compare(GRID)
     assert (status, len(made)) == (0, 6)
     names = {path.name for path in out.iterdir()}
-    assert {"runs.csv", "summary.md", "gap.md", "effects.md", "figures"} <= names
+    assert {"runs.csv", "summary.md", "gap.md", "gap_small.md", "effects.md", "figures"} <= names
     for protocol in ("threshold_0.5", "prior", "oracle"):
         assert {f"small_ohsumed_features_{protocol}.{ending}" for ending in ("md", "tex", "csv")} <= names
     assert "w/o map" in (out / "small_ohsumed_features_prior.md").read_text()

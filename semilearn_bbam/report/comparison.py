@@ -42,8 +42,9 @@ def write_comparison(
     """Write what a comparison found into a folder; gives the texts of `gap.md` and `effects.md`.
 
     `runs.csv` has every run, `summary.md` a table per data set and ratio. tables: methods of each table, in the order
-    of its rows (those without a run are left out), written as `<table>_<data set>_<protocol>.{md,tex,csv}`. `gap.md`
-    where the two ends of the gap are named, `effects.md` where pairs of methods are.
+    of its rows (those without a run are left out), written as `<table>_<data set>_<protocol>.{md,tex,csv}`. `gap.md`,
+    and `gap_<table>.md` of the methods of a table, where the two ends of the gap are named; `effects.md` where pairs of
+    methods are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_runs(results, folder / "runs.csv")
@@ -61,6 +62,11 @@ def write_comparison(
     texts = {}
     if supervised and upper_bound:
         texts["gap.md"] = gap_text(results, supervised, upper_bound, names or {})
+        for title, methods in tables.items():
+            chosen = [run for run in results if run["method"] in {*methods, supervised, upper_bound}]
+            (folder / f"gap_{title}.md").write_text(
+                gap_text(chosen, supervised, upper_bound, names or {}), encoding="utf-8"
+            )
     if effects:
         texts["effects.md"] = effects_text(results, effects)
     for name, text in texts.items():

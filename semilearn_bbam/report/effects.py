@@ -49,7 +49,8 @@ def _gap_table(
     given_away = {run["method"] for run in results if not is_contender(run)}
     means = {place: {m: statistics.mean(values) for m, values in columns[place].items()} for place in places}
     best = {
-        place: max((m for m in means[place] if m not in given_away), key=means[place].__getitem__) for place in places
+        place: max((m for m in means[place] if m not in given_away), key=means[place].__getitem__, default="")
+        for place in places
     }
     order = {m for place in places for m in means[place] if m not in given_away}
     average = {m: statistics.mean(means[p][m] for p in places if m in means[p]) for m in order}
