@@ -18,7 +18,8 @@ def mix_rows(rows: Tensor, values: Tensor, alpha: float) -> tuple[Tensor, Tensor
         raise ValueError(f"alpha must be positive, got {alpha}")
     if len(rows) != len(values):
         raise ValueError(f"{len(rows)} rows cannot carry {len(values)} rows of values")
-    share = torch.distributions.Beta(alpha, alpha).sample((len(rows),)).to(rows.device)
+    both = torch.full((), alpha, device=rows.device)  # sampled where it is needed, so that nobody waits for a copy
+    share = torch.distributions.Beta(both, both, validate_args=False).sample((len(rows),))
     share = torch.maximum(share, 1 - share)
     partner = torch.randperm(len(rows), device=rows.device)
 

@@ -99,6 +99,32 @@ def test_a_killed_process_costs_its_run_only(jobs: list[Job], monkeypatch: pytes
     assert results[0]["pid"] == results[1]["pid"]  # one process for both, not the one that was killed
 
 
+def test_a_worker_that_cannot_start_costs_its_run_only(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(self: Any, job: Job) -> Any:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(runner_module.Worker, "run", no_memory)
+    results, failed = run_jobs(jobs[:2], 2)
+    assert not results
+    assert all("Cannot allocate memory" in reason for reason in failed.values())
+
+
+def test_a_run_is_finished_only_if_every_setting_is_the_same(
+    jobs: list[Job], inline: list[str], tmp_path: Path
+) -> None:
+    run_jobs(jobs[:1], 1)
+    config = tmp_path / "runs" / "supervised_bce_ohsumed_features_20pct_s0" / "config.yaml"
+    kept = [line for line in config.read_text().splitlines() if not line.startswith("report_figures")]
+    config.write_text("\n".join(kept) + "\n")  # as if from a time before that option
+    inline.clear()
+    run_jobs(jobs[:1], 1)
+    assert not inline, "what is not said has its default"
+    run_jobs([replace(jobs[0], argv=(*jobs[0].argv, "--report_figures", "true"))], 1)
+    assert inline == ["supervised_bce 0"]
+    (config.parent / "metrics.jsonl").write_text("{cut off")
+    assert runner_module.finished(jobs[0]) is None
+
+
 def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
     text = (
         "methods: [bbam, no_map]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.05, 0.1]\nseeds: [0]\n"

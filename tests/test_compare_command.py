@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.compare import Job, runner
-from semilearn_bbam.compare.command import main
+from semilearn_bbam.compare.command import main, visible_gpus
 from semilearn_bbam.compare.reading import read_grid
 from semilearn_bbam.config import ConfigError
 from semilearn_bbam.errors import UserError
@@ -76,7 +76,7 @@ def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pyte
 
 
 def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: Any) -> None:
-    tuning = GRID.replace("num_train_iter: 9}", "num_train_iter: 9, select_on: validation, val_ratio: 0.4}")
+    tuning = GRID.replace("num_train_iter: 9}", "num_train_iter: 9, val_ratio: 0.4}")
     status, out, _ = compare(tuning + "judged_on: validation\n")
     assert status == 0
     header, *rows = csv.reader((out / "runs.csv").read_text().splitlines())
@@ -98,7 +98,7 @@ def test_a_failed_run_is_named_and_the_exit_status_says_so(compare: Any, capsys:
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("judged_on: dev", "must be test or validation"), ("judged_on: validation", "select_on: validation")],
+    [("judged_on: dev", "must be test or validation"), ("judged_on: validation", "needs one val_ratio")],
 )
 def test_what_a_grid_is_judged_on_is_checked(line: str, said: str, write: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match=said):
@@ -108,3 +108,42 @@ def test_what_a_grid_is_judged_on_is_checked(line: str, said: str, write: Callab
 def test_data_folders_are_named_by_their_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="DATASET=FOLDER"):
         main(["--c", str(CONFIGS / "compare" / "ablation.yaml"), "--data_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("given", "expected"), [("2,3", ["2", "3"]), ("MIG-a", ["MIG-a"]), (None, ["0", "1"])])
+def test_workers_get_only_the_gpus_that_were_given(
+    given: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert visible_gpus() == expected
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert visible_gpus() == []
+
+
+def test_what_cannot_be_written_is_said_before_the_work(compare: Any, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file in the way")
+    with pytest.raises(UserError, match="cannot be a folder"):
+        compare(GRID)
+    with pytest.raises(UserError, match=r"no README\.md here"):
+        main(["--c", str(CONFIGS / "compare" / "ablation.yaml"), "--docs", "--data_dir", "a=b"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("tables: {small: [supervised_bam, no_map]}", "tables: {small: [[bbam]]}", "not among the grid's methods"),
+        ("effects: {the pool: [supervised_bam, no_map]}", "effects: {x: [oracle_epoch, no_map]}", "two methods"),
+        ("upper_bound: fullysupervised_bam", "", "a gap needs supervised and upper_bound"),
+        ("variants: {", "variants: {spare: {method: bbam}, ", "spare is in no list of methods"),
+        ("variants: {", 'ratio_options: {"30": {lr: 1}}\nvariants: {', "30 is none of the label_ratios"),
+        ("supervised: ", "cards: 3\nsupervised: ", "cards must be true or false"),
+    ],
+)
+def test_slips_in_a_grid_are_named(old: str, new: str, said: str, write: Callable[..., Path]) -> None:
+    assert old in GRID
+    with pytest.raises(ConfigError, match=said):
+        read_grid(write(GRID.replace(old, new)))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.report.comparison import write_comparison
-from semilearn_bbam.report.effects import effects_text
+from semilearn_bbam.report.effects import effects_text, gap_text
+from semilearn_bbam.report.methods import summary
 from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
 from semilearn_bbam.report.tables import METRICS, Cell, common_seeds, comparison_table, gap_closed, paired_p_value
 
@@ -61,7 +62,7 @@ def test_the_best_leads_unless_labels_were_given_away_to_it() -> None:
     best = {column: [m for m in table.rows if table.cells[m][column].best] for column in table.columns}
     assert all(leaders == ["high"] for leaders in best.values())  # also where less is better
     assert table.rows == {"low": "low", "high": "high", "top": "[top]", "leaky": "leaky †"}
-    assert "true labels of unlabelled rows" in table.caption
+    assert "labels of unlabelled rows reached training" in table.caption
     cell = table.cells["high"]["mAP", 0.05]
     assert cell.deviation == pytest.approx(0.1 * 2**0.5)
     # Differences 0.2 and 0.3: t = 0.25 / 0.05 = 5 with one degree of freedom, p = 1 - 2 atan(5) / pi.
@@ -108,6 +109,47 @@ def test_gap_closed_is_paired_by_seed() -> None:
     assert gap_closed(RUNS, "d", error, "prior", supervised="low", upper="top")["high", 0.05] == pytest.approx(
         (1 / 3, 0.5)
     )
+
+
+def test_the_gap_averages_over_the_seeds_that_all_methods_have() -> None:
+    """A method with a lucky third seed is not ahead of one that beats it on every seed they share."""
+    runs = [run("low", seed, 0.2) for seed in (0, 1, 2)] + [run("top", s, 0.6, hidden="all") for s in (0, 1, 2)]
+    runs += [run("a", 0, 0.3), run("a", 1, 0.3), run("a", 2, 0.6), run("b", 0, 0.32), run("b", 1, 0.32)]
+    text = gap_text(runs, "low", "top", {})
+    assert "| a | 2 | 25 ± 0 |" in text
+    assert "| b | 2 | **30** ± 0 |" in text
+
+
+def test_marks_stand_wherever_hidden_labels_were_given_away() -> None:
+    text = summary(RUNS)
+    assert "| [top] " in text
+    assert "| leaky † " in text
+    assert "In brackets" in text
+    assert "as in the released code" in text
+
+
+def test_validation_runs_are_named_as_such() -> None:
+    runs = [{**one, "judged_on": "validation"} for one in RUNS]
+    for text in (summary(runs), gap_text(runs, "low", "top", {}), effects_text(runs, {"x": ("low", "high")}),
+                 comparison_table(runs, "d", "prior").caption):  # fmt: skip
+        assert "validation part" in text
+
+
+def test_a_table_without_a_common_seed_is_left_out_and_the_rest_is_written(tmp_path: Path) -> None:
+    said: list[str] = []
+    runs = [run("a", 0, 0.1), run("b", 1, 0.1)]
+    write_comparison(runs, tmp_path, tables={"both": ["a", "b"], "one": ["a"]}, tell=said.append)
+    assert said == ["left out table both of d: its methods have no seed in common"]
+    assert (tmp_path / "one_d_prior.md").is_file()
+    assert not list(tmp_path.glob("both*"))
+
+
+def test_latex_has_no_bracket_after_a_lines_end_and_no_bare_special() -> None:
+    text = to_latex(comparison_table(RUNS, "d", "prior", names={"high": r"a\b{c}~d^e$f"}))
+    assert "{[}top{]} &" in text
+    assert not [line for line in text.splitlines() if line.startswith("[")]
+    assert r"a\textbackslash{}" in text
+    assert r"\{c\}" in text
 
 
 def test_effects_are_differences_on_the_same_seeds() -> None:

@@ -108,10 +108,12 @@ class CAP(MultiLabelAlgorithm):
             positive_share=args.positive_share,
             negative_share=args.negative_share,
         )
+        row = {"pseudo_positive_rate": float(self.pseudo_targets.mean())}
+        row["left_out_rate"] = 1 - float(self.mask.float().mean())
         if args.confidence_weights:
             self.mask = self.mask * confidence_weights(scores, self.positive_rate)
-        left_out = 1 - float(self.mask.float().mean())
-        return {"pseudo_positive_rate": float(self.pseudo_targets.mean()), "left_out_rate": left_out}
+            row["weight_mean"] = float(self.mask.mean())
+        return row
 
     @torch.no_grad()
     def from_queue(self, x_ulb_w: Any) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def read_split(args: argparse.Namespace, source: Source) -> Split:
         label_ratio=1.0 if everything else args.label_ratio,
         num_labels=args.num_labels,
         method=args.split,
-        val_ratio=args.val_ratio if args.select_on == "validation" else 0.0,
+        val_ratio=args.val_ratio,
         unlabeled_only=unlabeled_only,
         fingerprint=source.fingerprint,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from semilearn.algorithms.utils import SSL_Argument, str2bool
 from torch import Tensor
@@ -24,8 +26,8 @@ class ReleasedFaults(MultiLabelAlgorithm):
 
     `reproduce_released_leak`: from the second semi-supervised epoch on the scores that become pseudo-labels pass the
     map psi of their *true* label, so that the labels of unlabelled rows reach training. `reproduce_released_splits`:
-    the warm-up reads the labelled rows of another split, so that nearly twice as many labels are used. `results.json`
-    says so under `hidden_labels`, and tables mark such a run with a dagger.
+    the warm-up reads the labelled rows of another split, so that nearly twice as many labels are used (of a validation
+    part none). `results.json` says so under `hidden_labels`, and tables mark such a run with a dagger.
     """
 
     true_targets: Tensor | None = None
@@ -34,6 +36,10 @@ class ReleasedFaults(MultiLabelAlgorithm):
         args, source = self.args, self.source
         pools = super().set_dataset()
         if args.reproduce_released_leak:
+            if not args.balance or args.num_branches > 1:
+                raise UserError(
+                    "reproduce_released_leak: it is the map that leaks, of one branch; set balance and num_branches: 1"
+                )
             rows = pools["train_ulb"].rows
             if (rows >= len(source.targets)).any():
                 raise UserError("reproduce_released_leak: some unlabelled items have no true labels that could leak")
@@ -41,7 +47,10 @@ class ReleasedFaults(MultiLabelAlgorithm):
             self.hidden_labels = "leak"
             self.print_fn("WARNING reproduce_released_leak: pseudo-labels read the TRUE labels of unlabelled rows")
         if args.reproduce_released_splits:
+            if args.split_file:
+                raise UserError("reproduce_released_splits: a split_file holds one split; give label_ratio and seed")
             other = read_split(argparse.Namespace(**{**vars(args), "seed": args.seed + SEED_SHIFT}), source)
+            other = replace(other, labeled=other.labeled[~np.isin(other.labeled, self.split.validation)])
             pools["warmup_lb"] = labeled_pool(source, other, self.views, self.labeled_views)
             self.hidden_labels = "leak"
             self.print_fn("WARNING reproduce_released_splits: the warm-up reads the labels of another labelled split")

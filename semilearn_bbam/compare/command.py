@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from semilearn_bbam.report import draw_all
 from semilearn_bbam.report.comparison import write_comparison
 from semilearn_bbam.report.methods import fill_marks
 from semilearn_bbam.report.tables import Run
+from semilearn_bbam.run import read_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data_dir", nargs="+", required=True, metavar="DATASET=FOLDER", help="folder of each data set of the grid"
     )
-    parser.add_argument("--save_dir", default="runs/compare", help="folder of the run folders")
+    parser.add_argument("--save_dir", default="", help="folder of the run folders; default: runs/<name of the grid>")
     parser.add_argument("--out", default="", help="folder of tables and figures; default: results/<name of the grid>")
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per core")
     parser.add_argument("--docs", action="store_true", help="renew the tables in docs and README.md of this folder too")
@@ -38,19 +40,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     folders = dict(pair.split("=", 1) for pair in args.data_dir)
     further = tuple(word for word in args.options if word != "--")
     grid = read_grid(args.c)
-    jobs = grid.jobs(folders, args.save_dir, ("--num_threads", "1", *further))
-    gpus = [str(number) for number in range(torch.cuda.device_count())]
+    pages = documents() if args.docs else []
+    name = Path(args.c).stem
+    save_dir = Path(args.save_dir or Path("runs") / name)  # a folder per grid, whose runs have names in common
+    jobs = grid.jobs(folders, save_dir, ("--num_threads", "1", *further))
+    out = Path(args.out or Path("results") / name)
+    try:  # before the work, not after it
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out: '{out}' cannot be a folder ({error.strerror}); name another") from error
+    gpus = visible_gpus() if read_settings(jobs[0].argv).device in ("auto", "cuda") else []
     results, failed = run_jobs(jobs, args.jobs or len(gpus) or os.cpu_count() or 1, gpus)
-    out = Path(args.out or Path("results") / Path(args.c).stem)
     if results:
-        print(write_all(results, grid, Path(args.save_dir), out))
-    if args.docs:
-        measured = results if grid.printing.judged_on == "test" else []
-        fill_marks(measured, [*sorted(Path("docs").rglob("*.md")), Path("README.md")], Path())
+        print(write_all(results, grid, save_dir, out))
+        fill_marks(results if grid.printing.cards else [], pages, Path())
     for job, reason in failed.items():
         print(f"failed: {label(job)}: {reason}", file=sys.stderr)
     print(f"{len(results)} of {len(jobs)} runs are in {out}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def documents() -> list[Path]:
+    """The documents of this folder, whose tables are renewed; UserError where there are none."""
+    if not Path("README.md").is_file():
+        raise UserError("--docs: there is no README.md here; start the command in the folder of the project")
+    return [*sorted(Path("docs").rglob("*.md")), Path("README.md")]
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES is for a worker on each GPU that this process may use."""
+    if not torch.cuda.is_available():
+        return []
+    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return given or [str(number) for number in range(torch.cuda.device_count())]
 
 
 def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> str:
@@ -58,11 +80,7 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
     printing = grid.printing
     if printing.judged_on == "validation":
         results = [on_validation(run) for run in results]
-    drawn = {run["folder"]: run["method"] for run in results
-             if run["method"] in (printing.figures or grid.methods)}  # fmt: skip
-    if printing.judged_on == "test":
-        draw_all([save_dir / folder for folder in drawn], out / "figures", names=drawn)
-    return write_comparison(
+    text = write_comparison(
         results,
         out,
         tables=printing.tables or {"all": grid.methods},
@@ -70,7 +88,16 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
         effects=printing.effects,
         supervised=printing.supervised,
         upper_bound=printing.upper_bound,
+        tell=partial(print, file=sys.stderr),
     )
+    drawn = {run["folder"]: run["method"] for run in results
+             if run["method"] in (printing.figures or grid.methods)}  # fmt: skip
+    if printing.judged_on == "test":
+        try:
+            draw_all([save_dir / folder for folder in drawn], out / "figures", names=drawn)
+        except UserError as error:
+            print(f"no figures: {error}", file=sys.stderr)
+    return text
 
 
 def on_validation(run: Run) -> Run:

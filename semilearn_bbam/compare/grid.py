@@ -51,7 +51,8 @@ class Printing:
     tables: rows of each table (empty: one of all methods); names: what a method is called in print; effects: pairs of
     methods of which the second has what is named; figures: methods that are drawn (empty: all); supervised and
     upper_bound: the two ends of the gap that a method may close ("": no gap); judged_on: `test`, or `validation` where
-    settings are chosen, of which nothing of the test set is written.
+    settings are chosen, of which nothing of the test set is written; cards: whether the tables of single methods in the
+    documents are drawn from this grid.
     """
 
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Printing:
     supervised: str = ""
     upper_bound: str = ""
     judged_on: str = "test"
+    cards: bool = False
 
 
 @dataclass(frozen=True)

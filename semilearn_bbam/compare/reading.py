@@ -12,7 +12,7 @@ from semilearn_bbam.config import ConfigError, load_yaml
 from semilearn_bbam.report.effects import ORACLE_EPOCH
 
 LISTS = ("methods", "datasets", "label_ratios", "seeds")
-PRINTED = ("tables", "names", "effects", "figures", "supervised", "upper_bound", "judged_on")
+PRINTED = ("tables", "names", "effects", "figures", "supervised", "upper_bound", "judged_on", "cards")
 KEYS = (*LISTS, "also", "options", "ratio_options", "variants", *PRINTED)
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -32,7 +32,8 @@ def read_grid(path: str | Path) -> Grid:
                        oracle_epoch: the first one's runs at the epoch that is best on the test set
         supervised, upper_bound    the two methods between which a gap can be closed
         judged_on      validation: metrics of a validation part of the labelled data, nothing of the test set; needs
-                       options: {select_on: validation}
+                       options: {val_ratio: 0.5} or another share that is held out
+        cards          true: with --docs, fill the tables of methods in the documents
 
     Configs are looked for in the folder above the file's. ConfigError names every fault.
     """
@@ -51,6 +52,7 @@ class _Reader:
     def grid(self) -> Grid:
         blocks = self.blocks()
         options, variants, ratios = self.mapping("options"), self.variants(), self.ratio_options()
+        self.check_used(blocks, variants, ratios)
         printing = self.printing({method for block in blocks for method in block.methods})
         if self.problems:
             raise ConfigError("\n".join(self.problems))
@@ -128,6 +130,20 @@ class _Reader:
                 self.fault("ratio_options", f"{ratio!r} must be a ratio with options, '\"0.1\": {{batch_size: 8}}'")
         return found
 
+    def check_used(
+        self, blocks: tuple[Block, ...], variants: Mapping[str, Variant], ratios: Mapping[float, Mapping[str, Any]]
+    ) -> None:
+        """What no run would ever be made of is a slip of the pen."""
+        shares = {ratio for block in blocks for ratio in block.label_ratios}
+        for ratio in set(ratios) - shares if blocks else ():
+            self.fault("ratio_options", f"ratio_options: {ratio:g} is none of the label_ratios")
+        used = {method for block in blocks for method in block.methods}
+        used |= {entry["method"] for entry in self.mapping("variants").values() if isinstance(entry, dict)
+                 and isinstance(entry.get("method"), str)}  # fmt: skip
+        for name in variants if blocks else ():
+            if name not in used:
+                self.fault("variants", f"variants: {name} is in no list of methods")
+
     # ------------------------------------------------------------------ what is printed
 
     def printing(self, known: set[str]) -> Printing:
@@ -136,23 +152,33 @@ class _Reader:
         tables = {name: self.methods("tables", name, rows, known) for name, rows in self.mapping("tables").items()}
         pairs = {name: self.methods("effects", name, rows, known) for name, rows in self.mapping("effects").items()}
         for name, pair in pairs.items():
-            if len(pair) != 2:
+            if len(pair) != 2 or pair[0] == ORACLE_EPOCH:
                 self.fault("effects", f"{name} must name two methods, [from, to]")
         drawn = self.values["figures"].value if "figures" in self.values else []
         figures = self.methods("figures", "figures", drawn, known) if drawn else ()
         ends = {key: self.word(key) for key in ("supervised", "upper_bound")}
         for key, method in [("names", name) for name in names] + [(key, end) for key, end in ends.items() if end]:
             self.check_method(key, method, known)
+        if bool(ends["supervised"]) != bool(ends["upper_bound"]):
+            self.fault("supervised" if ends["supervised"] else "upper_bound", "a gap needs supervised and upper_bound")
         effects = {name: (pair[0], pair[-1]) for name, pair in pairs.items() if pair}
-        return Printing(tables, names, effects, figures, **ends, judged_on=self.judged_on())
+        return Printing(tables, names, effects, figures, **ends, judged_on=self.judged_on(), cards=self.cards())
 
     def judged_on(self) -> str:
         part = self.word("judged_on") or "test"
         if part not in ("test", "validation"):
             self.fault("judged_on", f"judged_on: {part!r} must be test or validation")
-        elif part == "validation" and self.mapping("options").get("select_on") != "validation":
-            self.fault("judged_on", "judged_on: validation needs 'options: {select_on: validation}'")
+        elif part == "validation":
+            held_out = self.mapping("options").get("val_ratio")
+            if not held_out or any("val_ratio" in entry for entry in self.mapping("variants").values()):
+                self.fault("judged_on", "validation needs one val_ratio for all, 'options: {val_ratio: 0.5}'")
         return part
+
+    def cards(self) -> bool:
+        value = self.values["cards"].value if "cards" in self.values else False
+        if not isinstance(value, bool):
+            self.fault("cards", "cards must be true or false")
+        return value is True
 
     def methods(self, key: str, name: str, rows: Any, known: set[str]) -> tuple[str, ...]:
         if not isinstance(rows, list) or not rows:
@@ -163,6 +189,6 @@ class _Reader:
                 self.check_method(key, method, known)
         return tuple(rows)
 
-    def check_method(self, key: str, method: str, known: set[str]) -> None:
-        if known and method not in known:
+    def check_method(self, key: str, method: Any, known: set[str]) -> None:
+        if not isinstance(method, str) or (known and method not in known):
             self.fault(key, f"{key}: {method!r} is not among the grid's methods")

@@ -20,21 +20,26 @@ from typing import Any
 from tqdm import tqdm
 
 from semilearn_bbam.compare.grid import Job
-from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run, saved_settings
+from semilearn_bbam.config import ConfigError
+from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run
 from semilearn_bbam.run_folder import CONFIG, RESULTS, RunFolder
+
+# Settings that say nothing about what a run computed.
+NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys"}
 
 
 def finished(job: Job) -> dict[str, Any] | None:
     """Results of a run that is there and was made with the same settings, else None."""
-    args = read_settings(job.argv)
-    folder = Path(args.save_dir) / args.save_name
+    wanted = vars(read_settings(job.argv))
+    folder = Path(wanted["save_dir"]) / wanted["save_name"]
     try:
         results: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        before = saved_settings(folder / CONFIG)
-    except (OSError, ValueError):  # ConfigError is none of these and means a file that somebody edited
+        # Read as a config, so that what did not exist when the run was made has its default.
+        before = vars(read_settings(["--c", str(folder / CONFIG)]))
+        same = all(before.get(key) == value for key, value in wanted.items() if key not in NOT_THE_RUN)
+        return described(job, results, folder) if same else None
+    except (OSError, ValueError, KeyError, ConfigError):  # cut off, or of a version that had other options
         return None
-    same = all(getattr(args, key, None) == value for key, value in before.items() if key not in FREE_ON_RESUME)
-    return described(job, results, folder) if same else None
 
 
 def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -94,6 +99,15 @@ class Worker:
         self.executor = None
 
 
+def attempt(worker: Worker, job: Job) -> dict[str, Any] | str:
+    """A run's outcome whatever happens, because somebody waits for it."""
+    try:
+        return worker.run(job)
+    except Exception as error:  # such as no memory or no file descriptor for another process
+        worker.close()
+        return f"no process could be had for it: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class Progress:
     """Runs done and time left: a bar on a terminal, a line per run elsewhere."""
 
@@ -135,7 +149,7 @@ def run_jobs(
         while left:
             with contextlib.suppress(IndexError):  # another worker took the last one
                 job = left.popleft()
-                outcomes.put((job, worker.run(job)))
+                outcomes.put((job, attempt(worker, job)))
         worker.close()
 
     progress, number = Progress(len(jobs), len(found)), len(left)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from semilearn_bbam.report.effects import effects_text, gap_text
 from semilearn_bbam.report.methods import summary
 from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
-from semilearn_bbam.report.tables import PROTOCOLS, Run, comparison_table
+from semilearn_bbam.report.tables import PROTOCOLS, Run, common_seeds, comparison_table
 
 PLACE = ("method", "grid_dataset", "grid_ratio", "seed", "algorithm", "hidden_labels", "num_labels", "steps", "seconds")
 TRACE = ("oracle_epoch_mAP", "device", "folder", "config", "options", "versions")
@@ -38,13 +38,14 @@ def write_comparison(
     supervised: str = "",
     upper_bound: str = "",
     effects: Mapping[str, tuple[str, str]] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> str:
     """Write what a comparison found into a folder; gives the texts of `gap.md` and `effects.md`.
 
     `runs.csv` has every run, `summary.md` a table per data set and ratio. tables: methods of each table, in the order
     of its rows (those without a run are left out), written as `<table>_<data set>_<protocol>.{md,tex,csv}`. `gap.md`,
     and `gap_<table>.md` of the methods of a table, where the two ends of the gap are named; `effects.md` where pairs of
-    methods are.
+    methods are. `tell` gets a line for each table that is left out, because its methods have no seed in common.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_runs(results, folder / "runs.csv")
@@ -54,7 +55,10 @@ def write_comparison(
         for dataset in datasets:
             there = {run["method"] for run in results if run["grid_dataset"] == dataset}
             rows = [method for method in methods if method in there]
-            for protocol in PROTOCOLS if rows else ():
+            seeds = common_seeds([run for run in results if run["grid_dataset"] == dataset], rows)
+            if rows and not seeds:
+                tell(f"left out table {title} of {dataset}: its methods have no seed in common")
+            for protocol in PROTOCOLS if seeds else ():
                 table = comparison_table(results, dataset, protocol, methods=rows, names=names)
                 stem = f"{title}_{dataset}_{protocol.replace(' ', '_')}"
                 for ending, render in FORMS.items():

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from semilearn_bbam.report.tables import (
     DAGGER,
     METRICS,
+    ON_VALIDATION,
     SIGNIFICANT,
     Metric,
     Run,
+    common_seeds,
     gap_closed,
     is_contender,
     paired_p_value,
@@ -31,28 +33,28 @@ def gap_text(results: Sequence[Run], supervised: str, upper_bound: str, names: M
         parts.append(_gap_table(results, metrics[title], protocol, supervised, upper_bound, names))
     said = (
         f"Gap closed, in percent: (method - {supervised}) / ({upper_bound} - {supervised}) on the same split, mean and "
-        "standard deviation over the seeds of the method. 0: no gain from the unlabelled data, below 0: a loss, 100: "
-        "as good as with all labels. Bold: highest mean of a column."
+        "standard deviation over the seeds that all methods of the table have. 0: no gain from the unlabelled data, "
+        "below 0: a loss, 100: as good as with all labels. Bold: highest mean of a column. Methods to which hidden "
+        f"labels were given away are left out. {_validation(results)}"
     )
-    return "\n\n".join([said, *parts]) + "\n"
+    return "\n\n".join([said.strip(), *parts]) + "\n"
 
 
 def _gap_table(
     results: Sequence[Run], metric: Metric, protocol: str, supervised: str, upper: str, names: Mapping[str, str]
 ) -> str:
     columns: dict[tuple[str, float], dict[str, tuple[float, ...]]] = {}
+    contenders = list(dict.fromkeys(run["method"] for run in results if is_contender(run)))
     for dataset in dict.fromkeys(run["grid_dataset"] for run in results):
-        gaps = gap_closed(results, dataset, metric, protocol, supervised=supervised, upper=upper)
+        shared = common_seeds([run for run in results if run["grid_dataset"] == dataset], [*contenders, upper])
+        fair = [run for run in results if run["seed"] in shared and run["method"] in {*contenders, upper}]
+        gaps = gap_closed(fair, dataset, metric, protocol, supervised=supervised, upper=upper)
         for (method, ratio), values in gaps.items():
             columns.setdefault((dataset, ratio), {})[method] = values
     places = sorted(columns)
-    given_away = {run["method"] for run in results if not is_contender(run)}
     means = {place: {m: statistics.mean(values) for m, values in columns[place].items()} for place in places}
-    best = {
-        place: max((m for m in means[place] if m not in given_away), key=means[place].__getitem__, default="")
-        for place in places
-    }
-    order = {m for place in places for m in means[place] if m not in given_away}
+    best = {place: max(means[place], key=means[place].__getitem__) for place in places}
+    order = {m for place in places for m in means[place]}
     average = {m: statistics.mean(means[p][m] for p in places if m in means[p]) for m in order}
     head = [_headed(metric.title, protocol), "seeds"]
     lines = [[*head, *(f"{dataset} {100 * ratio:g} %" for dataset, ratio in places)]]
@@ -69,9 +71,9 @@ def effects_text(results: Sequence[Run], effects: Mapping[str, tuple[str, str]])
     said = (
         "Difference that each thing makes, in points (hundredths): mean and standard deviation of the differences on "
         f"the same seeds; *: p < {SIGNIFICANT} in a paired t-test over seeds. {DAGGER}: labels of unlabelled rows were "
-        "given away."
+        f"given away. {_validation(results)}"
     )
-    return "\n\n".join([said, *(_effects_table(results, effects, *which) for which in HEADLINE)]) + "\n"
+    return "\n\n".join([said.strip(), *(_effects_table(results, effects, *which) for which in HEADLINE)]) + "\n"
 
 
 def _effects_table(results: Sequence[Run], effects: Mapping[str, tuple[str, str]], title: str, protocol: str) -> str:
@@ -97,6 +99,10 @@ def _effects_table(results: Sequence[Run], effects: Mapping[str, tuple[str, str]
         marked = f"{name} {DAGGER}" if {before, after} & leaky else name
         lines.append([marked, "-".join(map(str, counts)), *map(_points, pairs)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _validation(results: Sequence[Run]) -> str:
+    return ON_VALIDATION if any(run.get("judged_on") == "validation" for run in results) else ""
 
 
 def _headed(title: str, protocol: str) -> str:

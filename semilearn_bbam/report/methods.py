@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from semilearn_bbam.report.table import COLUMNS, results_table
+from semilearn_bbam.report.tables import Run, legend, printed_name
 
 # F1 under all three protocols, each with its name; the oracle is told every test sample's number of labels.
 ALL_COLUMNS = (
@@ -16,8 +16,6 @@ ALL_COLUMNS = (
     ("micro-F1 oracle", "test", "oracle_micro_f1"),
 )
 MARK = re.compile(r"(<!-- (measured|compared|included): ([^>]+) -->\n)(.*?)(<!-- end -->\n)", re.DOTALL)
-
-Run = Mapping[str, Any]
 
 
 def settings_of(results: Iterable[Run]) -> dict[tuple[str, float], list[Run]]:
@@ -33,9 +31,9 @@ def summary(results: Sequence[Run]) -> str:
     parts = []
     for (dataset, ratio), runs in sorted(settings_of(results).items()):
         ordered = sorted(runs, key=lambda run: -mean_map(runs, run["method"]))
-        named = [{**run, "algorithm": run["method"]} for run in ordered]
+        named = [{**run, "algorithm": printed_name(run)} for run in ordered]
         parts.append(f"## {dataset}, {100 * ratio:g} % labelled\n\n{results_table(named, ALL_COLUMNS)}\n")
-    return "\n".join(parts)
+    return "\n".join([f"{legend(results)}\n"] * bool(legend(results)) + parts)
 
 
 def mean_map(runs: Iterable[Run], method: str) -> float:
@@ -76,5 +74,5 @@ def table_for(results: Sequence[Run], mark: re.Match[str], root: Path) -> str:
         ]
         return results_table(chosen, ALL_COLUMNS, first="data, labelled") + "\n" if chosen else ""
     runs = settings_of(results).get((words[0], float(words[1])), [])
-    chosen = [{**run, "algorithm": name} for name in words[2:] for run in runs if run["method"] == name]
+    chosen = [{**run, "algorithm": printed_name(run)} for name in words[2:] for run in runs if run["method"] == name]
     return results_table(chosen) + "\n" if chosen else ""

@@ -8,7 +8,10 @@ import io
 from semilearn_bbam.report.tables import Cell, Table
 
 LATEX_SPECIAL = str.maketrans(
-    {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "†": r"$\dagger$", ">": r"$>$", "<": r"$<$", "±": r"$\pm$"}
+    {character: rf"\{character}" for character in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"†": r"$\dagger$", ">": r"$>$", "<": r"$<$", "±": r"$\pm$"}
+    | {"[": "{[}", "]": "{]}"}  # after a line's end a bracket would be its argument
 )
 
 

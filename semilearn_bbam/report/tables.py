@@ -40,6 +40,13 @@ PROTOCOL_NOTES = {
 }
 DAGGER = "†"
 SIGNIFICANT = 0.05
+# How a row is printed to which hidden labels were given away: all of them, or some by a fault of the released code.
+MARKED = {"none": "{}", "all": "[{}]", "leak": f"{{}} {DAGGER}"}
+GIVEN_AWAY = {
+    "all": "[In brackets: trained with the labels of all training rows.]",
+    "leak": f"{DAGGER}: labels of unlabelled rows reached training, as in the released code.",
+}
+ON_VALIDATION = "Judged on a validation part of the labelled data, on which settings are chosen."
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,18 @@ def value_of(run: Run, metric: Metric, protocol: str) -> float:
     part, prefix = PROTOCOLS[protocol]
     named = f"{prefix}{metric.key}"
     return float(run[part][named if named in run[part] else metric.key])
+
+
+def printed_name(run: Run, name: str = "") -> str:
+    """What a run's row is called, marked where hidden labels were given away to it."""
+    return MARKED[run.get("hidden_labels", "none")].format(name or run["method"])
+
+
+def legend(runs: Iterable[Run]) -> str:
+    """What the marks of these runs mean, and whether they were judged on validation data; empty where nothing is."""
+    runs = list(runs)
+    said = [text for kind, text in GIVEN_AWAY.items() if any(run.get("hidden_labels") == kind for run in runs)]
+    return " ".join(said + [ON_VALIDATION] * any(run.get("judged_on") == "validation" for run in runs))
 
 
 def is_contender(run: Run) -> bool:
@@ -132,13 +151,9 @@ def comparison_table(
             }
             for method, cell in lead(column, contenders, metric).items():
                 cells[method][metric.title, ratio] = cell
-    kinds = {run["method"]: run.get("hidden_labels", "none") for run in here}
-    printed = {method: (names or {}).get(method, method) for method in methods}
-    marked = {"none": "{}", "all": "[{}]", "leak": f"{{}} {DAGGER}"}
-    rows = {method: marked[kinds[method]].format(name) for method, name in printed.items()}
-    said = caption(dataset, protocol, seeds, {kinds[method] for method in methods})
-    if any(run.get("judged_on") == "validation" for run in here):
-        said += " Judged on a validation part of the labelled data, on which settings are chosen."
+    shown = {run["method"]: run for run in here if run["method"] in methods}
+    rows = {method: printed_name(shown[method], (names or {}).get(method, "")) for method in methods}
+    said = f"{caption(dataset, protocol, seeds)} {legend(shown.values())}".strip()
     return Table(said, tuple(metrics), ratios, rows, cells)
 
 
@@ -167,7 +182,7 @@ def paired_p_value(a: Sequence[float], b: Sequence[float]) -> float:
     return float(ttest_rel(a, b).pvalue)
 
 
-def caption(dataset: str, protocol: str, seeds: Sequence[int], kinds: Iterable[str]) -> str:
+def caption(dataset: str, protocol: str, seeds: Sequence[int]) -> str:
     """What a reader must know of a table."""
     said = f"{dataset}, protocol {protocol}: {PROTOCOL_NOTES[protocol]}. "
     if len(seeds) == 1:
@@ -177,10 +192,6 @@ def caption(dataset: str, protocol: str, seeds: Sequence[int], kinds: Iterable[s
             f"Mean and standard deviation over seeds {', '.join(map(str, seeds))}. Bold: best mean; *: p < "
             f"{SIGNIFICANT} against the runner-up in a paired t-test over seeds."
         )
-    if "all" in kinds:
-        said += " [In brackets: trained with the labels of all training rows.]"
-    if "leak" in kinds:
-        said += f" {DAGGER}: pseudo-labels were made with the true labels of unlabelled rows."
     return said
 
 

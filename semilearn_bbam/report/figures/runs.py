@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from semilearn_bbam.config import OPTIONS, default_save_name, load_yaml
 from semilearn_bbam.errors import FigureError, RunError
 from semilearn_bbam.report.figures.style import Style
+from semilearn_bbam.report.tables import printed_name
 from semilearn_bbam.run_folder import CONFIG, FIGURES, METRICS, RESULTS, RunFolder
 
 # Settings in which runs of one method may differ: where and how it was computed, which samples were drawn, and what is
@@ -123,9 +124,9 @@ class Method:
 
     @property
     def title(self) -> str:
-        """The name, in brackets where the labels of all training rows were given to it."""
-        gave_all = any(run.results.get("hidden_labels") == "all" for run in self.runs)
-        return f"[{self.name}]" if gave_all else self.name
+        """The name, marked as in tables where hidden labels were given away to the method."""
+        marked = (run for run in self.runs if run.results.get("hidden_labels", "none") != "none")
+        return printed_name(next(marked, self.runs[0]).results, self.name)
 
     def only(self, keep: Callable[[Run], bool]) -> Method:
         return replace(self, runs=tuple(run for run in self.runs if keep(run)))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from semilearn_bbam.errors import FigureError
 from semilearn_bbam.metrics import average_precision_per_label
 from semilearn_bbam.report.figures.angles import has_arrays, label_number
 from semilearn_bbam.report.figures.runs import Method, Run, comparable
@@ -25,6 +26,14 @@ def label_shares(run: Run) -> NDArray[np.float64]:
     return shares
 
 
+def _comparable(methods: Sequence[Method]) -> tuple[list[Method], list[int]]:
+    """As `comparable`, of runs with the same labels in the same order; FigureError for others."""
+    left, seeds = comparable(methods, NEEDED, has_arrays)
+    if len({tuple(run.arrays["label_names"].tolist()) for method in left for run in method.runs}) > 1:
+        raise FigureError("the runs have different sets of labels; give those of one")
+    return left, seeds
+
+
 def draw_label_ap(methods: Sequence[Method]) -> Figure:
     """Average precision of each label on the test set, labels from the most to the least frequent.
 
@@ -32,7 +41,7 @@ def draw_label_ap(methods: Sequence[Method]) -> Figure:
     share of positives in the training part. A label without test positives has no average precision and no marker.
     FigureError where no run kept its scores, or the runs are of several settings.
     """
-    left, seeds = comparable(methods, NEEDED, has_arrays)
+    left, seeds = _comparable(methods)
     first = left[0].runs[0]
     names, shares = first.arrays["label_names"].tolist(), label_shares(first)
     order = np.argsort(-shares, kind="stable")
@@ -69,7 +78,7 @@ def draw_precision_recall(methods: Sequence[Method], labels: Sequence[str] = ())
     A label without test positives has no curve. FigureError where no run kept its scores, a label does not exist, or
     the runs are of several settings.
     """
-    left, seeds = comparable(methods, NEEDED, has_arrays)
+    left, seeds = _comparable(methods)
     left = [method.only(lambda run: run.seed == seeds[0]) for method in left]
     first = left[0].runs[0]
     names = first.arrays["label_names"].tolist()
