@@ -115,6 +115,16 @@ def average_precision_per_label(scores: Array, targets: Array) -> Floats:
     return precision
 
 
+def prediction_metrics(predictions: Array, targets: Array) -> dict[str, float]:
+    """Those of `multilabel_metrics` that depend on hard predictions: micro_f1, macro_f1, hamming_loss, vca.
+
+    predictions and targets [N,K] (0/1). ValueError for shapes that differ or values that are not binary.
+    """
+    target = _checked_binary("targets", targets, _numpy(targets).shape)
+    predicted = _checked_binary("predictions", predictions, target.shape)
+    return {**_f1_and_hamming(predicted, target), "vca": _accuracy_variance(predicted, target)}
+
+
 def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | None = None) -> dict[str, float]:
     """Score a multi-label ranking and its hard predictions.
 
@@ -154,8 +164,7 @@ def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | No
     return {
         "mAP": _mean(np.nan_to_num(precision)),
         "mAP_present": _mean(precision[~np.isnan(precision)]),
-        **_f1_and_hamming(predicted, target),
-        "vca": _accuracy_variance(predicted, target),
+        **prediction_metrics(predicted, target),
         "one_error": float(1 - target[np.arange(len(target)), first].mean()),
         "ranking_loss": float(label_ranking_loss(relevant, ranked)),
         "coverage_error": float(coverage_error(relevant, ranked)),

@@ -14,6 +14,7 @@ from semilearn_bbam.metrics import (
     average_precision_per_label,
     multilabel_metrics,
     oracle_predictions,
+    prediction_metrics,
     prior_predictions,
 )
 
@@ -214,3 +215,17 @@ def test_errors_name_what_is_wrong() -> None:
         broken[1, 1] = bad
         with pytest.raises(ValueError, match="scores hold"):
             multilabel_metrics(broken, targets)
+
+
+def test_metrics_of_predictions_are_those_of_all_metrics() -> None:
+    rng = np.random.default_rng(4)
+    scores, targets, predictions = rng.random((30, 5)), rng.random((30, 5)) < 0.4, rng.random((30, 5)) < 0.3
+    whole = multilabel_metrics(scores, targets, predictions=predictions)
+    found = prediction_metrics(predictions, targets)
+    assert set(found) == {"micro_f1", "macro_f1", "hamming_loss", "vca"}
+    assert all(whole[key] == value for key, value in found.items())
+    # All else is the ranking's, whatever is predicted.
+    plain = multilabel_metrics(scores, targets)
+    assert all(plain[key] == value for key, value in whole.items() if key not in found)
+    with pytest.raises(ValueError, match="predictions must have the shape"):
+        prediction_metrics(predictions[1:], targets)

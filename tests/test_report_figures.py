@@ -185,6 +185,15 @@ def test_average_precision_per_label_in_the_order_of_frequency(tmp_path: Path) -
     np.testing.assert_allclose(halves[:2], np.ptp(values, axis=0) / 2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("draw", [draw_label_ap, draw_precision_recall])
+def test_runs_with_different_labels_do_not_share_a_picture(draw: Callable[..., Figure], tmp_path: Path) -> None:
+    other = score_arrays(1)
+    other["label_names"] = other["label_names"][::-1]
+    folders = [write_run(tmp_path / "a", arrays=score_arrays(0)), write_run(tmp_path / "b", seed=1, arrays=other)]
+    with pytest.raises(FigureError, match="different sets of labels"):
+        draw(read_methods(folders))
+
+
 def test_precision_and_recall(tmp_path: Path) -> None:
     arrays = score_arrays(3)
     figure = draw_precision_recall(read_methods([write_run(tmp_path / "a", arrays=arrays)]), ["dog"])

@@ -228,3 +228,13 @@ def test_texts_of_ones_own_with_ready_strong_texts(train: Any, tmp_path: Path, b
     assert results["dataset"] == "manifest"
     assert json.loads((folder / "labels.json").read_text()) == {"label_names": ["0", "1", "2"]}
     assert "held out 6 items of train.json" in (folder / "log.txt").read_text()
+
+
+def test_how_often_a_run_is_evaluated_changes_nothing(train: Any, features_dir: Path) -> None:
+    settings = {"data_dir": features_dir, "label_ratio": 0.2}
+    seldom, one = train("bbam_ohsumed_features.yaml", save_name="seldom", num_eval_iter=1000, **settings)
+    often, two = train("bbam_ohsumed_features.yaml", save_name="often", num_eval_iter=1, **settings)
+    assert len((two / "metrics.jsonl").read_text().splitlines()) > len((one / "metrics.jsonl").read_text().splitlines())
+    assert seldom["test"] == often["test"]
+    kept = [torch.load(folder / "latest_model.pth", weights_only=True) for folder in (one, two)]
+    assert all(torch.equal(kept[0]["model"][key], kept[1]["model"][key]) for key in kept[0]["model"])

@@ -10,7 +10,8 @@ from semilearn.core.hooks import EvaluationHook
 class MultiLabelEvaluationHook(EvaluationHook):
     """Evaluate every `num_eval_iter` steps, or at the end of every epoch where that is 0, and write the rows.
 
-    What is evaluated here is only shown; which model is kept is decided elsewhere (`hooks/selection.py`).
+    What is evaluated here is only shown; which model is kept is decided elsewhere (`hooks/selection.py`). How often
+    that happens changes nothing in training.
     """
 
     def after_train_step(self, algorithm: Any) -> None:
@@ -26,7 +27,8 @@ class MultiLabelEvaluationHook(EvaluationHook):
 
     def run(self, algorithm: Any, it: int) -> None:
         values = {}
-        for name in algorithm.evaluated:
-            values.update(algorithm.evaluate(name))
+        with algorithm.undisturbed():
+            for name in algorithm.evaluated:
+                values.update(algorithm.evaluate(name))
         algorithm.log_dict.update(values)
         algorithm.folder.append_metrics({"epoch": algorithm.plan.epochs_done(it), "it": it, **values})
