@@ -3,8 +3,8 @@ from setuptools import find_packages, setup
 # Lower bounds only. Newest-of-everything does not import (see constraints.txt for a set that does).
 REQUIRES = [
     "semilearn==0.3.2",
-    "torch>=2.1",
-    "torchvision>=0.16",  # torchvision.transforms.v2
+    "torch>=2.4",
+    "torchvision>=0.19"
     "torchaudio",  # only because semilearn imports it
     "transformers",
     "timm",

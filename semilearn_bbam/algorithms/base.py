@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from semilearn.core.hooks import Hook
 from torch import Tensor
+from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
@@ -183,6 +184,9 @@ class MultiLabelAlgorithm(Checkpoints):
 
     def set_optimizer(self) -> tuple[Any, Any]:
         optimizer, scheduler = super().set_optimizer()
+        if isinstance(optimizer, AdamW) and self.device.type in ("cpu", "cuda"):
+            for group in optimizer.param_groups:  # one kernel for all of them: half the time of a small net's step
+                group["fused"] = True
         if self.args.scheduler == "onecycle":
             peaks = [group["lr"] for group in optimizer.param_groups]
             scheduler = OneCycleLR(optimizer, peaks, total_steps=self.plan.total, pct_start=self.args.pct_start)
