@@ -29,6 +29,11 @@ def jobs(write: Callable[..., Path], tmp_path: Path, features_dir: Path) -> list
     return replace(grid, configs=CONFIGS).jobs({"ohsumed_features": str(features_dir)}, tmp_path / "runs", tuple(SHORT))
 
 
+def folder_of(job: Job) -> Path:
+    args = read_settings(job.argv)
+    return Path(args.save_dir) / str(args.save_name)
+
+
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs in this process, not in spawned ones; gives the names of those that were made."""
@@ -53,13 +58,13 @@ def test_shipped_grids_name_configs_that_exist() -> None:
             read_settings(job.argv)
 
 
-def test_finished_runs_are_kept_and_others_made_again(jobs: list[Job], inline: list[str], tmp_path: Path) -> None:
+def test_finished_runs_are_kept_and_others_made_again(jobs: list[Job], inline: list[str]) -> None:
     results, failed = run_jobs(jobs, 1)
     assert not failed
     assert inline == ["supervised_bce 0", "cap 0", "supervised_bce 1", "cap 1"]
     assert [run["method"] for run in results] == ["supervised_bce", "cap", "supervised_bce", "cap"]
     inline.clear()
-    (tmp_path / "runs" / "cap_ohsumed_features_20pct_s1" / "results.json").unlink()  # a run that was killed
+    (folder_of(jobs[3]) / "results.json").unlink()  # a run that was killed
     again, _ = run_jobs(jobs, 2)
     assert inline == ["cap 1"]
     assert [run["test"] for run in again] == [run["test"] for run in results]
@@ -109,11 +114,9 @@ def test_a_worker_that_cannot_start_costs_its_run_only(jobs: list[Job], monkeypa
     assert all("Cannot allocate memory" in reason for reason in failed.values())
 
 
-def test_a_run_is_finished_only_if_every_setting_is_the_same(
-    jobs: list[Job], inline: list[str], tmp_path: Path
-) -> None:
+def test_a_run_is_finished_only_if_every_setting_is_the_same(jobs: list[Job], inline: list[str]) -> None:
     run_jobs(jobs[:1], 1)
-    config = tmp_path / "runs" / "supervised_bce_ohsumed_features_20pct_s0" / "config.yaml"
+    config = folder_of(jobs[0]) / "config.yaml"
     kept = [line for line in config.read_text().splitlines() if not line.startswith("report_figures")]
     config.write_text("\n".join(kept) + "\n")  # as if from a time before that option
     inline.clear()
@@ -153,6 +156,22 @@ def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
     assert "bad.yaml:5: no_map must say what it is" in said
     with pytest.raises(ConfigError, match="tables: 'dicap' is not among the grid's methods"):
         read_grid(write(text.replace("two: [bbam, no_map]", "two: [dicap]"), "bad.yaml"))
+
+
+def test_grids_in_one_folder_share_the_runs_that_are_the_same(write: Callable[..., Path]) -> None:
+    text = "methods: [plain, other]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.1]\nseeds: [0]\n"
+    variants = "variants:\n  plain: {method: bbam}\n  other: {method: bbam, margin: 0.2, eta: 1}\n"
+
+    def folders(text: str) -> list[Path]:
+        grid = replace(read_grid(write(text, "g.yaml")), configs=CONFIGS)
+        return [folder_of(job) for job in grid.jobs({"ohsumed_features": "x"}, "runs")]
+
+    first = folders(text + variants)
+    assert first[0] == Path("runs/bbam_ohsumed_features_10pct_s0")
+    assert first == folders(text + variants.replace("margin: 0.2, eta: 1", "eta: 1, margin: 0.2"))
+    assert len({*first, *folders(text + variants.replace("margin: 0.2", "margin: 0.3"))}) == 3
+    with pytest.raises(ConfigError, match="plain and other are the same run"):
+        folders(text + variants.replace(", margin: 0.2, eta: 1", ""))
 
 
 def test_grid_faults_are_named_with_their_line(write: Callable[..., Path]) -> None:

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data_dir", nargs="+", required=True, metavar="DATASET=FOLDER", help="folder of each data set of the grid"
     )
-    parser.add_argument("--save_dir", default="", help="folder of the run folders; default: runs/<name of the grid>")
+    parser.add_argument("--save_dir", default="", help="folder of the run folders, which grids share; default: runs")
     parser.add_argument("--out", default="", help="folder of tables and figures; default: results/<name of the grid>")
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per core")
     parser.add_argument("--docs", action="store_true", help="renew the tables in docs and README.md of this folder too")
@@ -41,10 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     further = tuple(word for word in args.options if word != "--")
     grid = read_grid(args.c)
     pages = documents() if args.docs else []
-    name = Path(args.c).stem
-    save_dir = Path(args.save_dir or Path("runs") / name)  # a folder per grid, whose runs have names in common
-    jobs = grid.jobs(folders, save_dir, ("--num_threads", "1", *further))
-    out = Path(args.out or Path("results") / name)
+    save_dir = Path(args.save_dir or "runs")
+    jobs = grid.jobs(folders, save_dir, further)
+    out = Path(args.out or Path("results") / Path(args.c).stem)
     try:  # before the work, not after it
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -99,29 +100,38 @@ class Grid:
         """All runs, one seed of all methods after the other, so that an interrupted grid compares what it has.
 
         data_dirs: folder of each data set; further: options for every run. Those of the grid win over these, those of a
-        label ratio over the grid's, and those of a variant over all. What several blocks ask for is one run.
-        ConfigError for a data set without a folder, or a method without a config.
+        label ratio over the grid's, and those of a variant over all. What several blocks ask for is one run. A folder's
+        name says what was run and not for which grid, so that grids in one `save_dir` share their runs.
+        ConfigError for a data set without a folder, a method without a config, or two methods that are the same run.
         """
         missing = [name for name in self.datasets if name not in data_dirs]
         if missing:
             raise ConfigError(f"--data_dir: where is {missing[0]}? give --data_dir {missing[0]}=FOLDER")
-        found: dict[Job, None] = {}
+        found: dict[str, Job] = {}
         for block in self.blocks:
             for seed, ratio, dataset, method in product(block.seeds, block.label_ratios, block.datasets, block.methods):
                 config = self.config(method, dataset)
                 if not config.is_file():
                     raise ConfigError(f"there is no config '{config}'; remove the method or the data set from the grid")
-                name = f"{method}_{dataset}_{100 * ratio:g}pct_s{seed}"
-                argv = ["--c", str(config), "--data_dir", data_dirs[dataset], "--seed", str(seed)]
-                argv += ["--label_ratio", str(ratio), "--save_dir", str(save_dir), "--save_name", name]
                 own = {**self.options, **self.ratio_options.get(ratio, {}), **self.variant(method).options}
                 options = (*further, *as_argv(own))
-                found[Job(method, dataset, ratio, seed, (*argv, *options), options)] = None
-        return sorted(found, key=lambda job: job.seed)  # stable: within a seed the order of the file stays
+                name = f"{config.stem}_{100 * ratio:g}pct_s{seed}{digest(options)}"
+                argv = ["--c", str(config), "--data_dir", data_dirs[dataset], "--seed", str(seed)]
+                argv += ["--label_ratio", str(ratio), "--save_dir", str(save_dir), "--save_name", name]
+                argv += ["--num_threads", "1"]  # as many runs as cores
+                job = Job(method, dataset, ratio, seed, (*argv, *options), options)
+                if found.setdefault(name, job).method != method:
+                    raise ConfigError(f"{found[name].method} and {method} are the same run; keep one of them")
+        return sorted(found.values(), key=lambda job: job.seed)  # stable: within a seed the order of the file stays
 
 
 def as_argv(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Options as words of a command line."""
     words = ((f"--{key}", str(value).lower() if isinstance(value, bool) else str(value))
-             for key, value in options.items())  # fmt: skip
+             for key, value in sorted(options.items()))  # fmt: skip
     return tuple(word for pair in words for word in pair)
+
+
+def digest(options: tuple[str, ...]) -> str:
+    """A few letters that stand for these words in a name; none where there are none."""
+    return f"_{hashlib.sha256(' '.join(options).encode()).hexdigest()[:8]}" if options else ""
