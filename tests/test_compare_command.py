@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,27 @@ def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pyte
     made.clear()
     assert compare(GRID)[0] == 0
     assert not made, "finished runs are kept"
+
+
+def test_a_grid_goes_on_from_the_archive_of_its_runs(compare: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, made = compare(GRID)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    runs = out.parents[1] / "runs"
+    shutil.rmtree(runs)
+    with tarfile.open(out / "runs.tar.xz") as archive:
+        assert len(archive.getnames()) == 6 * 3
+        archive.extractall(runs, filter="data")
+    assert not any("data_dir" in path.read_text() for path in runs.glob("*/config.yaml"))
+    made.clear()
+    assert compare(GRID)[0] == 0
+    assert not made
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    next(runs.glob("bbam_*_s1_*/results.json")).unlink()
+    capsys.readouterr()
+    assert main(["--c", "config/compare/own.yaml", "--report_only"]) == 0
+    assert "5 of 6 runs" in capsys.readouterr().err
+    assert not made
+    assert "Seed 0;" in (out / "small_ohsumed_features_prior.md").read_text()
 
 
 def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: Any) -> None:

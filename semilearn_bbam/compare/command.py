@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
+from semilearn_bbam.compare.archive import write_archive
 from semilearn_bbam.compare.grid import Grid
 from semilearn_bbam.compare.reading import read_grid
-from semilearn_bbam.compare.runner import label, run_jobs
+from semilearn_bbam.compare.runner import kept, label, run_jobs
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.report import draw_all
 from semilearn_bbam.report.comparison import write_comparison
@@ -27,31 +28,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="compare.py", description=__doc__)
     parser.add_argument("--c", required=True, metavar="FILE", help="grid, such as config/compare/head_to_head.yaml")
     parser.add_argument(
-        "--data_dir", nargs="+", required=True, metavar="DATASET=FOLDER", help="folder of each data set of the grid"
+        "--data_dir", nargs="+", default=[], metavar="DATASET=FOLDER", help="folder of each data set of the grid"
     )
     parser.add_argument("--save_dir", default="", help="folder of the run folders, which grids share; default: runs")
     parser.add_argument("--out", default="", help="folder of tables and figures; default: results/<name of the grid>")
     parser.add_argument("--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per core")
+    parser.add_argument("--report_only", action="store_true", help="make no runs; write what the finished ones say")
     parser.add_argument("--docs", action="store_true", help="renew the tables in docs and README.md of this folder too")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="after --: further options of train.py")
     args = parser.parse_args(argv)
     if not all("=" in pair for pair in args.data_dir):
         raise UserError("--data_dir: give each data set its folder as DATASET=FOLDER")
-    folders = dict(pair.split("=", 1) for pair in args.data_dir)
     further = tuple(word for word in args.options if word != "--")
     grid = read_grid(args.c)
     pages = documents() if args.docs else []
     save_dir = Path(args.save_dir or "runs")
-    jobs = grid.jobs(folders, save_dir, further)
+    folders = dict.fromkeys(grid.datasets, "") if args.report_only else {}  # nothing is read then
+    jobs = grid.jobs(folders | dict(pair.split("=", 1) for pair in args.data_dir), save_dir, further)
     out = Path(args.out or Path("results") / Path(args.c).stem)
     try:  # before the work, not after it
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: '{out}' cannot be a folder ({error.strerror}); name another") from error
-    gpus = visible_gpus() if read_settings(jobs[0].argv).device in ("auto", "cuda") else []
-    results, failed = run_jobs(jobs, args.jobs or len(gpus) or os.cpu_count() or 1, gpus)
+    if args.report_only:
+        results, failed = list(kept(jobs).values()), {}
+    else:
+        gpus = visible_gpus() if read_settings(jobs[0].argv).device in ("auto", "cuda") else []
+        results, failed = run_jobs(jobs, args.jobs or len(gpus) or os.cpu_count() or 1, gpus)
     if results:
         print(write_all(results, grid, save_dir, out))
+        curves = {save_dir / run["folder"]: run["oracle_epoch_mAP"] is not None for run in results}
+        write_archive(curves, out / "runs.tar.xz")
         fill_marks(results if grid.printing.cards else [], pages, Path())
     for job, reason in failed.items():
         print(f"failed: {label(job)}: {reason}", file=sys.stderr)

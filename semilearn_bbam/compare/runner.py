@@ -42,6 +42,11 @@ def finished(job: Job) -> dict[str, Any] | None:
         return None
 
 
+def kept(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:
+    """Results of those runs that are there."""
+    return {job: results for job in jobs if (results := finished(job)) is not None}
+
+
 def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Results of a run with its place in the grid, and the names of its folder and config."""
     place = {"method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio}
@@ -140,7 +145,7 @@ def run_jobs(
     Finished runs with the same settings are kept, all others are made anew. `gpus`: what CUDA_VISIBLE_DEVICES of the
     workers is, in turn.
     """
-    found = {job: results for job in jobs if (results := finished(job)) is not None}
+    found = kept(jobs)
     failed: dict[Job, str] = {}
     left = deque(job for job in jobs if job not in found)
     outcomes: SimpleQueue[tuple[Job, dict[str, Any] | str]] = SimpleQueue()
