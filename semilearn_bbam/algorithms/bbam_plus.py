@@ -10,16 +10,16 @@ from semilearn_bbam.algorithms.bbam import BBAM
 
 @ALGORITHMS.register("bbam_plus")
 class BBAMPlus(BBAM):
-    """S2ML2-BBAM whose labelled and pseudo-labelled rows are mixed with each other, with a softer sigmoid.
+    """S2ML2-BBAM whose labelled and pseudo-labelled rows are mixed with each other.
 
     A row of lam x_i + (1 - lam) x_j has the targets lam y_i + (1 - lam) y_j and the weights lam beta_i + (1 - lam)
-    beta_j; a soft target mixes the two balancing maps. All else is `bbam`. How alpha and s were chosen:
+    beta_j; a soft target mixes the two balancing maps. All else is `bbam`. How alpha was chosen:
     `docs/methods/bbam_plus.md`.
     """
 
     @staticmethod
     def get_argument() -> list[SSL_Argument]:
         arguments = {argument.name: argument for argument in BBAM.get_argument()}
-        for name, default in (("--mixup", 2.0), ("--scale", 10.0)):
-            arguments[name] = SSL_Argument(name, arguments[name].type, default, arguments[name].help)
+        mixup = arguments["--mixup"]
+        arguments["--mixup"] = SSL_Argument(mixup.name, mixup.type, 2.0, mixup.help)
         return list(arguments.values())
