@@ -13,12 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import (  # type: ignore[import-untyped,unused-ignore]
-    average_precision_score,
-    coverage_error,
-    label_ranking_average_precision_score,
-    label_ranking_loss,
-)
+from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score  # type: ignore[import-untyped,unused-ignore]
 
 Array = NDArray[Any] | torch.Tensor
 Floats = NDArray[np.float64]
@@ -55,6 +51,24 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 def _mean(values: Floats) -> float:
     return float(values.mean()) if values.size else 0.0
+
+
+def _ranking_metrics(score: Floats, target: Bools) -> dict[str, float]:
+    """scikit-learn's ranking metrics, whose own functions take a Python step per sample, from two tables of ranks.
+
+    rank_ij: labels of sample i that score at least what j does; among_ij: those of them that are relevant.
+    """
+    rank = rankdata(-score, "max", axis=1)
+    among = rankdata(np.where(target, -score, np.inf), "max", axis=1)
+    relevant = target.sum(axis=1)
+    irrelevant = target.shape[1] - relevant
+    shares = _ratio(np.where(target, among / rank, 0.0).sum(axis=1), relevant)
+    wrong_pairs = np.where(target, rank - among, 0.0).sum(axis=1)
+    return {
+        "ranking_loss": _mean(_ratio(wrong_pairs, relevant * irrelevant)),
+        "coverage_error": _mean(np.where(target, rank, 0.0).max(axis=1)),
+        "lrap": _mean(np.where(relevant * irrelevant == 0, 1.0, shares)),
+    }
 
 
 def _f1_and_hamming(prediction: Bools, target: Bools) -> dict[str, float]:
@@ -155,19 +169,11 @@ def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | No
     precision = average_precision_per_label(score, target)
     oracle = _f1_and_hamming(oracle_predictions(score, target), target)
     first = score.argmax(axis=1)
-    # scikit-learn takes a single column for a two-class problem. A second label that no sample has and that
-    # always ranks last changes none of the three.
-    ranked, relevant = score, target.astype(np.int64)
-    if score.shape[1] == 1:
-        ranked = np.hstack([np.ones_like(score), np.zeros_like(score)])
-        relevant = np.hstack([relevant, np.zeros_like(relevant)])
     return {
         "mAP": _mean(np.nan_to_num(precision)),
         "mAP_present": _mean(precision[~np.isnan(precision)]),
         **prediction_metrics(predicted, target),
         "one_error": float(1 - target[np.arange(len(target)), first].mean()),
-        "ranking_loss": float(label_ranking_loss(relevant, ranked)),
-        "coverage_error": float(coverage_error(relevant, ranked)),
-        "lrap": float(label_ranking_average_precision_score(relevant, ranked)),
+        **_ranking_metrics(score, target),
         **{f"oracle_{name}": value for name, value in oracle.items()},
     }

@@ -8,7 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, hamming_loss  # type: ignore[import-untyped,unused-ignore]
+from sklearn.metrics import (  # type: ignore[import-untyped,unused-ignore]
+    coverage_error,
+    f1_score,
+    hamming_loss,
+    label_ranking_average_precision_score,
+    label_ranking_loss,
+)
 
 from semilearn_bbam.metrics import (
     average_precision_per_label,
@@ -130,6 +136,17 @@ def test_f1_and_hamming_are_those_of_scikit_learn(labels: int) -> None:
         expected = f1_score(targets, predictions, average=average, zero_division=0)
         assert result[f"{average}_f1"] == pytest.approx(expected)
     assert result["hamming_loss"] == pytest.approx(hamming_loss(targets, predictions))
+
+
+@pytest.mark.parametrize("digits", [1, 8])
+def test_ranking_metrics_are_those_of_scikit_learn(digits: int) -> None:
+    random = np.random.default_rng(0)
+    scores, targets = random.random((60, 7)).round(digits), (random.random((60, 7)) < 0.3).astype(int)
+    targets[0], targets[1] = 0, 1
+    result = multilabel_metrics(scores, targets)
+    assert result["ranking_loss"] == pytest.approx(label_ranking_loss(targets, scores), abs=1e-12)
+    assert result["coverage_error"] == pytest.approx(coverage_error(targets, scores), abs=1e-12)
+    assert result["lrap"] == pytest.approx(label_ranking_average_precision_score(targets, scores), abs=1e-12)
 
 
 def test_a_table_to_check_by_eye() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from semilearn_bbam.compare.archive import write_archive
-from semilearn_bbam.compare.grid import Grid
+from semilearn_bbam.compare.grid import Grid, Job
 from semilearn_bbam.compare.reading import read_grid
 from semilearn_bbam.compare.runner import kept, label, run_jobs
 from semilearn_bbam.errors import UserError
@@ -50,8 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: '{out}' cannot be a folder ({error.strerror}); name another") from error
+    failed: dict[Job, str] = {}
     if args.report_only:
-        results, failed = list(kept(jobs).values()), {}
+        results = list(kept(jobs).values())
     else:
         gpus = visible_gpus() if read_settings(jobs[0].argv).device in ("auto", "cuda") else []
         results, failed = run_jobs(jobs, args.jobs or len(gpus) or os.cpu_count() or 1, gpus)
