@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -176,7 +177,7 @@ class AngleStatistics:
         """Statistics of which no label is usable (psi = theta): the state before the first estimate."""
         return cls(*(torch.zeros(num_labels, device=device) for _ in _FIELDS))
 
-    @property
+    @cached_property
     def usable(self) -> Tensor:
         """Bool [K]: the labels that the map changes: finite means, and two variances that are not zero."""
         means = torch.isfinite(self.mean_pos) & torch.isfinite(self.mean_neg)
@@ -224,19 +225,21 @@ class AngleStatistics:
             raise ValueError(f"theta {list(theta.shape)} must have {labels} columns, one per label")
         theta = full_precision(theta)
         targets = targets.to(theta.dtype)
-        usable = self.usable
-        pooled = (self.var_pos + self.var_neg) / 2
-        psi_pos = self._transfer(theta, self.mean_pos, self.var_pos, pooled, usable)
-        psi_neg = self._transfer(theta, self.mean_neg, self.var_neg, pooled, usable)
-        return torch.where(usable, targets * psi_pos + (1 - targets) * psi_neg, theta)
+        psi_pos, psi_neg = (slope.to(theta.dtype) * theta + shift.to(theta.dtype) for slope, shift in self._maps)
+        return torch.where(self.usable, targets * psi_pos + (1 - targets) * psi_neg, theta)
 
-    @staticmethod
-    def _transfer(theta: Tensor, mean: Tensor, variance: Tensor, pooled: Tensor, usable: Tensor) -> Tensor:
-        # Unusable labels get a = 1, b = 0 before dividing: a NaN behind torch.where would spoil the gradient.
-        one = torch.ones_like(variance)
-        slope = torch.where(usable, pooled, one).div(torch.where(usable, variance, one)).sqrt()
-        shift = (1 - slope) * torch.where(usable, mean, torch.zeros_like(mean))
-        return slope.to(theta.dtype) * theta + shift.to(theta.dtype)
+    @cached_property  # every step of an epoch needs the same ones
+    def _maps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(a, b) of the positive and of the negative side, each [K]."""
+        usable, pooled = self.usable, (self.var_pos + self.var_neg) / 2
+        one = torch.ones_like(pooled)
+
+        def of(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+            # Unusable labels get a = 1, b = 0 before dividing: a NaN behind torch.where would spoil the gradient.
+            slope = torch.where(usable, pooled, one).div(torch.where(usable, variance, one)).sqrt()
+            return slope, (1 - slope) * torch.where(usable, mean, torch.zeros_like(mean))
+
+        return of(self.mean_pos, self.var_pos), of(self.mean_neg, self.var_neg)
 
     def difference(self) -> Tensor:
         """Return the variance difference (the slides' VDFD), var_pos - var_neg [K]; NaN where not usable."""
