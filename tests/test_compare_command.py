@@ -99,13 +99,23 @@ def test_a_grid_goes_on_from_the_archive_of_its_runs(compare: Any, capsys: pytes
 
 def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: Any) -> None:
     tuning = GRID.replace("num_train_iter: 9}", "num_train_iter: 9, val_ratio: 0.4}")
-    status, out, _ = compare(tuning + "judged_on: validation\n")
+    status, out, made = compare(tuning + "judged_on: validation\n")
     assert status == 0
     header, *rows = csv.reader((out / "runs.csv").read_text().splitlines())
     assert not [column for column in header if "test" in column or "oracle_epoch" in column and any(
         row[header.index(column)] for row in rows)]  # fmt: skip
     assert {"validation/mAP", "validation_prior/macro_f1"} <= set(header)
     assert "validation part" in (out / "small_ohsumed_features_prior.md").read_text()
+    table = (out / "small_ohsumed_features_prior.md").read_bytes()
+    runs = out.parents[1] / "runs"
+    shutil.rmtree(runs)
+    with tarfile.open(out / "runs.tar.xz") as archive:
+        archive.extractall(runs, filter="data")
+    assert not [path for path in runs.rglob("*") if path.is_file() and '"test' in path.read_text()]
+    made.clear()
+    assert compare(tuning + "judged_on: validation\n")[0] == 0
+    assert not made
+    assert (out / "small_ohsumed_features_prior.md").read_bytes() == table
     assert not (out / "figures").exists()
 
 

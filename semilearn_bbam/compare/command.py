@@ -58,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         results, failed = run_jobs(jobs, args.jobs or len(gpus) or os.cpu_count() or 1, gpus)
     if results:
         print(write_all(results, grid, save_dir, out))
-        curves = {save_dir / run["folder"]: run["oracle_epoch_mAP"] is not None for run in results}
-        write_archive(curves, out / "runs.tar.xz")
+        choosing = grid.printing.judged_on == "validation"  # where nothing of the test set is written
+        curves = {save_dir / run["folder"]: run["oracle_epoch_mAP"] is not None and not choosing for run in results}
+        write_archive(curves, out / "runs.tar.xz", leave_out=("test", "test_prior") if choosing else ())
         fill_marks(results if grid.printing.cards else [], pages, Path())
     for job, reason in failed.items():
         print(f"failed: {label(job)}: {reason}", file=sys.stderr)
