@@ -4,13 +4,14 @@ from setuptools import find_packages, setup
 REQUIRES = [
     "semilearn==0.3.2",
     "torch>=2.4",
-    "torchvision>=0.19"
+    "torchvision>=0.19",  # torchvision.transforms.v2
     "torchaudio",  # only because semilearn imports it
     "transformers",
     "timm",
     "huggingface_hub",
     "safetensors",
     "scikit-learn",
+    "scipy",
     "numpy",
     "Pillow",
     "PyYAML",
