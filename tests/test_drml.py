@@ -172,7 +172,7 @@ def test_only_rows_that_were_added_have_targets(make: Any) -> None:
 
 
 def test_loss_falls_on_a_fixed_batch(make: Any) -> None:
-    algorithm = make(lr=0.05, num_train_iter=60)
+    algorithm = make(lr=0.01, num_train_iter=60)
     batch = batches(algorithm)
     losses = [update(algorithm, batch) for _ in range(20)]
     assert losses[-1] < 0.6 * losses[0]
