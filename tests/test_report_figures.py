@@ -185,6 +185,15 @@ def test_average_precision_per_label_in_the_order_of_frequency(tmp_path: Path) -
     np.testing.assert_allclose(halves[:2], np.ptp(values, axis=0) / 2, rtol=1e-6)
 
 
+def test_runs_that_agree_have_bars_of_no_length(tmp_path: Path) -> None:
+    """The mean of equal numbers need not equal them: (v + v + v) / 3 may be above v by a last digit."""
+    for number in range(8):
+        arrays = score_arrays(number)
+        same = [write_run(tmp_path / f"{number}_{seed}", seed=seed, arrays=arrays) for seed in range(3)]
+        _, _, halves = bars(draw_label_ap(read_methods(same)).axes[0], "bbam")
+        np.testing.assert_allclose(halves, 0, atol=1e-12)
+
+
 @pytest.mark.parametrize("draw", [draw_label_ap, draw_precision_recall])
 def test_runs_with_different_labels_do_not_share_a_picture(draw: Callable[..., Figure], tmp_path: Path) -> None:
     other = score_arrays(1)

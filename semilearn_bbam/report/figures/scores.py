@@ -54,7 +54,8 @@ def draw_label_ap(methods: Sequence[Method]) -> Figure:
         middle = values.mean(axis=0)
         # Side by side within the width of a label.
         shift = 0.7 * ((number + 0.5) / len(left) - 0.5)
-        bars = np.stack([middle - values.min(axis=0), values.max(axis=0) - middle]) if len(seeds) > 1 else None
+        ends = np.stack([middle - values.min(axis=0), values.max(axis=0) - middle])
+        bars = ends.clip(min=0) if len(seeds) > 1 else None  # the mean of equal numbers may be a last digit off
         look: dict[str, Any] = {**method.style.line, "linestyle": "none"}
         top.errorbar(places + shift, middle, yerr=bars, elinewidth=0.9, label=method.title, **look)
     for border in places[:-1] + 0.5:
