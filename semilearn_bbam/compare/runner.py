@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from semilearn_bbam.compare.grid import Job
 from semilearn_bbam.config import ConfigError
+from semilearn_bbam.report.variances import last_variances
 from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run
 from semilearn_bbam.run_folder import CONFIG, RESULTS, RunFolder
 
@@ -51,9 +52,11 @@ def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]
     """Results of a run with its place in the grid, and the names of its folder and config."""
     place = {"method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio}
     where = {"folder": folder.name, "config": Path(job.argv[1]).name, "options": " ".join(job.options)}
+    rows = RunFolder(folder).read_metrics()
     # What choosing the epoch on the test set would have reported: an oracle, and named so.
-    epochs = [row["test/mAP"] for row in RunFolder(folder).read_metrics() if "test/mAP" in row]
-    return {**results, **place, **where, "oracle_epoch_mAP": max(epochs) if len(epochs) > 1 else None}
+    epochs = [row["test/mAP"] for row in rows if "test/mAP" in row]
+    chosen = max(epochs) if len(epochs) > 1 else None
+    return {**results, **place, **where, "oracle_epoch_mAP": chosen, "variances": last_variances(rows)}
 
 
 def make(job: Job) -> dict[str, Any] | str:

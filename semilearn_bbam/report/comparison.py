@@ -10,6 +10,7 @@ from semilearn_bbam.report.effects import effects_text, gap_text
 from semilearn_bbam.report.methods import summary
 from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
 from semilearn_bbam.report.tables import PROTOCOLS, Run, common_seeds, comparison_table
+from semilearn_bbam.report.variances import variances_text
 
 PLACE = ("method", "grid_dataset", "grid_ratio", "seed", "algorithm", "hidden_labels", "num_labels", "steps", "seconds")
 TRACE = ("oracle_epoch_mAP", "device", "folder", "config", "options", "versions")
@@ -45,7 +46,8 @@ def write_comparison(
     `runs.csv` has every run, `summary.md` a table per data set and ratio. tables: methods of each table, in the order
     of its rows (those without a run are left out), written as `<table>_<data set>_<protocol>.{md,tex,csv}`. `gap.md`,
     and `gap_<table>.md` of the methods of a table, where the two ends of the gap are named; `effects.md` where pairs of
-    methods are. `tell` gets a line for each table that is left out, because its methods have no seed in common.
+    methods are; `variances.md` where runs logged their angle variances. `tell` gets a line for each table that is left
+    out, because its methods have no seed in common.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_runs(results, folder / "runs.csv")
@@ -73,6 +75,7 @@ def write_comparison(
             )
     if effects:
         texts["effects.md"] = effects_text(results, effects)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    for name, text in {**texts, "variances.md": variances_text(results)}.items():
+        if text:
+            (folder / name).write_text(text, encoding="utf-8")
     return "\n".join(texts.values())

@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 
 from semilearn_bbam.report.figures.runs import Method, Run, comparable
 from semilearn_bbam.report.figures.style import finish, grid, metric_words, seeds_words, setting_words
+from semilearn_bbam.report.variances import READINGS
 
 BAND = "band: least to greatest"
-# What `report_figures` logs, and how it is said.
-READINGS = {"true": "true labels of all rows", "pseudo": "labels and pseudo-labels"}
 
 
 def has_metric(metric: str) -> Callable[[Run], bool]:
