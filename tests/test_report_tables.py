@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from semilearn_bbam.report.comparison import write_comparison
+from semilearn_bbam.report.comparison import cost_text, write_comparison
 from semilearn_bbam.report.effects import effects_text, gap_text
 from semilearn_bbam.report.methods import summary
 from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
@@ -178,7 +178,17 @@ def test_a_comparison_leaves_runs_tables_and_the_gap(tmp_path: Path) -> None:
         for ending in ("md", "tex", "csv"):
             assert (tmp_path / f"two_d_{protocol}.{ending}").is_file()
     assert "low" in (tmp_path / "two_d_prior.md").read_text()
+    assert not (tmp_path / "variances.md").exists()  # nothing was logged
     assert (tmp_path / "gap.md").read_text() == text
     assert "| mAP | seeds | d 5 % |" in text
     assert "| high | 2 | **42** ± 12 |" in text
     assert "leaky" not in text
+
+
+def test_the_cost_of_a_comparison_in_a_line() -> None:
+    runs = [{**run("a", seed, 0.5), "seconds": 30 * (seed + 1)} for seed in range(3)]
+    runs[2] |= {"device": "cuda", "versions": {"torch": "3"}}
+    assert cost_text(runs) == (
+        "3 runs, 3 minutes of training in all, one after the other (60 s a run at the median, 90 s at most); "
+        "cpu, cuda; torch 2 and 3, numpy 1.\n"
+    )

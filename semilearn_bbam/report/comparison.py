@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +31,23 @@ def write_runs(results: Sequence[Run], path: Path) -> None:
             writer.writerow(row + [traced.get(key, "") for key in TRACE])
 
 
+def cost_text(results: Sequence[Run]) -> str:
+    """In a line how many runs there are, how long they trained, on what and with which versions."""
+    seconds = [run["seconds"] for run in results]
+    if not seconds:
+        return ""
+    devices = ", ".join(sorted({run["device"] for run in results}))
+    versions: dict[str, set[str]] = {}
+    for run in results:
+        for name, number in run["versions"].items():
+            versions.setdefault(name, set()).add(number)
+    told = ", ".join(f"{name} {' and '.join(sorted(numbers))}" for name, numbers in versions.items())
+    return (
+        f"{len(seconds)} runs, {sum(seconds) / 60:.0f} minutes of training in all, one after the other "
+        f"({statistics.median(seconds):.0f} s a run at the median, {max(seconds):.0f} s at most); {devices}; {told}.\n"
+    )
+
+
 def write_comparison(
     results: Sequence[Run],
     folder: Path,
@@ -46,8 +64,8 @@ def write_comparison(
     `runs.csv` has every run, `summary.md` a table per data set and ratio. tables: methods of each table, in the order
     of its rows (those without a run are left out), written as `<table>_<data set>_<protocol>.{md,tex,csv}`. `gap.md`,
     and `gap_<table>.md` of the methods of a table, where the two ends of the gap are named; `effects.md` where pairs of
-    methods are; `variances.md` where runs logged their angle variances. `tell` gets a line for each table that is left
-    out, because its methods have no seed in common.
+    methods are; `variances.md` where runs logged their angle variances; `cost.md`, what all of it took. `tell` gets a
+    line for each table that is left out, because its methods have no seed in common.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_runs(results, folder / "runs.csv")
@@ -75,7 +93,7 @@ def write_comparison(
             )
     if effects:
         texts["effects.md"] = effects_text(results, effects)
-    for name, text in {**texts, "variances.md": variances_text(results)}.items():
+    for name, text in {**texts, "variances.md": variances_text(results), "cost.md": cost_text(results)}.items():
         if text:
             (folder / name).write_text(text, encoding="utf-8")
     return "\n".join(texts.values())
