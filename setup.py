@@ -10,6 +10,7 @@ REQUIRES = [
     "timm",
     "huggingface_hub",
     "safetensors",
+    "filelock",
     "scikit-learn",
     "scipy",
     "numpy",

@@ -21,6 +21,14 @@ class RunError(UserError):
     """A run folder or a checkpoint cannot be used."""
 
 
+class NonFiniteError(RunError):
+    """A loss, a score or a state is infinite or undefined."""
+
+
+class Interrupted(UserError):
+    """The user asked to stop, and what was done so far is saved."""
+
+
 class FigureError(UserError):
     """The given runs do not hold what a figure is drawn from."""
 

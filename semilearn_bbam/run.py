@@ -6,6 +6,7 @@ import argparse
 import logging
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import numpy as np
 import torch
 from semilearn.algorithms import get_algorithm
 from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
+from torch.distributed import DistError
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
+from semilearn_bbam.algorithms.device import resolve_device
 from semilearn_bbam.algorithms.lifted import REFUSED
 from semilearn_bbam.config import dump_yaml, load_yaml, resolve
-from semilearn_bbam.errors import RunError
+from semilearn_bbam.errors import RunError, first_line
 from semilearn_bbam.nets import get_net_builder
 from semilearn_bbam.run_folder import CONFIG, LATEST, RunFolder
+from semilearn_bbam.signals import StopSignals
+from semilearn_bbam.world import World
 
 # USB's keys that have no meaning here, and why; the command line says so instead of "unknown key".
 USB_ONLY = {
@@ -28,17 +33,18 @@ USB_ONLY = {
     "train_sampler": "the order follows seed and shuffle",
     "imb_algorithm": "class-imbalance add-ons assume one label per sample",
     "net_from_name": "name the net in net",
-    "multiprocessing_distributed": "one process trains one run",
-    "world_size": "one process trains one run",
-    "rank": "one process trains one run",
-    "dist_url": "one process trains one run",
-    "dist_backend": "one process trains one run",
+    "multiprocessing_distributed": "torchrun says how many processes share a run",
+    "world_size": "torchrun says how many processes share a run",
+    "rank": "torchrun says how many processes share a run",
+    "dist_url": "torchrun says how many processes share a run",
+    "dist_backend": "torchrun says how many processes share a run",
 }
 
 SIMILAR = "ml_freematch or ml_softmatch come nearest"
 
 # Settings that a resumed run may have otherwise than the run it continues.
 FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
+FREE_ON_RESUME |= {"num_save_iter"}
 FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_wandb", "use_aim"}
 
 
@@ -74,24 +80,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, or continue with `resume`, as `args` (from `config.resolve`) says; returns what `results.json` holds."""
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    folder = RunFolder(Path(args.save_dir) / args.save_name)
-    folder.prepare(resume=args.resume, overwrite=args.overwrite)
+    world = World.join(resolve_device(args.device).type)
+    folder = RunFolder.inside(args.save_dir, args.save_name, writes=world.leads)
+    with folder.prepared(resume=args.resume, overwrite=args.overwrite), StopSignals() as stop:
+        try:
+            results = _run(args, folder, stop, world)
+        except (RuntimeError, DistError) as error:
+            if world.size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
+                raise RunError(
+                    f"process {world.rank} heard no more of another one of this run ({first_line(error)}); see what "
+                    "that one said, and go on with --resume"
+                ) from error
+            raise
+    world.leave()
+    return results
+
+
+def _run(args: argparse.Namespace, folder: RunFolder, stop: StopSignals, world: World) -> dict[str, Any]:
+    world.wait()  # until the folder is there
     if args.resume:
         _check_same_settings(args, folder.path / CONFIG)
     else:
-        dump_yaml(args, folder.path / CONFIG)
+        folder.write(CONFIG, partial(dump_yaml, args))
     seed_everything(args.seed)
-    logger = get_logger(args.save_name, str(folder.path))
-    logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
-    tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=args.use_tensorboard)
+    logger, tb_log = logging.getLogger(f"{args.save_name} {world.rank}"), None
+    logger.setLevel(logging.ERROR)
+    if world.leads:
+        logger = get_logger(args.save_name, str(folder.path))
+        logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
+        tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=args.use_tensorboard)
     began = args.resume
     try:
         if args.unused_keys:
             logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
         algorithm = get_algorithm(args, get_net_builder(args), tb_log, logger)
+        algorithm.stop_asked = stop.asked
+        if not world.leads:  # the weights began alike; what each process draws from here on is its own
+            seed_everything((args.seed + 1_000_003 * world.rank) % 2**32)
         if args.resume:
             algorithm.load_model(folder.path / LATEST)
-            logger.info(f"resumed after epoch {algorithm.start_epoch}, step {algorithm.it}")
+            logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
         folder.keep()
         began = True
         logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from semilearn_bbam.errors import UserError
@@ -30,6 +31,10 @@ class StagePlan:
         """Epochs behind after `it` steps, with the fraction of the one under way."""
         warm = self.first_step(self.warmup_epochs)
         return it / self.warmup_steps if it < warm else self.warmup_epochs + (it - warm) / self.steps
+
+    def whole_epochs(self, it: int) -> int:
+        """Epochs that are complete after `it` steps."""
+        return bisect_right(range(self.epochs + 1), it, key=self.first_step) - 1
 
     @property
     def total(self) -> int:

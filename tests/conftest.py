@@ -163,15 +163,19 @@ def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorit
     return one
 
 
+def short_run(config: str, save_dir: Path, **overrides: Any) -> list[str]:
+    """The command line of a run of three epochs, one of them warm-up, with 2, 3 and 3 steps."""
+    settings = {"save_dir": save_dir, "save_name": "run", "epoch": 3, "warmup_epochs": 1}
+    return arguments(config, **settings | {"warmup_iter_per_epoch": 2, "num_train_iter": 9} | overrides)
+
+
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
     """`train(config, **overrides)`: one short run; gives its results and its folder."""
     torch.set_num_threads(1)
 
     def one(config: str, **overrides: Any) -> tuple[dict[str, Any], Path]:
-        settings = {"save_dir": tmp_path / "runs", "save_name": "run", "epoch": 3, "warmup_epochs": 1}
-        settings |= {"warmup_iter_per_epoch": 2, "num_train_iter": 9} | overrides
-        parsed = read_settings(arguments(config, **settings))
+        parsed = read_settings(short_run(config, tmp_path / "runs", **overrides))
         return run(parsed), Path(parsed.save_dir) / parsed.save_name
 
     return one

@@ -27,7 +27,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "run": dict(
         save_dir="./saved_models", save_name="", resume=False, overwrite=False, seed=0, device="auto",
         use_tensorboard=False, use_wandb=False, use_aim=False, num_log_iter=50, num_eval_iter=0,
-        num_threads=0,
+        num_save_iter=0, on_nonfinite="stop", max_nonfinite=10, num_threads=0,
     ),
     "schedule": dict(
         epoch=30, warmup_epochs=12, num_train_iter=0, warmup_iter_per_epoch=0, batch_size=4, uratio=1,

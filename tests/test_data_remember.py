@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.remember import cache_folder, remembered, write_beside
+from semilearn_bbam.data.remember import cache_folder, remembered
 
 
 def test_found_once(tmp_path: Path) -> None:
@@ -43,15 +43,3 @@ def test_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder("x") == Path("x")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder("") == Path.home() / ".cache" / "semilearn_bbam"
-
-
-def test_nothing_half_written_is_left(tmp_path: Path) -> None:
-    def fail(path: Path) -> None:
-        path.write_text("half")
-        raise RuntimeError
-
-    (tmp_path / "a.txt").write_text("whole")
-    with pytest.raises(RuntimeError):
-        write_beside(tmp_path / "a.txt", fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-    assert (tmp_path / "a.txt").read_text() == "whole"

@@ -8,77 +8,94 @@ import pytest
 import torch
 
 from semilearn_bbam.algorithms import base
-from semilearn_bbam.errors import RunError
-from semilearn_bbam.hooks.checkpoint import EpochCheckpointHook
+from semilearn_bbam.algorithms.checkpoints import Checkpoints
+from semilearn_bbam.run import seed_everything
+from semilearn_bbam.run_folder import LATEST, RESULTS, RunFolder
+from tests.conftest import short_run
 from tests.methods import CASE_IDS, CASES
+from tests.processes import fork, front_door, status_of
 
 CONFIG = "bbam_ohsumed_features.yaml"
+# Three epochs of 2, 3 and 3 steps: within the warm-up, at its end, within and at the end of later epochs.
+STOPS = (1, 2, 4, 5, 7)
+
+
+# Of each kind one; the others are marked slow where loaders have workers, which are no part of a method.
+USUAL = ("bbam", "cap-threshold_source", "drml", "ml_freematch")
+
+
+def cases() -> list[Any]:
+    """Every method and variant, without and with workers."""
+    named = [(name, *case) for name, case in zip(CASE_IDS, CASES, strict=True)]
+    alone = [pytest.param(*case, 0, STOPS, id=f"{name}, 0 workers") for name, *case in named]
+    marks = {name: () if name in USUAL else pytest.mark.slow for name in CASE_IDS}
+    return alone + [pytest.param(*case, 2, (1, 4), id=f"{name}, 2 workers", marks=marks[name]) for name, *case in named]
 
 
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize(("algorithm", "options"), CASES, ids=CASE_IDS)
-@pytest.mark.parametrize("last_epoch", [0, 1])
+def die_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Let the process end as the checkpoint of this step stands."""
+    save = Checkpoints.save_model
+
+    def save_and_die(self: Any, name: str, path: Any) -> None:
+        save(self, name, path)
+        if self.it == step and name == LATEST:
+            raise Killed
+
+    patch.setattr(Checkpoints, "save_model", save_and_die)
+
+
+def assert_same(one: Any, two: Any, where: str = "checkpoint") -> None:
+    """Equal bit for bit, through dictionaries and lists."""
+    assert type(one) is type(two), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == two.dtype, where
+        assert torch.equal(one, two), where
+    elif isinstance(one, dict):
+        assert list(one) == list(two), where
+        for key in one:
+            if key != "seconds":
+                assert_same(one[key], two[key], f"{where}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two), where
+        for number, pair in enumerate(zip(one, two, strict=True)):
+            assert_same(*pair, f"{where}[{number}]")
+    else:
+        assert one == two, where
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    """Weights, averages, optimiser, schedule, what the method keeps, random states; the log; the results."""
+    assert_same(*(torch.load(folder / LATEST, weights_only=True) for folder in (one, two)))
+    assert_same(*(RunFolder(folder).read_metrics() for folder in (one, two)))
+    assert_same(*(json.loads((folder / RESULTS).read_text()) for folder in (one, two)))
+
+
+@pytest.mark.parametrize(("algorithm", "options", "workers", "stops"), cases())
 def test_resumed_run_equals_a_straight_one(
     algorithm: str,
     options: dict[str, Any],
-    last_epoch: int,
+    workers: int,
+    stops: tuple[int, ...],
     train: Any,
     features_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = {"data_dir": features_dir, "label_ratio": 0.2, "algorithm": algorithm, **options}
-    straight, folder = train(CONFIG, save_name="straight", **settings)
-    save = EpochCheckpointHook.after_train_epoch
-
-    def save_and_die(self: Any, algorithm: Any) -> None:
-        save(self, algorithm)
-        if algorithm.epoch == last_epoch:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(EpochCheckpointHook, "after_train_epoch", save_and_die)
-        with pytest.raises(Killed):
-            train(CONFIG, save_name="broken", **settings)
-    resumed, again = train(CONFIG, save_name="broken", resume="true", **settings)
-    assert resumed["test"] == straight["test"]
-    assert resumed["steps"] == straight["steps"]
-    one, two = (torch.load(f / "latest_model.pth", weights_only=True) for f in (folder, again))
-    for part in ("model", "ema_model"):
-        assert all(torch.equal(one[part][key], two[part][key]) for key in one[part])
-    rows = [
-        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in text.splitlines()]
-        for text in ((f / "metrics.jsonl").read_text() for f in (folder, again))
-    ]
-    assert rows[0] == rows[1]
-
-
-def test_failed_resume_is_loud(train: Any, features_dir: Path) -> None:
-    settings = {"data_dir": features_dir, "label_ratio": 0.2}
-    with pytest.raises(RunError, match="holds no latest_model.pth"):
-        train(CONFIG, resume="true", **settings)
-    _, folder = train(CONFIG, **settings)
-    with pytest.raises(RunError, match="exists; --resume"):
-        train(CONFIG, **settings)
-    with pytest.raises(RunError, match=r"lr .* -> 0\.5"):
-        train(CONFIG, resume="true", lr=0.5, **settings)
-    (folder / "latest_model.pth").write_bytes((folder / "latest_model.pth").read_bytes()[:1000])
-    with pytest.raises(RunError, match="cannot be read as a checkpoint"):
-        train(CONFIG, resume="true", **settings)
-
-
-def test_overwrite_deletes_only_our_own_folders(train: Any, features_dir: Path, tmp_path: Path) -> None:
-    settings = {"data_dir": features_dir, "label_ratio": 0.2, "overwrite": "true"}
-    foreign = tmp_path / "runs" / "run"
-    foreign.mkdir(parents=True)
-    (foreign / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match="not a run of this program"):
-        train(CONFIG, **settings)
-    assert (foreign / "thesis.txt").read_text() == "years of work"
-    train(CONFIG, save_name="own", **settings)
-    train(CONFIG, save_name="own", **settings)
+    settings = {"data_dir": features_dir, "label_ratio": 0.2, "algorithm": algorithm, "num_workers": workers, **options}
+    _, straight = train(CONFIG, save_name="straight", **settings)
+    for step in stops:
+        name, log = f"broken{step}", straight.parent / f"log{step}.txt"
+        with monkeypatch.context() as patch:
+            die_at(step, patch)
+            with pytest.raises(Killed):
+                train(CONFIG, save_name=name, num_save_iter=1, **settings)
+        seed_everything(step)  # nothing of this process may help the next one
+        argv = short_run(CONFIG, straight.parent, save_name=name, resume="true", **settings)
+        assert status_of(fork(front_door(argv, log))) == 0, log.read_text()
+        assert_same_run(straight, straight.parent / name)
 
 
 def test_a_saved_run_can_be_finished_again(train: Any, features_dir: Path) -> None:

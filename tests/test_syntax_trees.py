@@ -12,15 +12,17 @@ SOURCES = sorted([*ROOT.glob("semilearn_bbam/**/*.py"), *ROOT.glob("scripts/*.py
 PURE = ("angles", "losses", "pseudo_labels", "negatives", "metrics", "thresholds", "correctness", "gradients", "mixing")
 PURE += ("theory",)
 # Who may import whom: a layer may use its own and lower ones only.
-LAYERS = {"config": 0, "errors": 0, "progress": 0, **dict.fromkeys(PURE, 0)}
-LAYERS |= {"run_folder": 1, "schedule": 1, "heads": 1, "hub": 1, "nets": 1}
+LAYERS = {"config": 0, "errors": 0, "files": 0, "progress": 0, "doctor": 0, "world": 0, **dict.fromkeys(PURE, 0)}
+LAYERS |= {"run_folder": 1, "signals": 0, "schedule": 1, "heads": 1, "hub": 1, "nets": 1}
 LAYERS |= {
     "data": 1,
     "hooks": 2,
     "algorithms": 3,
     "report": 3,
     "run": 4,
+    "training": 5,
     "prepare": 4,
+    "export": 4,
     "compare": 5,
     "__init__": 5,
     "__main__": 5,

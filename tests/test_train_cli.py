@@ -75,7 +75,7 @@ def test_interrupt_tells_how_to_go_on(
     def stop(args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(front_door, "run", stop)
+    monkeypatch.setattr("semilearn_bbam.training.run", stop)
     settings = SHORT | {"data_dir": features_dir, "save_dir": tmp_path}
     assert front_door.main(arguments("bbam_ohsumed_features.yaml", **settings)) == 130
     assert "--resume" in capsys.readouterr().err

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from inspect import signature
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,9 +17,9 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from semilearn_bbam.algorithms.checkpoints import Checkpoints
 from semilearn_bbam.algorithms.device import precision, resolve_device
 from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
+from semilearn_bbam.algorithms.loop import TrainingLoop
 from semilearn_bbam.algorithms.pools import build_pools, prepare_source, read_split
 from semilearn_bbam.data import Source, save_split, with_all_labels
 from semilearn_bbam.errors import UserError
@@ -29,6 +27,7 @@ from semilearn_bbam.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLa
 from semilearn_bbam.hooks import (
     EpochCheckpointHook,
     FigureDataHook,
+    GuardedUpdateHook,
     ModelEMAHook,
     MultiLabelEvaluationHook,
     ProgressHook,
@@ -36,11 +35,13 @@ from semilearn_bbam.hooks import (
     ResultsHook,
     SelectionHook,
     WallTimerHook,
+    check_finite,
 )
 from semilearn_bbam.metrics import multilabel_metrics
 from semilearn_bbam.nets.ensemble import BranchedNet
 from semilearn_bbam.run_folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.schedule import plan_stages, unlabeled_batch_size
+from semilearn_bbam.world import World
 
 # What USB's AlgorithmBase and hooks read besides our own options: one process, one device.
 USB_SETTINGS = {
@@ -57,7 +58,7 @@ USB_SETTINGS = {
 }
 
 
-class MultiLabelAlgorithm(Checkpoints):
+class MultiLabelAlgorithm(TrainingLoop):
     """Base class of multi-label algorithms on USB's `AlgorithmBase`.
 
     A run has two stages (`schedule.StagePlan`): a warm-up on labelled data, `warmup_step`, and `train_step` on
@@ -77,6 +78,9 @@ class MultiLabelAlgorithm(Checkpoints):
         for key, value in USB_SETTINGS.items():
             vars(args).setdefault(key, value)
         self.device = resolve_device(args.device)
+        self.world = World.join(self.device.type)
+        if self.world.size > 1 and not self.shares_batches(args):
+            raise UserError(f"{args.algorithm} with these settings trains in one process; start it without torchrun")
         if self.head == "cosine" and args.head == "linear":
             raise UserError(f"head: {args.algorithm} measures angles, so its head is cosine; leave head at auto")
         self.source, self.views, _ = prepare_source(args)
@@ -93,7 +97,7 @@ class MultiLabelAlgorithm(Checkpoints):
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
             self.split = with_all_labels(self.split, len(self.source.targets))
         args.num_train_iter = self.plan.total
-        self.folder = RunFolder(Path(args.save_dir) / args.save_name)
+        self.folder = RunFolder.inside(args.save_dir, args.save_name, writes=self.world.leads)
         self.seconds_before, self.selected_epoch = 0.0, self.plan.epochs
         with warnings.catch_warnings():
             # USB asks for CUDA's scaler by a deprecated name, and is told so; ours replaces it below.
@@ -101,7 +105,14 @@ class MultiLabelAlgorithm(Checkpoints):
             super().__init__(args, partial(self.build_net, net_builder), tb_log, logger, **kw)
         self.amp_cm, self.loss_scaler = precision(self.device, args.amp, args.amp_dtype)
         self.best_eval_acc = -1.0
-        save_split(self.split, self.folder.path / SPLIT)
+        self.world.share_gradients(self.model)
+        if not args.resume:  # a resumed run first sees whether its split is the checkpoint's
+            self.folder.write(SPLIT, partial(save_split, self.split))
+
+    def shares_batches(self, args: argparse.Namespace) -> bool:
+        """Whether several processes can share its batches: its loss is a mean over the rows of a batch, and nothing
+        that a step leaves behind depends on other rows."""
+        return False
 
     # ------------------------------------------------------------------ what USB builds, built for many labels
 
@@ -115,6 +126,11 @@ class MultiLabelAlgorithm(Checkpoints):
             rows = torch.from_numpy(pools["train_ulb"].rows)
             known = rows < len(self.source.targets)
             self.diagnostic = known, torch.from_numpy(self.source.targets[rows[known]])
+        self.identity = {
+            "labels": list(self.source.label_names),
+            "fingerprint": self.source.fingerprint,
+            "split": self.split.digest,
+        }
         self.report_data(self.source)
         # From here on nothing but the diagnostic hooks can reach a label of the unlabelled pool.
         self.source = None
@@ -133,6 +149,8 @@ class MultiLabelAlgorithm(Checkpoints):
         """What the reader has to say goes to the log, the order of the labels and left-out items to the run folder."""
         for note in source.notes:
             self.print_fn(f"{self.args.dataset}: {note}")
+        if self.args.resume:
+            return
         self.folder.write_json(LABELS, {"label_names": list(source.label_names)})
         if source.problems:
             self.folder.write_json(SKIPPED, {"skipped": [asdict(problem) for problem in source.problems]})
@@ -141,19 +159,19 @@ class MultiLabelAlgorithm(Checkpoints):
         args, plan, pools = self.args, self.plan, self.dataset_dict
         # A supervised-only run keeps the warm-up's batch, so that it is not handicapped by a mixed batch's share.
         size = args.batch_size if self.uses_unlabeled else args.warmup_batch_size
-        loaders = {}
+        loaders, world = {}, self.world
         if plan.warmup_epochs:
             loaders["warmup_lb"] = training_loader(
-                args, pools.get("warmup_lb", pools["train_lb"]), args.warmup_batch_size, plan.warmup_steps, 0
+                args, pools.get("warmup_lb", pools["train_lb"]), args.warmup_batch_size, plan.warmup_steps, 0, world
             )
         if plan.warmup_epochs < plan.epochs:
-            loaders["train_lb"] = training_loader(args, pools["train_lb"], size, plan.steps, 1)
+            loaders["train_lb"] = training_loader(args, pools["train_lb"], size, plan.steps, 1, world)
             if self.uses_unlabeled:
                 loaders["train_ulb"] = training_loader(
-                    args, pools["train_ulb"], unlabeled_batch_size(args), plan.steps, 2
+                    args, pools["train_ulb"], unlabeled_batch_size(args), plan.steps, 2, world
                 )
         reading = ("pool_lb", "pool_ulb", "prior", "validation", "test")
-        return loaders | {name: reading_loader(args, pools[name]) for name in reading if name in pools}
+        return loaders | {name: reading_loader(args, pools[name], world) for name in reading if name in pools}
 
     def build_net(self, build_backbone: Callable[..., torch.nn.Module], **kwargs: Any) -> torch.nn.Module:
         """What USB takes for its net builder: the configured backbone under projection and head."""
@@ -196,6 +214,9 @@ class MultiLabelAlgorithm(Checkpoints):
         super().set_hooks()
         # Registering again under USB's names replaces its hooks in their places in the queue. The checkpoint takes
         # a later place, because it must hold what the selection says.
+        self.register_hook(
+            GuardedUpdateHook(self.device, self.args.on_nonfinite, self.world), "ParamUpdateHook", "HIGHEST"
+        )
         self.register_hook(ModelEMAHook(), "EMAHook", "HIGH")
         self.register_hook(MultiLabelEvaluationHook(), "EvaluationHook", "HIGH")
         self.register_hook(Hook(), "CheckpointHook", "HIGH")
@@ -209,47 +230,7 @@ class MultiLabelAlgorithm(Checkpoints):
         if self.args.report_figures:  # after the selection, but before the checkpoint, so that no row is lost
             self.register_hook(FigureDataHook(*self.diagnostic), None, "NORMAL")
 
-    # ------------------------------------------------------------------ training
-
-    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-        raise NotImplementedError
-
-    def to_device(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: item.to(self.device, non_blocking=True) for key, item in value.items()}
-        return value.to(self.device, non_blocking=True)
-
-    def process_batch(self, input_args: list[str] | None = None, **batch: Any) -> dict[str, Any]:
-        """USB's filter by the step's own arguments, onto any device."""
-        wanted = input_args or list(signature(self.train_step).parameters)
-        return {key: self.to_device(value) for key, value in batch.items() if key in wanted and value is not None}
-
-    def batches(self, epoch: int) -> Iterator[dict[str, Any]]:
-        """The epoch's batches; no unlabelled batch is loaded during the warm-up or for a supervised algorithm."""
-        if self.plan.in_warmup(epoch):
-            yield from self.loader_dict["warmup_lb"]
-        elif not self.uses_unlabeled:
-            yield from self.loader_dict["train_lb"]
-        else:
-            for labeled, unlabeled in zip(self.loader_dict["train_lb"], self.loader_dict["train_ulb"], strict=True):
-                yield {**labeled, **unlabeled}
-
-    def train(self) -> None:
-        """USB's loop over epochs and hooks, with a step per stage."""
-        self.model.train()
-        self.call_hook("before_run")
-        for epoch in range(self.start_epoch, self.epochs):
-            self.epoch = epoch
-            self.call_hook("before_train_epoch")
-            step = self.warmup_step if self.plan.in_warmup(epoch) else self.train_step
-            wanted = list(signature(step).parameters)
-            for batch in self.batches(epoch):
-                self.call_hook("before_train_step")
-                self.out_dict, self.log_dict = step(**self.process_batch(wanted, **batch))
-                self.call_hook("after_train_step")
-                self.it += 1
-            self.call_hook("after_train_epoch")
-        self.call_hook("after_run")
+    # ------------------------------------------------------------------ steps
 
     def joint(self, *inputs: Any, **options: Any) -> list[dict[str, Tensor]]:
         """Outputs of the model for each of these batches: from one pass with `use_cat`, else from one each.
@@ -272,7 +253,10 @@ class MultiLabelAlgorithm(Checkpoints):
 
     @torch.no_grad()
     def read(self, name: str, model: torch.nn.Module | None = None) -> dict[str, Tensor]:
-        """Outputs of a net in evaluation mode (the EMA model by default) over a whole pool, in its order."""
+        """Outputs of a net in evaluation mode (the EMA model by default) over a whole pool, in its order.
+
+        NonFiniteError where one of them is infinite or undefined.
+        """
         model = model or self.ema_model
         was_training = model.training
         model.eval()
@@ -281,7 +265,9 @@ class MultiLabelAlgorithm(Checkpoints):
             with self.amp_cm():
                 found.append(model(self.to_device(batch["x_lb"])))
         model.train(was_training)
-        return {key: torch.cat([out[key].float() for out in found]) for key in found[0]}
+        outputs = {key: self.world.gather(torch.cat([out[key].float() for out in found])) for key in found[0]}
+        check_finite(self, outputs, f"the net's outputs on {name}")
+        return outputs
 
     def scores(self, outputs: dict[str, Tensor]) -> Tensor:
         """Scores in [0, 1] from a net's outputs; 0.5 is the training boundary."""

@@ -47,6 +47,9 @@ class BBAM(ReleasedFaults):
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         self.pool_state: PoolState | None = None
 
+    def shares_batches(self, args: Any) -> bool:
+        return bool(args.loss_reduction == "mean")
+
     def set_hooks(self) -> None:
         super().set_hooks()
         # Before the progress line of the epoch, after USB's sampler hook.

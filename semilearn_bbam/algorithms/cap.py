@@ -61,6 +61,9 @@ class CAP(MultiLabelAlgorithm):
         weak = {"x_ulb_w": "weak"} if self.args.threshold_source == "queue" else {}
         return self.labeled_views, {**self.unlabeled_views, **weak}
 
+    def shares_batches(self, args: Any) -> bool:
+        return bool(args.loss_reduction == "mean" and args.threshold_source == "epoch")
+
     def set_hooks(self) -> None:
         super().set_hooks()
         if self.args.threshold_source == "epoch":

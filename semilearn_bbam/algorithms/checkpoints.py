@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,14 @@ import torch
 from semilearn.core import AlgorithmBase
 
 from semilearn_bbam.algorithms.device import random_state, set_random_state
-from semilearn_bbam.errors import RunError
+from semilearn_bbam.errors import RunError, first_line
+from semilearn_bbam.run_folder import RunFolder
+from semilearn_bbam.world import World
+
+# What every checkpoint holds.
+NEEDED = {"model", "ema_model", "optimizer", "loss_scaler", "it", "epoch", "best_it", "best_eval_acc", "algorithm"}
+NEEDED |= {"num_classes", "fingerprint", "labels", "split", "seconds", "nonfinite_steps", "state", "random"}
+NEEDED |= {"random_at_epoch"}
 
 
 class Checkpoints(AlgorithmBase):
@@ -22,6 +28,12 @@ class Checkpoints(AlgorithmBase):
     USB's own saves what may be a NumPy scalar, which a safe load refuses, resumes in the middle of an epoch with
     the next one, and keeps no random state.
     """
+
+    folder: RunFolder
+    world: World
+    identity: dict[str, Any]  # of the data: their fingerprint, the labels in order, the split
+    nonfinite_steps: int = 0  # steps left out so far
+    random_at_epoch: dict[str, Any]  # the random states when the epoch under way drew its first batch
 
     def get_state(self) -> dict[str, Any]:
         """What a subclass must keep besides the nets: tensors and Python scalars only."""
@@ -36,11 +48,15 @@ class Checkpoints(AlgorithmBase):
         save_dict.update(
             algorithm=self.args.algorithm,
             num_classes=self.args.num_classes,
+            **self.identity,
             it=self.it,
+            epoch=self.plan.whole_epochs(self.it),
             best_eval_acc=float(self.best_eval_acc),
             seconds=results.elapsed(self),
+            nonfinite_steps=self.nonfinite_steps,
             state=self.get_state(),
-            random=random_state(),
+            random=self.world.gather_objects(random_state()),  # of each process that shares the run
+            random_at_epoch=self.world.gather_objects(self.random_at_epoch),
         )
         return save_dict
 
@@ -54,28 +70,51 @@ class Checkpoints(AlgorithmBase):
             set_random_state(before)
 
     def save_model(self, save_name: str, save_path: str | Path) -> None:
-        path = Path(save_path) / save_name
-        beside = path.with_suffix(".tmp")
-        torch.save(self.get_save_dict(), beside)
-        os.replace(beside, path)
+        """Write a checkpoint, at once or not at all. RunError where it cannot be written."""
+
+        def save(beside: Path) -> None:
+            try:
+                with open(beside, "wb") as file:
+                    torch.save(content, file)
+            except RuntimeError as error:  # torch's writer hides what its file said
+                raise OSError(first_line(error)) from error
+
+        content = self.get_save_dict()
+        self.folder.write(save_name, save)
 
     def read_checkpoint(self, path: str | Path) -> dict[str, Any]:
-        """A checkpoint that belongs to this algorithm and these labels, or RunError."""
+        """A checkpoint that belongs to this algorithm, these data and this net, or RunError.
+
+        Nothing of the run is touched. Only tensors and plain values are read, never a pickled object.
+        """
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
             raise RunError(
                 f"'{path}' cannot be read as a checkpoint; it may be cut off or of another program"
             ) from error
+        if not isinstance(checkpoint, dict) or not NEEDED.issubset(checkpoint):
+            raise RunError(f"'{path}' is no checkpoint of this program, or of an older version; start a new run")
         for key, own in (("algorithm", self.args.algorithm), ("num_classes", self.args.num_classes)):
-            if checkpoint.get(key) != own:
+            if checkpoint[key] != own:
                 raise RunError(
-                    f"'{path}' has {key} {checkpoint.get(key)}, this run has {own}; resume with the run's own config"
+                    f"'{path}' has {key} {checkpoint[key]}, this run has {own}; resume with the run's own config"
                 )
+        processes = len(checkpoint["random"])
+        if processes != self.world.size:
+            raise RunError(f"'{path}' was made by {processes} process(es), not {self.world.size}; start as many")
+        told = {"labels": "other labels, or in another order", "fingerprint": "other data", "split": "another split"}
+        for key, own in self.identity.items():
+            if checkpoint[key] != own:
+                raise RunError(f"'{path}' was made with {told[key]}; resume with the data it was made with")
+        for part in ("model", "ema_model"):
+            own, saved = getattr(self, part).state_dict(), checkpoint[part]
+            if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in saved.items()}:
+                raise RunError(f"'{path}' holds another net; resume with the run's own config and version")
         return checkpoint
 
     def load_model(self, load_path: str | Path) -> dict[str, Any]:
-        """Continue from a checkpoint that was written at the end of an epoch."""
+        """Continue from a checkpoint, at whatever step it was written."""
         checkpoint = self.read_checkpoint(load_path)
         self.model.load_state_dict(checkpoint["model"])
         self.ema_model.load_state_dict(checkpoint["ema_model"])
@@ -86,9 +125,10 @@ class Checkpoints(AlgorithmBase):
             self.scheduler.load_state_dict(checkpoint["scheduler"])
         self.it, self.start_epoch, self.epoch = checkpoint["it"], checkpoint["epoch"], checkpoint["epoch"] - 1
         self.best_it, self.best_eval_acc = checkpoint["best_it"], checkpoint["best_eval_acc"]
-        self.seconds_before = checkpoint["seconds"]
+        self.seconds_before, self.nonfinite_steps = checkpoint["seconds"], checkpoint["nonfinite_steps"]
         self.set_state(checkpoint["state"])
-        set_random_state(checkpoint["random"])
+        self.random_at_epoch = checkpoint["random_at_epoch"][self.world.rank]
+        set_random_state(checkpoint["random"][self.world.rank])
         self.folder.cut_metrics(self.it)
         return checkpoint
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -17,11 +18,13 @@ from semilearn_bbam.errors import RunError
 def resolve_device(name: str) -> torch.device:
     """`auto` is the first of CUDA, Apple's MPS and the CPU that is there; a named device must be there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind in there if there[kind]))
-    if not there.get(name, False):
+    kind = next(kind for kind in there if there[kind]) if name == "auto" else name
+    if not there.get(kind, False):
         raise RunError(f"device: '{name}' is not available here; use auto or cpu")
-    return torch.device(name)
+    if kind == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, each with a GPU of its own
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return torch.device(kind, int(os.environ["LOCAL_RANK"]))
+    return torch.device(kind)
 
 
 def precision(device: torch.device, amp: bool, dtype: str) -> tuple[Callable[[], Any], torch.amp.GradScaler]:

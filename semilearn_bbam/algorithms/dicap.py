@@ -75,9 +75,9 @@ class DiCaP(MultiLabelAlgorithm):
             )
         order = np.random.default_rng(args.seed).permutation(len(labeled))
         held, kept = np.sort(order[:count]), np.sort(order[count:])
-        pools["train_est"], pools["pool_est"] = part_of(labeled, held), part_of(pools["pool_lb"], held)
+        pools["train_est"], pools["pool_est"] = labeled.part(held), pools["pool_lb"].part(held)
         for name in ("train_lb", "pool_lb"):
-            pools[name] = part_of(pools[name], kept)
+            pools[name] = pools[name].part(kept)
         # The rows of the pool itself come first, so that the diagnostic and the prior thresholds keep to them.
         self.num_unlabeled = len(unlabeled)
         if not args.include_lb_to_ulb:
@@ -196,8 +196,3 @@ class DiCaP(MultiLabelAlgorithm):
             SSL_Argument("--finetune_epochs", whole, 1, "last epochs, of the head on the held-out rows"),
             SSL_Argument("--finetune_lr", positive_or_zero, 1e-4, "learning rate of these epochs; 0: the schedule's"),
         ]
-
-
-def part_of(pool: Pool, positions: np.ndarray) -> Pool:
-    """These positions of a labelled pool as a pool of their own."""
-    return Pool(pool.items, pool.rows[positions], pool.views, pool.targets[positions], suffix=pool.suffix)

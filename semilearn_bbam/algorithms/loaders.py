@@ -11,6 +11,10 @@ from semilearn.datasets import DistributedSampler
 from torch.utils.data import DataLoader
 
 from semilearn_bbam.data.pool import Pool, collate
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.world import World
+
+ALONE = World()
 
 
 class SeededSampler(DistributedSampler):
@@ -20,8 +24,10 @@ class SeededSampler(DistributedSampler):
     `shuffle=False` keeps the pool's order, as the released code does.
     """
 
-    def __init__(self, pool: Pool, num_samples: int, *, seed: int, stream: int, shuffle: bool = True) -> None:
-        super().__init__(pool, num_replicas=1, rank=0, num_samples=num_samples)
+    def __init__(
+        self, pool: Pool, num_samples: int, *, seed: int, stream: int, shuffle: bool = True, world: World = ALONE
+    ) -> None:
+        super().__init__(pool, num_replicas=world.size, rank=world.rank, num_samples=num_samples)
         self.seed, self.stream, self.shuffle = seed, stream, shuffle
         self.set_epoch(0)
 
@@ -34,17 +40,27 @@ class SeededSampler(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         if self.shuffle:
             return super().__iter__()
-        return (i % len(self.dataset) for i in range(self.num_samples))
+        mine = range(self.rank, self.total_size, self.num_replicas)
+        return (i % len(self.dataset) for i in mine)
 
 
-def training_loader(args: argparse.Namespace, pool: Pool, batch_size: int, steps: int, stream: int) -> DataLoader:
-    """A loader of exactly `steps` full batches; a pool smaller than that is passed over again."""
-    sampler = SeededSampler(pool, steps * batch_size, seed=args.seed, stream=stream, shuffle=args.shuffle)
-    return _usb_loader(args, pool, batch_size, data_sampler=sampler)
+def training_loader(
+    args: argparse.Namespace, pool: Pool, batch_size: int, steps: int, stream: int, world: World = ALONE
+) -> DataLoader:
+    """A loader of exactly `steps` full batches; a pool smaller than that is passed over again.
+
+    `batch_size` is that of all processes together, which share each batch. UserError where they cannot.
+    """
+    if batch_size % world.size:
+        raise UserError(f"a batch of {batch_size} cannot be shared by {world.size} processes; make it a multiple")
+    sampler = SeededSampler(pool, steps * batch_size, seed=args.seed, stream=stream, shuffle=args.shuffle, world=world)
+    return _usb_loader(args, pool, batch_size // world.size, data_sampler=sampler)
 
 
-def reading_loader(args: argparse.Namespace, pool: Pool) -> DataLoader:
-    """A loader that passes over the pool once, in order."""
+def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -> DataLoader:
+    """A loader that passes once, in order, over this process's part of the pool; no row is in two parts."""
+    if world.size > 1:
+        pool = pool.part(world.share(len(pool)))
     return _usb_loader(args, pool, args.eval_batch_size, data_sampler=None, drop_last=False)
 
 

@@ -20,6 +20,11 @@ _RUN = (
     Option("num_log_iter", int, 50, "run", "iterations between two lines of the training log", minimum=1),
     Option("num_eval_iter", int, 0, "run", "iterations between two evaluations; 0: at the end of every epoch",
            minimum=0),
+    Option("num_save_iter", int, 0, "run", "iterations between two checkpoints within an epoch; 0: at its end only",
+           minimum=0),
+    Option("on_nonfinite", str, "stop", "run", "what to do at a loss that is infinite or undefined: stop, or leave out "
+           "the batch", choices=("stop", "skip")),
+    Option("max_nonfinite", int, 10, "run", "batches that on_nonfinite: skip leaves out at most", minimum=0),
     Option("num_threads", int, 0, "run", "CPU threads of torch; 0: torch's own choice", minimum=0),
 )
 _SCHEDULE = (

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from semilearn_bbam.data.fingerprint import files_key
 from semilearn_bbam.data.images import ImageFiles, decode_image, resize_square
 from semilearn_bbam.data.mapped import MappedArray
-from semilearn_bbam.data.remember import cache_folder, write_beside
+from semilearn_bbam.data.remember import cache_folder
 from semilearn_bbam.data.source import DataError
+from semilearn_bbam.files import write_beside
 from semilearn_bbam.progress import in_threads
 
 

@@ -45,6 +45,12 @@ class Pool(Dataset[dict[str, Any]]):
         if self.targets is not None and len(self.targets) != len(self.rows):
             raise ValueError(f"{len(self.rows)} rows but {len(self.targets)} rows of targets")
 
+    def part(self, positions: Sequence[int]) -> Pool:
+        """These positions as a pool of their own."""
+        chosen = list(positions)
+        targets = None if self.targets is None else self.targets[chosen]
+        return Pool(self.items, self.rows[chosen], self.views, targets, suffix=self.suffix)
+
     def __len__(self) -> int:
         return len(self.rows)
 

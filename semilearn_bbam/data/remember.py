@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from semilearn_bbam.files import write_beside
 
 _logger = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[Any]]
@@ -43,16 +44,3 @@ def remembered(cache_dir: str, name: str, key: str, find: Callable[[], Arrays]) 
     except OSError as error:
         _logger.warning("cache_dir: %s cannot be written (%s); the next run starts over", path, error)
     return arrays
-
-
-def write_beside(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file beside `path` and then rename it, so that nobody ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=path.suffix)
-    os.close(handle)
-    try:
-        write(Path(beside))
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.data.source import DataError
 
 Rows = NDArray[np.int64]
@@ -31,6 +32,11 @@ class Split:
     unlabeled: Rows
     validation: Rows
     fingerprint: str
+
+    @property
+    def digest(self) -> str:
+        """What any other row in any part changes."""
+        return compute_fingerprint(self.labeled, self.unlabeled, self.validation)
 
 
 def make_split(

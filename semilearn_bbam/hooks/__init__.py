@@ -6,6 +6,7 @@ from semilearn_bbam.hooks.checkpoint import EpochCheckpointHook
 from semilearn_bbam.hooks.ema import ModelEMAHook
 from semilearn_bbam.hooks.evaluation import MultiLabelEvaluationHook
 from semilearn_bbam.hooks.figures import FigureDataHook
+from semilearn_bbam.hooks.nonfinite import GuardedUpdateHook, check_finite
 from semilearn_bbam.hooks.progress import ProgressHook
 from semilearn_bbam.hooks.refresh import PseudoLabelQualityHook, RefreshHook
 from semilearn_bbam.hooks.results import ResultsHook
@@ -15,6 +16,7 @@ from semilearn_bbam.hooks.timer import WallTimerHook
 __all__ = [
     "EpochCheckpointHook",
     "FigureDataHook",
+    "GuardedUpdateHook",
     "ModelEMAHook",
     "MultiLabelEvaluationHook",
     "ProgressHook",
@@ -23,4 +25,5 @@ __all__ = [
     "ResultsHook",
     "SelectionHook",
     "WallTimerHook",
+    "check_finite",
 ]

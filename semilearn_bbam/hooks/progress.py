@@ -23,7 +23,7 @@ class ProgressHook(LoggingHook):
             initial=algorithm.it,
             unit="step",
             dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and algorithm.world.leads),
         )
 
     def before_train_epoch(self, algorithm: Any) -> None:
@@ -35,13 +35,17 @@ class ProgressHook(LoggingHook):
         self.bar.update()
         if not self.every_n_iters(algorithm, algorithm.num_log_iter):
             return
-        values = {key: float(value) for key, value in algorithm.log_dict.items()}
+        values = self.values(algorithm)
         self.bar.set_postfix(loss=f"{values['train/total_loss']:.4f}", lr=f"{values['lr']:.1e}")
         if algorithm.tb_log is not None:
             algorithm.tb_log.update(values, algorithm.it)
 
+    def values(self, algorithm: Any) -> dict[str, float]:
+        """What the step reported, the mean over the processes that shared it."""
+        return algorithm.world.mean({key: float(value) for key, value in algorithm.log_dict.items()}, algorithm.device)
+
     def after_train_epoch(self, algorithm: Any) -> None:
-        values = {key: float(value) for key, value in algorithm.log_dict.items()}
+        values = self.values(algorithm)
         rate = (algorithm.it - self.first) / (perf_counter() - self.start)
         left = (algorithm.num_train_iter - algorithm.it) / rate
         curves = "".join(f", {key} {values[key]:.4f}" for key in algorithm.shown if key in values)

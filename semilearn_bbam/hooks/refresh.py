@@ -8,6 +8,8 @@ from typing import Any
 from semilearn.core.hooks import Hook
 from torch import Tensor
 
+from semilearn_bbam.hooks.nonfinite import check_finite
+
 
 class RefreshHook(Hook):
     """Call `algorithm.refresh()` and write the row that it returns, with the seconds it took."""
@@ -17,6 +19,7 @@ class RefreshHook(Hook):
             return
         start = perf_counter()
         row = algorithm.refresh()
+        check_finite(algorithm, algorithm.get_state(), "what the refresh found", infinite=True)
         seconds = perf_counter() - start
         algorithm.folder.append_metrics({"epoch": algorithm.epoch, "it": algorithm.it, **row, "seconds": seconds})
 

@@ -1,0 +1,29 @@
+"""The command behind `train.py` and `python -m semilearn_bbam train`: one run, told in sentences."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from semilearn_bbam.errors import Interrupted, UserError
+from semilearn_bbam.report import results_table
+from semilearn_bbam.run import read_settings, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 after a finished run, 2 for a mistake that the user can mend, 130 after Ctrl-C or SIGTERM."""
+    try:
+        results = run(read_settings(sys.argv[1:] if argv is None else argv))
+    except Interrupted as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 130
+    except UserError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train.py: interrupted; --resume continues from the last checkpoint", file=sys.stderr)
+        return 130
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+        print(results_table([results]))
+    return 0

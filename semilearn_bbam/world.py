@@ -1,0 +1,108 @@
+"""One run shared by several processes, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+PATIENCE = timedelta(minutes=10)  # after which a process that hears nothing from the others gives up
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run: which of them this is, how many there are, and what they tell each other.
+
+    With one process nothing is said and nothing is changed.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device_type: str) -> World:
+        """The world that torchrun's variables describe, which is joined; one process without them."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=PATIENCE)
+        return cls(dist.get_rank(), size)
+
+    @staticmethod
+    def leave() -> None:
+        """End what `join` began."""
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """This process's part of the numbers 0 .. count-1: neighbours, every number in one part only."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows [n,..] of all processes, in the order of their ranks; n may differ between them."""
+        if self.size == 1:
+            return rows
+        counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(self.size)]
+        dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
+        longest = max(int(count) for count in counts)
+        padded = rows.new_zeros((longest, *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """A value of each process, in the order of their ranks."""
+        found = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(found, value)
+        return found
+
+    def any(self, flag: bool | Tensor, device: torch.device) -> bool:
+        """Whether the flag stands in any process."""
+        if self.size == 1:
+            return bool(flag)
+        count = torch.as_tensor(flag, device=device).to(torch.int32)
+        dist.all_reduce(count, dist.ReduceOp.MAX)
+        return bool(count)
+
+    def mean(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
+        """The mean of each value over the processes."""
+        if self.size == 1:
+            return values
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+        dist.all_reduce(numbers)
+        return dict(zip(values, (numbers / self.size).tolist(), strict=True))
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def share_gradients(self, model: nn.Module) -> None:
+        """From now on every gradient is the mean over the processes, as soon as the backward pass has it.
+
+        With equal parts of a batch that is the gradient of a loss that is a mean over the rows of the whole batch.
+        """
+        if self.size == 1:
+            return
+
+        def average(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= self.size
+
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(average)  # type: ignore[no-untyped-call]

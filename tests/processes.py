@@ -1,0 +1,43 @@
+"""Runs in processes of their own, forked so that nothing has to be imported again."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import train
+
+
+def fork(work: Callable[[], Any]) -> int:
+    """The id of a child that does this work and ends with its number, 0 for None."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os._exit(work() or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(99)
+
+
+def front_door(argv: list[str], log: Any) -> Callable[[], int]:
+    """`train.py` with these arguments, what it says in a file."""
+
+    def work() -> int:
+        file = open(log, "w", buffering=1)  # open until the process ends
+        sys.stdout = sys.stderr = file
+        os.dup2(file.fileno(), 2)  # for what does not go through Python's streams
+        return train.main(argv)
+
+    return work
+
+
+def status_of(child: int) -> int:
+    """Exit status of a child, -N where signal N ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -1,0 +1,135 @@
+"""Losses, scores and states that are infinite or undefined are named before they do harm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from semilearn_bbam.algorithms.bbam import BBAM
+from semilearn_bbam.errors import NonFiniteError
+from semilearn_bbam.hooks import check_finite
+from semilearn_bbam.hooks.nonfinite import GuardedUpdateHook
+from semilearn_bbam.run_folder import LATEST
+from tests.conftest import FEATURES
+from tests.methods import CASE_IDS, CASES
+
+
+def spoil(patch: pytest.MonkeyPatch, steps: set[int], value: float = float("nan")) -> None:
+    """Let the loss of these steps (counted from 1) be `value`."""
+    update = GuardedUpdateHook.after_train_step
+
+    def spoiled(self: Any, algorithm: Any) -> None:
+        if algorithm.it + 1 in steps:
+            algorithm.out_dict["loss"] = algorithm.out_dict["loss"] * value
+        update(self, algorithm)
+
+    patch.setattr(GuardedUpdateHook, "after_train_step", spoiled)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bad_loss_ends_the_run_before_it_reaches_the_weights(
+    value: float, train: Any, features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, {4}, value)
+    with pytest.raises(NonFiniteError, match="epoch 2, step 4: the loss is") as error:
+        train(FEATURES, data_dir=features_dir, label_ratio=0.2, num_save_iter=1)
+    assert "labelled rows" in str(error.value)
+    assert "on_nonfinite: skip" in str(error.value)
+    folder = tmp_path / "runs" / "run"
+    found = json.loads((folder / "nonfinite.json").read_text())
+    split = json.loads((folder / "split.json").read_text())
+    assert set(found["rows"]["lb"]) <= set(split["labeled"])
+    assert set(found["rows"]["ulb"]) <= set(split["unlabeled"])
+    assert found["weights"] == found["labels"] == []
+    checkpoint = torch.load(folder / LATEST, weights_only=True)
+    assert checkpoint["it"] == 3
+    assert all(torch.isfinite(value).all() for value in checkpoint["model"].values())
+
+
+def test_weights_and_labels_are_named(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = BBAM.train_step
+
+    @wraps(step)  # whose arguments say what the step needs
+    def poison(self: Any, *args: Any, **batch: Any) -> Any:
+        with torch.no_grad():
+            self.model.head.weight[2] = float("nan")
+        return step(self, *args, **batch)
+
+    monkeypatch.setattr(BBAM, "train_step", poison)
+    with pytest.raises(NonFiniteError, match=r"label\(s\) label 2;") as error:
+        train(FEATURES, data_dir=features_dir, label_ratio=0.2)
+    assert "the weights head.weight are not finite" in str(error.value)
+
+
+@pytest.mark.parametrize(("algorithm", "options"), CASES, ids=CASE_IDS)
+def test_a_bad_batch_can_be_left_out_by_every_method(
+    algorithm: str, options: dict[str, Any], train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, {1, 5})
+    settings = {"data_dir": features_dir, "label_ratio": 0.2, "algorithm": algorithm, **options}
+    results, folder = train(FEATURES, on_nonfinite="skip", **settings)
+    assert results["steps"] == 8
+    checkpoint = torch.load(folder / LATEST, weights_only=True)
+    assert checkpoint["nonfinite_steps"] == 2
+    assert "left out a batch: epoch 1, step 1" in (folder / "log.txt").read_text()
+    assert all(torch.isfinite(value).all() for value in checkpoint["model"].values() if value.is_floating_point())
+
+
+def test_not_more_than_a_few_are_left_out(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, set(range(1, 9)))
+    with pytest.raises(NonFiniteError, match=r"step 3: .* more than max_nonfinite \(2\)"):
+        train(FEATURES, data_dir=features_dir, label_ratio=0.2, on_nonfinite="skip", max_nonfinite=2)
+
+
+def test_where_a_loss_is_read_late_its_step_is_known_and_no_checkpoint_follows(
+    train: Any, features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of a GPU, on a CPU."""
+    spoil(monkeypatch, {4, 5})
+    begin = GuardedUpdateHook.__init__
+
+    def lazily(self: Any, *args: Any) -> None:
+        begin(self, *args)
+        self.at_once = False
+
+    monkeypatch.setattr(GuardedUpdateHook, "__init__", lazily)
+    with pytest.raises(NonFiniteError, match="the loss of step 4 is not finite"):
+        train(FEATURES, data_dir=features_dir, label_ratio=0.2)
+    assert torch.load(tmp_path / "runs" / "run" / LATEST, weights_only=True)["it"] == 2
+
+
+def test_bad_scores_are_named(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = BBAM.warmup_step
+
+    @wraps(step)
+    def poison(self: Any, *args: Any, **batch: Any) -> Any:
+        with torch.no_grad():
+            self.ema_model.head.weight[5] = float("nan")
+        return step(self, *args, **batch)
+
+    monkeypatch.setattr(BBAM, "warmup_step", poison)
+    with pytest.raises(NonFiniteError, match="epoch 1, step 2: the net's outputs on test: .* in row 0 for label"):
+        train(FEATURES, data_dir=features_dir, label_ratio=0.2)
+
+
+def test_what_is_named_in_a_state(build: Callable[..., Any]) -> None:
+    algorithm = build(refresh=True)
+    check_finite(algorithm, algorithm.get_state(), "x")
+    bad = torch.zeros(4, 7)
+    bad[3, 6] = float("inf")
+    with pytest.raises(NonFiniteError, match="x: a is not finite in row 3 for label 'label 6'"):
+        check_finite(algorithm, {"a": bad}, "x")
+    with pytest.raises(NonFiniteError, match="x: s.var is not finite for label 'label 1'"):
+        check_finite(algorithm, {"s": {"var": torch.tensor([0, float("nan"), 0, 0, 0, 0, 0])}}, "x")
+    with pytest.raises(NonFiniteError, match="x: feat is not finite in row 3;"):
+        check_finite(algorithm, {"feat": bad}, "x")
+    check_finite(algorithm, {"count": torch.tensor([1]), "word": "nan"}, "x")
+    check_finite(algorithm, {"thresholds": torch.tensor([float("inf")])}, "x", infinite=True)
+    with pytest.raises(NonFiniteError):
+        check_finite(algorithm, {"thresholds": torch.tensor([float("nan")])}, "x", infinite=True)
