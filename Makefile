@@ -24,8 +24,9 @@ lint: install ## ruff, and mypy on the pure modules
 test: lint ## lint and the fast tests
 	$(PYTEST)
 
-test-all: lint ## lint and all tests, the slow ones too
-	$(PYTEST) -m ""
+test-all: lint ## lint and all tests, the slow ones too, and what they say into docs/reliability.md
+	$(PYTEST) -m "" --junitxml build/tests.xml
+	$(PY) scripts/reliability.py build/tests.xml
 
 clean: ## remove caches and build outputs (.venv stays)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,49 @@
+#!/usr/bin/env python
+"""Write what tests last printed into docs/reliability.md: python scripts/reliability.py build/tests.xml."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+PAGE = Path(__file__).parents[1] / "docs" / "reliability.md"
+ROW = re.compile(r"^(\| [^|]+ \| (`tests/[^|]+) \|)[^|]*\|$", re.MULTILINE)
+
+
+def read_cases(report: str | Path) -> list[ElementTree.Element]:
+    """The test cases of a JUnit report."""
+    return list(ElementTree.parse(report).getroot().iter("testcase"))
+
+
+def printed(node: str, cases: list[ElementTree.Element]) -> str:
+    """What the tests of a file, or one test with all its cases, came to, and what they tell besides."""
+    file, _, name = node.partition("::")
+    module = file.removesuffix(".py").replace("/", ".")
+    found = [
+        case
+        for case in cases
+        if case.get("classname") == module and (not name or str(case.get("name")).partition("[")[0] == name)
+    ]
+    bad = sum(case.find("failure") is not None or case.find("error") is not None for case in found)
+    skipped = sum(case.find("skipped") is not None for case in found)
+    told = [f"{len(found) - bad - skipped} passed"]
+    told += [f"{number} {word}" for number, word in ((bad, "FAILED"), (skipped, "skipped")) if number]
+    told += [f"{item.get('value')} {item.get('name')}" for case in found for item in case.iter("property")]
+    return ", ".join(told) if found else "not run"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Renew the last column of the page; 1 where a test of it failed or did not run."""
+    cases = read_cases((sys.argv[1:] if argv is None else argv)[0])
+    text = PAGE.read_text(encoding="utf-8")
+    text = ROW.sub(
+        lambda row: f"{row[1]} {'; '.join(printed(node.strip('` '), cases) for node in row[2].split(', '))} |", text
+    )
+    PAGE.write_text(text, encoding="utf-8")
+    return int("FAILED" in text or "not run" in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

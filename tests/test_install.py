@@ -1,0 +1,153 @@
+"""The built packages install and run as a user has them: elsewhere, offline, without a GPU, writing nothing inside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import FEATURES, arguments
+from tests.test_train_cli import SHORT
+
+ROOT = Path(__file__).parents[1]
+NO_NETWORK = """
+import socket
+
+def refuse(self, address, *rest):
+    raise OSError(f"no network here, not even to {address}")
+
+socket.socket.connect = socket.socket.connect_ex = refuse
+"""
+pytestmark = pytest.mark.slow
+
+
+def call(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "WANDB", "VIRTUAL"))}
+    return subprocess.run(
+        command, cwd=folder, env=clean | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source archive of a clean copy of the tree."""
+    copy = tmp_path_factory.mktemp("source") / "tree"
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "results", "*.egg-info", "saved_models", "runs")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    out = tmp_path_factory.mktemp("dist")
+    code = (
+        "import sys; from setuptools import build_meta as build;"
+        "print(build.build_wheel(sys.argv[1]), build.build_sdist(sys.argv[1]))"
+    )
+    done = call([sys.executable, "-c", code, str(out)], copy)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Python of an environment with the wheel, beside everything it needs; and its site-packages."""
+    home = tmp_path_factory.mktemp("environment") / "venv"
+    assert call([sys.executable, "-m", "venv", "--without-pip", str(home)], built).returncode == 0
+    python = home / "bin" / "python"
+    site = next(home.glob("lib/python*/site-packages"))
+    theirs = next(Path(path) for path in sys.path if path.endswith("site-packages"))
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        wheel.extractall(site)
+    (site / "beside.pth").write_text(f"{theirs}\n")
+    return python, site
+
+
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_wheel_trains_elsewhere_and_writes_nothing_inside(
+    environment: tuple[Path, Path], features_dir: Path, tmp_path: Path
+) -> None:
+    python, site = environment
+    (tmp_path / "offline").mkdir()
+    (tmp_path / "offline" / "sitecustomize.py").write_text(NO_NETWORK)
+    settings = SHORT | {"data_dir": features_dir, "save_dir": "runs", "save_name": "a", "device": "cpu"}
+    before, theirs = state(site), state(Path(next(p for p in sys.path if p.endswith("site-packages"))) / "semilearn")
+    for path in site.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    site.chmod(0o555)
+    try:
+        done = call(
+            [str(python), "-B", "-m", "semilearn_bbam", "train", *arguments(FEATURES, **settings)],
+            tmp_path,
+            PYTHONPATH=str(tmp_path / "offline"),
+            CUDA_VISIBLE_DEVICES="",
+            HOME=str(tmp_path / "home"),
+        )
+    finally:
+        site.chmod(0o755)
+        for path in site.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert done.returncode == 0, done.stderr
+    assert "| bbam " in done.stdout
+    assert (tmp_path / "runs" / "a" / "results.json").is_file()
+    assert {path: found[0] for path, found in state(site).items()} == {path: found[0] for path, found in before.items()}
+    assert state(Path(next(p for p in sys.path if p.endswith("site-packages"))) / "semilearn") == theirs
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "semilearn_bbam").rglob("*.py")}
+    assert modules <= set(names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"semilearn_bbam"}
+
+
+def test_the_source_archive_can_be_built_from(built: Path, tmp_path: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    tree = next(tmp_path.iterdir())
+    code = "import sys; from setuptools import build_meta as build; print(build.build_wheel(sys.argv[1]))"
+    done = call([sys.executable, "-c", code, str(tmp_path)], tree)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("*.whl"))
+
+
+@pytest.fixture
+def stubs(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """A folder with packages of the given versions that stand in for those installed."""
+
+    def make(versions: dict[str, str]) -> Path:
+        for name, number in versions.items():
+            info = tmp_path / "stubs" / f"{name.replace('-', '_')}-{number}.dist-info"
+            info.mkdir(parents=True)
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+        return tmp_path / "stubs"
+
+    return make
+
+
+def test_the_doctor_is_content_here(environment: tuple[Path, Path], tmp_path: Path) -> None:
+    done = call([str(environment[0]), "-m", "semilearn_bbam", "doctor"], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for word in ("python 3.", "semilearn 0.3.2", "torch ", "cpu: ", "all that is needed imports"):
+        assert word in done.stdout
+
+
+def test_the_doctor_runs_where_the_framework_does_not_import(
+    environment: tuple[Path, Path], stubs: Callable[[dict[str, str]], Path], tmp_path: Path
+) -> None:
+    folder = stubs({"torchaudio": "2.9.0"})
+    (folder / "torchaudio.py").write_text("raise OSError('undefined symbol')\n")
+    done = call([str(environment[0]), "-m", "semilearn_bbam", "doctor"], tmp_path, PYTHONPATH=str(folder))
+    assert done.returncode == 1
+    assert "import torchaudio fails: OSError: undefined symbol" in done.stdout
+    assert "torchaudio 2.9.0 was built for torch 2.9" in done.stdout
+    assert "pip install" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    done = call([str(environment[0]), "-c", "import semilearn_bbam"], tmp_path, PYTHONPATH=str(folder))
+    assert "python -m semilearn_bbam doctor says which" in done.stderr
