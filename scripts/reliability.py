@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -35,11 +36,18 @@ def printed(node: str, cases: list[ElementTree.Element]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Renew the last column of the page; 1 where a test of it failed or did not run."""
-    cases = read_cases((sys.argv[1:] if argv is None else argv)[0])
-    text = PAGE.read_text(encoding="utf-8")
+    """Renew the last column of the page; 1 where a test of it failed or did not run, 2 without a report."""
+    parser = argparse.ArgumentParser(prog="reliability.py", description=__doc__)
+    parser.add_argument("report", help="JUnit report of pytest, --junitxml")
+    report = parser.parse_args(argv).report
+    try:
+        cases = read_cases(report)
+    except (OSError, ElementTree.ParseError) as error:
+        print(f"reliability.py: '{report}' is no report of pytest ({error}); run make test-all", file=sys.stderr)
+        return 2
     text = ROW.sub(
-        lambda row: f"{row[1]} {'; '.join(printed(node.strip('` '), cases) for node in row[2].split(', '))} |", text
+        lambda row: f"{row[1]} {'; '.join(printed(node.strip('` '), cases) for node in row[2].split(', '))} |",
+        PAGE.read_text(encoding="utf-8"),
     )
     PAGE.write_text(text, encoding="utf-8")
     return int("FAILED" in text or "not run" in text)

@@ -9,6 +9,8 @@ import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 
+from semilearn_bbam.errors import first_line
+
 SHOWN = """semilearn-bbam semilearn torch torchvision torchaudio transformers timm scikit-learn numpy scipy
     ruamel.yaml safetensors filelock PyYAML wandb aim""".split()
 NEEDED = "torch torchvision torchaudio transformers timm sklearn scipy matplotlib filelock semilearn".split()
@@ -58,8 +60,7 @@ def broken_imports() -> list[str]:
                 warnings.simplefilter("ignore")
                 importlib.import_module(name)
         except Exception as error:  # whatever a broken build raises
-            reason = " ".join(str(error).split()) or type(error).__name__
-            found.append(f"import {name} fails: {type(error).__name__}: {reason[:300]}")
+            found.append(f"import {name} fails: {type(error).__name__}: {first_line(error)}")
     return found
 
 

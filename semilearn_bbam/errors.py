@@ -6,7 +6,7 @@ The command line prints their text, never a stack trace.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -37,6 +37,12 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """ "did you mean a or b?" with the up to three known words nearest to `word`, or an empty text."""
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def first_few(names: Sequence[object], shown: int) -> str:
+    """The first `shown` of these in words, and how many there are besides."""
+    told = ", ".join(map(str, names[:shown]))
+    return f"{told} and {len(names) - shown} more" if len(names) > shown else told
 
 
 def first_line(error: BaseException) -> str:

@@ -82,9 +82,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(args.num_threads)
     world = World.join(resolve_device(args.device).type)
     folder = RunFolder.inside(args.save_dir, args.save_name, writes=world.leads)
-    with folder.prepared(resume=args.resume, overwrite=args.overwrite), StopSignals() as stop:
+    with folder.prepared(resume=args.resume, overwrite=args.overwrite):
         try:
-            results = _run(args, folder, stop, world)
+            results = _run(args, folder, world)
         except (RuntimeError, DistError) as error:
             if world.size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
                 raise RunError(
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _run(args: argparse.Namespace, folder: RunFolder, stop: StopSignals, world: World) -> dict[str, Any]:
+def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str, Any]:
     world.wait()  # until the folder is there
     if args.resume:
         _check_same_settings(args, folder.path / CONFIG)
@@ -114,7 +114,6 @@ def _run(args: argparse.Namespace, folder: RunFolder, stop: StopSignals, world: 
         if args.unused_keys:
             logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
         algorithm = get_algorithm(args, get_net_builder(args), tb_log, logger)
-        algorithm.stop_asked = stop.asked
         if not world.leads:  # the weights began alike; what each process draws from here on is its own
             seed_everything((args.seed + 1_000_003 * world.rank) % 2**32)
         if args.resume:
@@ -123,7 +122,9 @@ def _run(args: argparse.Namespace, folder: RunFolder, stop: StopSignals, world: 
         folder.keep()
         began = True
         logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
-        algorithm.train()
+        with StopSignals() as stop:
+            algorithm.stop_asked = stop.asked
+            algorithm.train()
         return algorithm.results_dict
     finally:
         for handler in list(logger.handlers):

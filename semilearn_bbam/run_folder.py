@@ -67,6 +67,7 @@ class RunFolder:
         Only a folder that holds the `config.yaml` of a run, or nothing, is ever replaced; it is kept beside until
         `keep` or `undo`. Raises RunError otherwise, and where another process uses the folder.
         """
+        self._bring_back()
         if resume:
             if not (self.path / LATEST).is_file():
                 raise RunError(f"--resume: '{self.path}' holds no {LATEST}; leave --resume out to start a new run")
@@ -84,13 +85,18 @@ class RunFolder:
                     f"--overwrite: '{self.path}' holds no {CONFIG} of a run of this program; delete it yourself"
                 )
             self._lock()
-            shutil.rmtree(self._replaced, ignore_errors=True)
             os.replace(self.path, self._replaced)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"'{self.path}' cannot be made ({error.strerror}); choose another save_dir") from error
         self._lock()
+
+    def _bring_back(self) -> None:
+        """Where a process was killed between taking the place of an older run and beginning, the older one returns."""
+        if self._replaced.is_dir():
+            self._lock()
+            self.undo()
 
     def _is_taken(self) -> bool:
         return self.path.exists() and (
@@ -123,8 +129,12 @@ class RunFolder:
 
     def keep(self) -> None:
         """The new run stands: what it replaced is deleted."""
-        if self.writes:
-            shutil.rmtree(self._replaced, ignore_errors=True)
+        if not self.writes or not self._replaced.is_dir():
+            return
+        doomed = self.path.with_name(f".{self.path.name}.deleted")  # at once, or half of it might come back
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.replace(self._replaced, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def undo(self) -> None:
         """The new run never began: its folder goes, and what it replaced comes back."""

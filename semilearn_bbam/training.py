@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("train.py: interrupted; --resume continues from the last checkpoint", file=sys.stderr)
+        print("train.py: interrupted before training began; nothing was changed, start it again", file=sys.stderr)
         return 130
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
         print(results_table([results]))

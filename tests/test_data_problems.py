@@ -52,7 +52,7 @@ def test_only_the_first_are_named() -> None:
     many = [Problem("training", f"<{i}>", "missing") for i in range(SHOWN + 5)]
     (line,) = describe(many)
     assert line.startswith(f"{SHOWN + 5} image file(s) missing: training <0>, training <1>,")
-    assert line.endswith(f"<{SHOWN - 1}>, and 5 more")
+    assert line.endswith(f"<{SHOWN - 1}> and 5 more")
     (whole,) = describe(many, shown=len(many))
     assert whole.endswith(f"<{SHOWN + 4}>")
 

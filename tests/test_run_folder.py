@@ -89,3 +89,29 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     folder.cut_metrics(1)
     folder.append_metrics({"it": 9})
     assert [json.loads(line)["it"] for line in (tmp_path / METRICS).read_text().splitlines()] == [1, 9]
+
+
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_an_older_run_survives_a_new_one_that_was_killed_before_it_began(
+    option: str, train: Any, features_dir: Path, tmp_path: Path
+) -> None:
+    settings = {"data_dir": features_dir, "label_ratio": 0.2}
+    old, folder = train(FEATURES, **settings)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def half(*, killed: bool) -> None:
+        """As a process leaves it behind that took the folder's place and was killed as it read its data."""
+        folder.rename(folder.with_name(".run.replaced"))
+        if killed:
+            folder.mkdir()
+            (folder / CONFIG).write_text("algorithm: cap\n")
+
+    for killed in (True, False):
+        half(killed=killed)
+        with pytest.raises(RunError, match="exists; --resume"):
+            train(FEATURES, **settings)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    half(killed=True)
+    again, _ = train(FEATURES, **settings, **{option: "true"})
+    assert again["test"] == old["test"]
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]

@@ -43,7 +43,7 @@ from semilearn_bbam.run_folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.schedule import plan_stages, unlabeled_batch_size
 from semilearn_bbam.world import World
 
-# What USB's AlgorithmBase and hooks read besides our own options: one process, one device.
+# What USB's AlgorithmBase and hooks read besides our own options. Its distribution is not used; `world` is ours.
 USB_SETTINGS = {
     "gpu": None,
     "rank": 0,
@@ -110,8 +110,7 @@ class MultiLabelAlgorithm(TrainingLoop):
             self.folder.write(SPLIT, partial(save_split, self.split))
 
     def shares_batches(self, args: argparse.Namespace) -> bool:
-        """Whether several processes can share its batches: its loss is a mean over the rows of a batch, and nothing
-        that a step leaves behind depends on other rows."""
+        """Whether processes can share a batch: the loss is a mean over its rows, and a step keeps nothing of them."""
         return False
 
     # ------------------------------------------------------------------ what USB builds, built for many labels

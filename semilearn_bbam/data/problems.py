@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from semilearn_bbam.data.source import DataError, Problem
+from semilearn_bbam.errors import first_few
 
 # kind -> (what the items are, said after their number; the cure besides mending or removing them)
 KINDS = {
@@ -33,8 +34,7 @@ def describe(problems: Iterable[Problem], shown: int = SHOWN) -> list[str]:
     lines = []
     for kind in (kind for kind in KINDS if kind in by_kind):
         names = by_kind[kind]
-        more = f", and {len(names) - shown} more" if len(names) > shown else ""
-        lines.append(f"{len(names)} {KINDS[kind][0]}: {', '.join(names[:shown])}{more}")
+        lines.append(f"{len(names)} {KINDS[kind][0]}: {first_few(names, shown)}")
     return lines
 
 

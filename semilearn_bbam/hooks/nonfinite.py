@@ -11,7 +11,7 @@ import torch
 from semilearn.core.hooks import ParamUpdateHook
 from torch import Tensor
 
-from semilearn_bbam.errors import NonFiniteError
+from semilearn_bbam.errors import NonFiniteError, first_few
 from semilearn_bbam.world import World
 
 REPORT = "nonfinite.json"
@@ -94,10 +94,10 @@ def describe(algorithm: Any, loss: float) -> dict[str, Any]:
     names = [algorithm.identity["labels"][k] for k in sorted(labels)]
     seen = "in the loss itself, for the net's outputs are finite"
     if names:
-        seen = f"seen in the net's outputs for label(s) {some(names)}"
+        seen = f"seen in the net's outputs for label(s) {first_few(names, MAX_NAMED)}"
     if weights:
-        seen = f"for the weights {some(weights)} are not finite, {seen}"
-    told = [f"{PARTS.get(part, part)} rows {some(found)}" for part, found in rows.items()]
+        seen = f"for the weights {first_few(weights, MAX_NAMED)} are not finite, {seen}"
+    told = [f"{PARTS.get(part, part)} rows {first_few(found, MAX_NAMED)}" for part, found in rows.items()]
     return {
         "epoch": algorithm.epoch + 1,
         "step": algorithm.it + 1,
@@ -158,9 +158,3 @@ def tensors(values: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
             yield from ((f"{name}.{inner}", found) for inner, found in tensors(value))
         elif isinstance(value, Tensor) and value.is_floating_point():
             yield name, value
-
-
-def some(names: list[Any]) -> str:
-    """The first few of a list in words."""
-    told = ", ".join(map(str, names[:MAX_NAMED]))
-    return f"{told} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else told

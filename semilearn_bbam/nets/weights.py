@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from semilearn_bbam.errors import NetError
+from semilearn_bbam.errors import NetError, first_few
 from semilearn_bbam.heads import CLASSIFIER_NAMES
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -47,8 +47,7 @@ class Report:
 
 
 def _named(what: str, names: Sequence[str]) -> list[str]:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return [f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"] if names else []
+    return [f"{len(names)} {what} ({first_few(names, SHOWN)})"] if names else []
 
 
 def find_weights(path: str | Path) -> list[Path]:
