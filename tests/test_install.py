@@ -43,8 +43,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT, copy, ignore=ignored)
     out = tmp_path_factory.mktemp("dist")
     code = (
-        "import sys; from setuptools import build_meta as build;"
-        "print(build.build_wheel(sys.argv[1]), build.build_sdist(sys.argv[1]))"
+        "import sys; from setuptools import build_meta as build; out = sys.argv[1];"  # which the build changes
+        "print(build.build_wheel(out), build.build_sdist(out))"
     )
     done = call([sys.executable, "-c", code, str(out)], copy)
     assert done.returncode == 0, done.stderr
