@@ -44,7 +44,7 @@ SIMILAR = "ml_freematch or ml_softmatch come nearest"
 
 # Settings that a resumed run may have otherwise than the run it continues.
 FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
-FREE_ON_RESUME |= {"num_save_iter"}
+FREE_ON_RESUME |= {"num_save_iter", "on_nonfinite", "max_nonfinite"}
 FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_wandb", "use_aim"}
 
 

@@ -40,7 +40,7 @@ def test_a_bad_loss_ends_the_run_before_it_reaches_the_weights(
     with pytest.raises(NonFiniteError, match="epoch 2, step 4: the loss is") as error:
         train(FEATURES, data_dir=features_dir, label_ratio=0.2, num_save_iter=1)
     assert "labelled rows" in str(error.value)
-    assert "on_nonfinite: skip" in str(error.value)
+    assert "--resume --on_nonfinite skip" in str(error.value)
     folder = tmp_path / "runs" / "run"
     found = json.loads((folder / "nonfinite.json").read_text())
     split = json.loads((folder / "split.json").read_text())
@@ -50,6 +50,9 @@ def test_a_bad_loss_ends_the_run_before_it_reaches_the_weights(
     checkpoint = torch.load(folder / LATEST, weights_only=True)
     assert checkpoint["it"] == 3
     assert all(torch.isfinite(value).all() for value in checkpoint["model"].values())
+    results, _ = train(FEATURES, data_dir=features_dir, label_ratio=0.2, resume="true", on_nonfinite="skip")
+    assert results["steps"] == 8  # as the sentence says
+    assert torch.load(folder / LATEST, weights_only=True)["nonfinite_steps"] == 1
 
 
 def test_weights_and_labels_are_named(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,6 @@ def test_no_config(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
         ({"seed": 1}, "seed 0 -> 1"),
         ({"label_ratio": 0.3}, "label_ratio 0.2 -> 0.3"),
         ({"algorithm": "cap"}, "algorithm 'bbam' -> 'cap'"),
-        ({"on_nonfinite": "skip"}, "on_nonfinite 'stop' -> 'skip'"),
     ],
 )
 def test_other_settings(changes: dict[str, Any], told: str, finished: Any, capsys: pytest.CaptureFixture[str]) -> None:

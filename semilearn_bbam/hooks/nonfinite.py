@@ -17,7 +17,7 @@ from semilearn_bbam.world import World
 REPORT = "nonfinite.json"
 PARTS = {"lb": "labelled", "ulb": "unlabelled"}
 MAX_NAMED = 5
-CURE = "lower lr, set clip_grad, or on_nonfinite: skip to leave out such batches"
+CURE = "lower lr or set clip_grad in a new run, or leave out such batches with --resume --on_nonfinite skip"
 
 
 class GuardedUpdateHook(ParamUpdateHook):
