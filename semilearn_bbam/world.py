@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 PATIENCE = timedelta(minutes=10)  # after which a process that hears nothing from the others gives up
 
@@ -84,6 +85,10 @@ class World:
         numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
         dist.all_reduce(numbers)
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
+
+    def average(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over the processes; gradients flow back to all of them."""
+        return values if self.size == 1 else all_reduce(values) / self.size  # type: ignore[no-untyped-call]
 
     def wait(self) -> None:
         """Until all processes are here."""

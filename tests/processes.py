@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -41,3 +42,20 @@ def front_door(argv: list[str], log: Any) -> Callable[[], int]:
 def status_of(child: int) -> int:
     """Exit status of a child, -N where signal N ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def as_rank(rank: int, size: int, port: str, work: Callable[[], Any]) -> Callable[[], Any]:
+    """The work in a process whose variables are as torchrun sets them."""
+
+    def one() -> Any:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        return work()
+
+    return one

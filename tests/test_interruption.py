@@ -91,7 +91,8 @@ def test_a_wish_to_stop_saves_and_says_how_to_go_on(
     number: signal.Signals, command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     folder, log = tmp_path / "runs" / "run", tmp_path / "log.txt"
-    child = fork(front_door(command(num_save_iter=0, num_workers=1), log))
+    quick = {"num_save_iter": 0, "num_workers": 1, "num_train_iter": 1500, "epoch": 4}
+    child = fork(front_door(command(**quick), log))
     wait_until_it_trains(folder)
     os.kill(child, number)
     assert status_of(child) == 130
@@ -99,7 +100,7 @@ def test_a_wish_to_stop_saves_and_says_how_to_go_on(
     assert step > 0
     assert f"stopped at step {step} of" in log.read_text()
     assert "--resume" in log.read_text()
-    assert status_of(fork(front_door(command(num_save_iter=0, num_workers=1, resume="true"), log))) == 0
+    assert status_of(fork(front_door(command(**quick, resume="true"), log))) == 0
 
 
 def test_a_second_wish_ends_it_at_once(command: Callable[..., list[str]], tmp_path: Path) -> None:

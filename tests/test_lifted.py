@@ -152,6 +152,14 @@ def test_softmatch_weights_in_plain_loops(per_class: str, build: Any) -> None:
             assert float(weights[i, k]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_softmatch_learns_no_spread_from_one_row(build: Any) -> None:
+    lifted = build(algorithm="ml_softmatch")
+    hook = lifted.hooks_dict["MaskingHook"]
+    one = torch.full((1, NUM_LABELS), 0.7)
+    assert torch.isfinite(hook.masking(lifted, torch.stack([1 - one, one], -1))).all()
+    assert torch.equal(hook.prob_max_var_t, torch.ones(NUM_LABELS))
+
+
 def test_alignment_goes_to_the_labelled_rate(build: Any) -> None:
     lifted = build(algorithm="ml_softmatch")
     hook = lifted.hooks_dict["DistAlignHook"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,44 +19,41 @@ import torch
 from semilearn_bbam.run_folder import LATEST, RESULTS, RunFolder
 from semilearn_bbam.world import World
 from tests.conftest import FEATURES, arguments
-from tests.processes import fork, front_door, status_of
+from tests.processes import as_rank, fork, free_port, front_door, status_of
+from tests.test_resume import assert_same_run, die_at
 
 ROOT = Path(__file__).parents[1]
 # Odd numbers of rows everywhere, and nothing random in a step.
 SETTINGS = {"num_labels": 31, "label_ratio": 0, "strong": "none", "eval_batch_size": 7, "epoch": 3, "num_threads": 1}
 SETTINGS |= {"warmup_epochs": 1, "warmup_iter_per_epoch": 2, "num_train_iter": 9, "device": "cpu", "num_log_iter": 1}
-SHARED = ("bbam", "bam", "cap", "supervised_bam", "supervised_asl", "supervised_bce")
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def as_rank(rank: int, size: int, port: str, work: Callable[[], int]) -> Callable[[], int]:
-    """The work in a process whose variables are as torchrun sets them."""
-
-    def one() -> int:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-        return work()
-
-    return one
+# A net with batch normalisation; AdamW would make steps of one size of gradients that are no more than rounding.
+IMAGES = {"config": "bbam_digits.yaml", "num_labels": 41, "optim": "SGD"}
+SHARED = [
+    *(pytest.param(name, {}, id=name) for name in ("bbam", "bam", "cap")),
+    *(pytest.param(f"supervised_{loss}", {}, id=f"supervised_{loss}") for loss in ("bam", "asl", "bce")),
+    pytest.param("bbam_plus", {"mixup": 0}, id="bbam_plus"),
+    pytest.param("bbam", {"num_branches": 2, "confidence_weights": "true", "neighbours": 2}, id="bbam, branches"),
+    pytest.param("cap", IMAGES, id="cap, images"),
+    # All negatives: which of two equally near ones is a candidate hangs on a last digit.
+    pytest.param("bbam", IMAGES | {"negatives": "all"}, id="bbam, images", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture
 def command(features_dir: Path, tmp_path: Path) -> Callable[..., list[str]]:
     torch.set_num_threads(1)
-    return lambda **changes: arguments(
-        FEATURES, **SETTINGS | {"data_dir": features_dir, "save_dir": tmp_path / "runs"} | changes
-    )
+
+    def one(config: str = FEATURES, **changes: Any) -> list[str]:
+        data = {"data_dir": features_dir} if config == FEATURES else {}
+        return arguments(config, **SETTINGS | data | {"save_dir": tmp_path / "runs"} | changes)
+
+    return one
 
 
-def shared(argv: list[str], tmp_path: Path, size: int = 2) -> list[int]:
+def shared(argv: list[str], tmp_path: Path, door: Any = front_door) -> list[int]:
     """Exit statuses of a run in two processes."""
     port = free_port()
-    children = [fork(as_rank(rank, size, port, front_door(argv, tmp_path / f"log{rank}.txt"))) for rank in range(size)]
+    children = [fork(as_rank(rank, 2, port, door(argv, tmp_path / f"log{rank}.txt"))) for rank in range(2)]
     return [status_of(child) for child in children]
 
 
@@ -74,13 +71,8 @@ def assert_close(one: Any, two: Any, where: str) -> None:
         assert one == two, where
 
 
-@pytest.mark.parametrize("algorithm", SHARED)
-def test_two_processes_equal_one(algorithm: str, command: Callable[..., list[str]], tmp_path: Path) -> None:
-    """Losses, weights, pseudo-labels, masks, statistics and metrics; every test row counts once."""
-    assert status_of(fork(front_door(command(algorithm=algorithm, save_name="one"), tmp_path / "log.txt"))) == 0
-    statuses = shared(command(algorithm=algorithm, save_name="two"), tmp_path)
-    assert statuses == [0, 0], (tmp_path / "log0.txt").read_text() + (tmp_path / "log1.txt").read_text()
-    one, two = (tmp_path / "runs" / name for name in ("one", "two"))
+def assert_same_runs(one: Path, two: Path, steps_logged: int) -> None:
+    """Losses, weights, averages, pseudo-labels, masks, statistics and metrics."""
     first, second = (torch.load(folder / LATEST, weights_only=True) for folder in (one, two))
     for part in ("model", "ema_model", "state", "it", "epoch"):
         assert_close(first[part], second[part], part)
@@ -92,11 +84,46 @@ def test_two_processes_equal_one(algorithm: str, command: Callable[..., list[str
         assert_close(before[part], after[part], part)
     losses = [[line.split("loss ")[1].split(",")[0] for line in (folder / "log.txt").read_text().splitlines()
                if "loss " in line] for folder in (one, two)]  # fmt: skip
-    assert len(losses[0]) == 3
+    assert len(losses[0]) == steps_logged
     assert [float(x) for x in losses[0]] == pytest.approx([float(x) for x in losses[1]], abs=2e-4)
 
 
-def test_a_shared_run_goes_on_from_its_checkpoint(command: Callable[..., list[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("algorithm", "changes"), SHARED)
+def test_two_processes_equal_one(
+    algorithm: str, changes: dict[str, Any], command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Every test row counts once; layers that look at a whole batch see all of it."""
+    alone = command(algorithm=algorithm, save_name="one", **changes)
+    assert status_of(fork(front_door(alone, tmp_path / "log.txt"))) == 0, (tmp_path / "log.txt").read_text()
+    statuses = shared(command(algorithm=algorithm, save_name="two", **changes), tmp_path)
+    assert statuses == [0, 0], (tmp_path / "log0.txt").read_text() + (tmp_path / "log1.txt").read_text()
+    assert_same_runs(tmp_path / "runs" / "one", tmp_path / "runs" / "two", 3)
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_shared_run_that_goes_on_equals_a_straight_one(
+    step: int, command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """Bit for bit, with the random views that each process draws by itself; after an epoch and within one."""
+    random = {"strong": "auto", "num_save_iter": 1}
+
+    def dying(argv: list[str], log: Path) -> Callable[[], int]:
+        def work() -> int:
+            die_at(step, pytest.MonkeyPatch())
+            return front_door(argv, log)()
+
+        return work
+
+    assert shared(command(save_name="straight", **random), tmp_path) == [0, 0]
+    assert shared(command(save_name="broken", **random), tmp_path, dying) == [99, 99]
+    broken = tmp_path / "runs" / "broken"
+    assert torch.load(broken / LATEST, weights_only=True)["it"] == step
+    statuses = shared(command(save_name="broken", resume="true", **random), tmp_path)
+    assert statuses == [0, 0], (tmp_path / "log0.txt").read_text() + (tmp_path / "log1.txt").read_text()
+    assert_same_run(tmp_path / "runs" / "straight", broken)
+
+
+def test_a_shared_run_that_is_asked_to_stop_saves(command: Callable[..., list[str]], tmp_path: Path) -> None:
     long = {"save_name": "long", "num_train_iter": 6000, "epoch": 20, "strong": "auto"}
     port = free_port()
     children = [
@@ -149,21 +176,49 @@ def test_a_killed_process_ends_the_others_soon(command: Callable[..., list[str]]
     assert "heard no more of another one" in (tmp_path / "log0.txt").read_text()
 
 
-@pytest.mark.slow
-def test_torchrun_starts_and_ends_it(command: Callable[..., list[str]], tmp_path: Path) -> None:
+@pytest.fixture
+def torchrun(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """`torchrun(argv)`: train.py in two processes, as the README starts it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    run = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(ROOT / "train.py"),
-    ]
-    done = subprocess.run([*run, *command(save_name="x")], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("| bbam ") == 1
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+    def one(argv: list[str]) -> subprocess.Popen[str]:
+        command = [*start, str(ROOT / "train.py"), *argv]
+        return subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True)
+
+    return one
+
+
+@pytest.mark.slow
+def test_torchrun_equals_one_process(torchrun: Any, command: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert status_of(fork(front_door(command(save_name="one"), tmp_path / "log.txt"))) == 0
+    job = torchrun(command(save_name="two"))
+    said, errors = job.communicate(timeout=300)
+    assert job.returncode == 0, errors
+    assert said.count("| bbam ") == 1
+    assert_same_runs(tmp_path / "runs" / "one", tmp_path / "runs" / "two", 3)
+
+
+@pytest.mark.slow
+def test_torchrun_ends_where_a_process_is_killed(
+    torchrun: Any, command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    job, log = torchrun(command(save_name="x", num_train_iter=600000, epoch=20)), tmp_path / "runs" / "x" / "log.txt"
+    try:
+        end = time.monotonic() + 120
+        while not (log.exists() and "run folder" in log.read_text()):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        start = time.monotonic()
+        _, errors = job.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+    assert job.returncode != 0
+    assert "SIGKILL" in errors
+    assert time.monotonic() - start < 60
 
 
 def test_parts_are_neighbours_and_no_row_is_in_two() -> None:

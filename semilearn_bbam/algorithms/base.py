@@ -39,6 +39,7 @@ from semilearn_bbam.hooks import (
 )
 from semilearn_bbam.metrics import multilabel_metrics
 from semilearn_bbam.nets.ensemble import BranchedNet
+from semilearn_bbam.nets.shared_norm import share_batch_norms
 from semilearn_bbam.run_folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.schedule import plan_stages, unlabeled_batch_size
 from semilearn_bbam.world import World
@@ -182,7 +183,9 @@ class MultiLabelAlgorithm(TrainingLoop):
             self.print_fn(backbone.weights_report)
         net = MultiLabelNet(backbone, spec, self.build_head)
         branches = getattr(self.args, "num_branches", 1)  # an option of those methods that can use them
-        return net if branches == 1 else BranchedNet(net, spec, self.build_head, branches)
+        net = net if branches == 1 else BranchedNet(net, spec, self.build_head, branches)
+        share_batch_norms(net, self.world)
+        return net
 
     def build_head(self, in_features: int) -> torch.nn.Module:
         """The last layer over features of this width; a method with a head of its own overrides this."""

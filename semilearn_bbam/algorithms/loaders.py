@@ -58,7 +58,12 @@ def training_loader(
 
 
 def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -> DataLoader:
-    """A loader that passes once, in order, over this process's part of the pool; no row is in two parts."""
+    """A loader that passes once, in order, over this process's part of the pool; no row is in two parts.
+
+    UserError where a process would get none.
+    """
+    if len(pool) < world.size:
+        raise UserError(f"{len(pool)} row(s) cannot be read by {world.size} processes; start fewer")
     if world.size > 1:
         pool = pool.part(world.share(len(pool)))
     return _usb_loader(args, pool, args.eval_batch_size, data_sampler=None, drop_last=False)

@@ -76,7 +76,9 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
         if self.per_class:
             mean, variance = self._per_class(max_probs, F.one_hot(max_idx, 2).to(max_probs.dtype))
         else:
-            mean, variance = max_probs.mean(dim=0), max_probs.var(dim=0, unbiased=True)
+            mean, variance = max_probs.mean(dim=0), self.prob_max_var_t.to(max_probs)
+            if len(max_probs) > 1:  # one row says nothing of a spread
+                variance = max_probs.var(dim=0, unbiased=True)
         self.prob_max_mu_t = self.prob_max_mu_t.to(mean.device).lerp(mean, 1 - self.m)
         self.prob_max_var_t = self.prob_max_var_t.to(mean.device).lerp(variance, 1 - self.m)
         return max_probs, max_idx

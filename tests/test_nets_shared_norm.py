@@ -1,0 +1,80 @@
+"""Batch normalisation over two processes is that of one with all rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from semilearn_bbam.errors import NetError
+from semilearn_bbam.nets.shared_norm import SharedBatchNorm, share_batch_norms
+from semilearn_bbam.nets.small import SmallCNN
+from semilearn_bbam.world import World
+from tests.processes import as_rank, fork, free_port, status_of
+
+STEPS = 3
+
+
+def trained(rows: Tensor, targets: Tensor, world: World, momentum: float | None) -> dict[str, Tensor]:
+    """Weights and statistics of a small net after some steps, and its outputs in evaluation, in float64."""
+    torch.manual_seed(0)
+    net = SmallCNN(1).double()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = momentum
+    share_batch_norms(net, world)
+    world.share_gradients(net)
+    optimizer = torch.optim.SGD(net.parameters(), 0.5)
+    part = world.share(len(rows))
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        (net(rows[part]) - targets[part]).square().mean().backward()
+        optimizer.step()
+    return {**net.state_dict(), "outputs": net.eval()(rows).detach()}
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_two_processes_equal_one(momentum: float | None, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(8, 1, 8, 8, generator=generator, dtype=torch.float64)
+    rows[4:] += 3  # the two halves have other means
+    targets = torch.randn(8, 64, generator=generator, dtype=torch.float64)
+
+    def work() -> None:
+        world = World.join("cpu")
+        torch.save(trained(rows, targets, world, momentum), tmp_path / f"{world.rank}.pt")
+        World.leave()
+
+    port = free_port()
+    children = [fork(as_rank(rank, 2, port, work)) for rank in range(2)]
+    assert [status_of(child) for child in children] == [0, 0]
+    alone = trained(rows, targets, World(), momentum)
+    for rank in range(2):
+        shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert list(shared) == list(alone)
+        for name, value in alone.items():
+            torch.testing.assert_close(shared[name], value, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_one_process_keeps_its_layers_and_evaluation_is_the_layers_own() -> None:
+    net = SmallCNN(1)
+    share_batch_norms(net, World())
+    assert not any(isinstance(layer, SharedBatchNorm) for layer in net.modules())
+    rows = torch.randn(4, 1, 8, 8)
+    before = net.eval()(rows)
+    share_batch_norms(net, World(0, 2))
+    assert sum(isinstance(layer, SharedBatchNorm) for layer in net.modules()) == 3
+    assert torch.equal(net(rows), before)
+
+
+class Special(nn.BatchNorm2d):
+    """With an activation inside, as in some libraries."""
+
+
+@pytest.mark.parametrize("layer", [Special(4), nn.BatchNorm2d(4, track_running_stats=False)])
+def test_what_cannot_be_shared_is_named(layer: nn.Module) -> None:
+    with pytest.raises(NetError, match=r"net: its layer '1' \(\w+\) cannot be shared"):
+        share_batch_norms(nn.Sequential(nn.Identity(), layer), World(0, 2))
