@@ -105,7 +105,9 @@ def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str,
     seed_everything(args.seed)
     logger, tb_log = logging.getLogger(f"{args.save_name} {world.rank}"), None
     logger.setLevel(logging.ERROR)
-    if world.leads:
+    if not world.leads:  # one process tells of the run
+        args.use_wandb = args.use_aim = False
+    else:
         logger = get_logger(args.save_name, str(folder.path))
         logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
         tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=args.use_tensorboard)

@@ -25,6 +25,8 @@ from semilearn_bbam.data import Source, save_split, with_all_labels
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLabels, MultiLabelNet
 from semilearn_bbam.hooks import (
+    AllValuesToAim,
+    AllValuesToWandb,
     EpochCheckpointHook,
     FigureDataHook,
     GuardedUpdateHook,
@@ -227,6 +229,9 @@ class MultiLabelAlgorithm(TrainingLoop):
         self.register_hook(SelectionHook(), None, "ABOVE_NORMAL")
         self.register_hook(EpochCheckpointHook(), None, "BELOW_NORMAL")
         self.register_hook(ResultsHook(), None, "LOW")
+        for name, tracker in (("WANDBHook", AllValuesToWandb), ("AimHook", AllValuesToAim)):
+            if name in self.hooks_dict:
+                self.register_hook(tracker(), name, "LOWEST")
         if self.args.report_pseudo_label_quality:
             self.register_hook(PseudoLabelQualityHook(*self.diagnostic), None, "LOW")
         if self.args.report_figures:  # after the selection, but before the checkpoint, so that no row is lost

@@ -129,6 +129,8 @@ class Checkpoints(AlgorithmBase):
         self.set_state(checkpoint["state"])
         self.random_at_epoch = checkpoint["random_at_epoch"][self.world.rank]
         set_random_state(checkpoint["random"][self.world.rank])
+        if "aim_run_hash" in checkpoint:
+            self.aim_run_hash = checkpoint["aim_run_hash"]
         self.folder.cut_metrics(self.it)
         return checkpoint
 

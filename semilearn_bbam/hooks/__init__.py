@@ -12,8 +12,11 @@ from semilearn_bbam.hooks.refresh import PseudoLabelQualityHook, RefreshHook
 from semilearn_bbam.hooks.results import ResultsHook
 from semilearn_bbam.hooks.selection import SelectionHook
 from semilearn_bbam.hooks.timer import WallTimerHook
+from semilearn_bbam.hooks.trackers import AllValuesToAim, AllValuesToWandb
 
 __all__ = [
+    "AllValuesToAim",
+    "AllValuesToWandb",
     "EpochCheckpointHook",
     "FigureDataHook",
     "GuardedUpdateHook",

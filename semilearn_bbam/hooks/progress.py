@@ -9,9 +9,11 @@ from typing import Any
 from semilearn.core.hooks import LoggingHook
 from tqdm import tqdm
 
+TRACKERS = ("WANDBHook", "AimHook")
+
 
 class ProgressHook(LoggingHook):
-    """Show epoch, loss, learning rate, steps per second and time left; log to TensorBoard where it is on.
+    """Show epoch, loss, learning rate, steps per second and time left; tell TensorBoard and other logs that are on.
 
     Values reach the host only every `num_log_iter` steps, so that a step on a GPU need not wait for them.
     """
@@ -35,17 +37,22 @@ class ProgressHook(LoggingHook):
         self.bar.update()
         if not self.every_n_iters(algorithm, algorithm.num_log_iter):
             return
-        values = self.values(algorithm)
+        values = self.tell(algorithm)
         self.bar.set_postfix(loss=f"{values['train/total_loss']:.4f}", lr=f"{values['lr']:.1e}")
+
+    def tell(self, algorithm: Any) -> dict[str, float]:
+        """What the step reported, the mean over the processes that shared it; the logs that are on are told."""
+        values = {key: float(value) for key, value in algorithm.log_dict.items()}
+        values = dict(algorithm.world.mean(values, algorithm.device))
         if algorithm.tb_log is not None:
             algorithm.tb_log.update(values, algorithm.it)
-
-    def values(self, algorithm: Any) -> dict[str, float]:
-        """What the step reported, the mean over the processes that shared it."""
-        return algorithm.world.mean({key: float(value) for key, value in algorithm.log_dict.items()}, algorithm.device)
+        for name in TRACKERS:
+            if name in algorithm.hooks_dict:
+                algorithm.hooks_dict[name].track(values, algorithm.it)
+        return values
 
     def after_train_epoch(self, algorithm: Any) -> None:
-        values = self.values(algorithm)
+        values = self.tell(algorithm)  # the evaluation of this epoch is among them now
         rate = (algorithm.it - self.first) / (perf_counter() - self.start)
         left = (algorithm.num_train_iter - algorithm.it) / rate
         curves = "".join(f", {key} {values[key]:.4f}" for key in algorithm.shown if key in values)
@@ -53,8 +60,6 @@ class ProgressHook(LoggingHook):
             f"{self.stage}: step {algorithm.it}/{algorithm.num_train_iter}, loss {values['train/total_loss']:.4f}, "
             f"lr {values['lr']:.1e}, {rate:.1f} steps/s, {left:.0f} s left{curves}"
         )
-        if algorithm.tb_log is not None:  # the evaluation of this epoch is among the values now
-            algorithm.tb_log.update(values, algorithm.it)
         with tqdm.external_write_mode():
             algorithm.print_fn(line)
 

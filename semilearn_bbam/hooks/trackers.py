@@ -1,0 +1,45 @@
+"""USB's hooks for Weights & Biases and Aim, with the values that a multi-label run has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import wandb
+from semilearn.core.hooks import AimHook, WANDBHook
+
+from semilearn_bbam.errors import UserError, first_line
+
+
+class AllValuesToWandb(WANDBHook):
+    """Log what the progress hook has, evaluations included; USB's logs single-label keys only.
+
+    UserError where nobody is logged in, before anything is touched.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            wandb.login()
+        except wandb.errors.Error as error:
+            raise UserError(
+                f"use_wandb: {first_line(error)}; run wandb login, or set WANDB_MODE=offline, or leave use_wandb out"
+            ) from error
+
+    def track(self, values: dict[str, float], it: int) -> None:
+        """Called by the progress hook."""
+        self.run.log(values, step=it)
+
+    def after_train_step(self, algorithm: Any) -> None:
+        """`track` is told instead."""
+
+
+class AllValuesToAim(AimHook):
+    """Log what the progress hook has, once per `num_log_iter` steps and epoch."""
+
+    def track(self, values: dict[str, float], it: int) -> None:
+        """Called by the progress hook."""
+        for name, value in values.items():
+            self.run.track(value, name=name, step=it)
+
+    def after_train_step(self, algorithm: Any) -> None:
+        """`track` is told instead."""
