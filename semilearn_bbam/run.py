@@ -108,31 +108,28 @@ def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str,
     if not world.leads:  # one process tells of the run
         args.use_wandb = args.use_aim = False
     else:
-        logger = get_logger(args.save_name, str(folder.path))
+        logger = get_logger(args.save_name)
         logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
         tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=args.use_tensorboard)
     began = args.resume
     try:
-        if args.unused_keys:
-            logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
-        algorithm = get_algorithm(args, get_net_builder(args), tb_log, logger)
-        if not world.leads:  # the weights began alike; what each process draws from here on is its own
-            seed_everything((args.seed + 1_000_003 * world.rank) % 2**32)
-        if args.resume:
-            algorithm.load_model(folder.path / LATEST)
-            logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
-        folder.keep()
-        began = True
-        logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
-        with StopSignals() as stop:
-            algorithm.stop_asked = stop.asked
-            algorithm.train()
-        return algorithm.results_dict
+        with folder.logged(logger):
+            if args.unused_keys:
+                logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
+            algorithm = get_algorithm(args, get_net_builder(args), tb_log, logger)
+            if not world.leads:  # the weights began alike; what each process draws from here on is its own
+                seed_everything((args.seed + 1_000_003 * world.rank) % 2**32)
+            if args.resume:
+                algorithm.load_model(folder.path / LATEST)
+                logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
+            folder.keep()
+            began = True
+            logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
+            with StopSignals() as stop:
+                algorithm.stop_asked = stop.asked
+                algorithm.train()
+            return dict(algorithm.results_dict)
     finally:
-        for handler in list(logger.handlers):
-            if isinstance(handler, logging.FileHandler):
-                handler.close()
-                logger.removeHandler(handler)
         if not began:  # bad data or settings leave nothing behind, and cost nobody an older run
             folder.undo()
 

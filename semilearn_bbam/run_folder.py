@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,33 @@ from semilearn_bbam.files import UNFINISHED, write_beside
 
 CONFIG, METRICS, RESULTS, SPLIT = "config.yaml", "metrics.jsonl", "results.json", "split.json"
 LABELS, SKIPPED = "labels.json", "skipped.json"
-FIGURES = "figures.npz"
+FIGURES, LOG = "figures.npz", "log.txt"
 LATEST, BEST = "latest_model.pth", "model_best.pth"
 LOCK = ".lock"
 OF_A_RUN = {"algorithm", "dataset", "net", "seed", "save_dir", "save_name"}
+
+
+class LogFile(logging.FileHandler):
+    """A log whose lines must get to the disk: RunError where one does not, instead of logging's stack traces."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            super().__init__(path, encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"'{path}' cannot be written ({error.strerror}); mend that and try again") from error
+        self.setFormatter(logging.Formatter("[%(asctime)s %(levelname)s] %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            return super().handleError(record)
+        raise RunError(
+            f"'{self.baseFilename}' cannot be written ({error.strerror}); mend that, go on with --resume"
+        ) from error
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # of a line that could not be written, which has been said
+            super().close()
 
 
 class RunFolder:
@@ -145,6 +170,20 @@ class RunFolder:
             os.replace(self._replaced, self.path)
 
     # ------------------------------------------------------------------ its files
+
+    @contextlib.contextmanager
+    def logged(self, logger: logging.Logger) -> Iterator[None]:
+        """What is said within goes to `log.txt` too."""
+        if not self.writes:
+            yield
+            return
+        file = LogFile(self.path / LOG)
+        logger.addHandler(file)
+        try:
+            yield
+        finally:
+            logger.removeHandler(file)
+            file.close()
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
         """Let `write` make a file at once or not at all. RunError where it cannot; the older file is whole then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from collections.abc import Sequence
 from semilearn_bbam.errors import Interrupted, UserError
 from semilearn_bbam.report import results_table
 from semilearn_bbam.run import read_settings, run
+
+# Of files that others write, such as TensorBoard's.
+REFUSED_BY_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in REFUSED_BY_DISK:
+            raise
+        print(f"train.py: the disk refuses ({error}); mend that and go on with --resume", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train.py: interrupted before training began; nothing was changed, start it again", file=sys.stderr)

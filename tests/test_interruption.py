@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+import train as train_script
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.run_folder import LATEST, RunFolder
-from tests.conftest import FEATURES, arguments
+from tests.conftest import FEATURES, arguments, short_run
 from tests.processes import fork, front_door, status_of
 from tests.test_resume import Killed, assert_same, die_at
 
@@ -155,6 +156,38 @@ def test_a_file_that_cannot_grow_leaves_the_older_one(command: Callable[..., lis
     assert "Traceback" not in said
     assert (folder / LATEST).read_bytes() == before
     assert not [path for path in folder.iterdir() if path.name.endswith(".tmp.pth")]
+
+
+def test_a_log_that_cannot_grow_ends_it_in_a_sentence(
+    command: Callable[..., list[str]], train: Any, features_dir: Path, tmp_path: Path
+) -> None:
+    _, folder = train(FEATURES, data_dir=features_dir, label_ratio=0.2, save_name="run")
+    with open(folder / "log.txt", "a") as log:
+        log.write("#" * 1_000_000)
+    before, said = (folder / LATEST).read_bytes(), tmp_path / "said.txt"
+
+    def cramped() -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+        argv = short_run(FEATURES, tmp_path / "runs", data_dir=features_dir, label_ratio=0.2, resume="true")
+        return front_door(argv, said)()
+
+    assert status_of(fork(cramped)) == 2
+    assert f"'{folder / 'log.txt'}' cannot be written (File too large)" in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert (folder / LATEST).read_bytes() == before
+
+
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS])
+def test_a_fault_in_somebody_elses_file_is_a_sentence(
+    fault: int, features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(fault, os.strerror(fault), "events.out")
+
+    monkeypatch.setattr("semilearn_bbam.run.TBLog", refuse)
+    argv = short_run(FEATURES, tmp_path / "runs", data_dir=features_dir, label_ratio=0.2, use_tensorboard="true")
+    assert train_script.main(argv) == 2
+    assert f"the disk refuses ([Errno {fault}] {os.strerror(fault)}: 'events.out')" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS])

@@ -148,6 +148,7 @@ def test_what_cannot_be_shared_is_said(command: Callable[..., list[str]], tmp_pa
     for changes, told in (
         ({"algorithm": "ml_softmatch"}, "trains in one process"),
         ({"batch_size": 3}, "a batch of 3 cannot be shared by 2 processes"),
+        ({"num_labels": 1}, "1 row(s) cannot be read by 2 processes"),
     ):
         port = free_port()
         argv = command(save_name="x", **changes)

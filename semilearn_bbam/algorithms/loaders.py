@@ -60,9 +60,9 @@ def training_loader(
 def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -> DataLoader:
     """A loader that passes once, in order, over this process's part of the pool; no row is in two parts.
 
-    UserError where a process would get none.
+    UserError where one of several processes would get none.
     """
-    if len(pool) < world.size:
+    if 0 < len(pool) < world.size:
         raise UserError(f"{len(pool)} row(s) cannot be read by {world.size} processes; start fewer")
     if world.size > 1:
         pool = pool.part(world.share(len(pool)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import wandb
@@ -35,6 +36,14 @@ class AllValuesToWandb(WANDBHook):
 
 class AllValuesToAim(AimHook):
     """Log what the progress hook has, once per `num_log_iter` steps and epoch."""
+
+    def before_run(self, algorithm: Any) -> None:
+        logger = logging.getLogger(algorithm.args.save_name)
+        ours = list(logger.handlers)
+        super().before_run(algorithm)
+        for handler in set(logger.handlers) - set(ours):  # USB opens the log once more, to write every line twice
+            logger.removeHandler(handler)
+            handler.close()
 
     def track(self, values: dict[str, float], it: int) -> None:
         """Called by the progress hook."""
