@@ -74,6 +74,23 @@ def assert_same_run(one: Path, two: Path) -> None:
     assert_same(*(json.loads((folder / RESULTS).read_text()) for folder in (one, two)))
 
 
+def check_resumes(
+    config: str, settings: dict[str, Any], stops: tuple[int, ...], train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let a run end after each of these steps and go on in a new process; it must be the one that never ended."""
+    _, straight = train(config, save_name="straight", **settings)
+    for step in stops:
+        name, log = f"broken{step}", straight.parent / f"log{step}.txt"
+        with monkeypatch.context() as patch:
+            die_at(step, patch)
+            with pytest.raises(Killed):
+                train(config, save_name=name, num_save_iter=1, **settings)
+        seed_everything(step)  # nothing of this process may help the next one
+        argv = short_run(config, straight.parent, save_name=name, resume="true", **settings)
+        assert status_of(fork(front_door(argv, log))) == 0, log.read_text()
+        assert_same_run(straight, straight.parent / name)
+
+
 @pytest.mark.parametrize(("algorithm", "options", "workers", "stops"), cases())
 def test_resumed_run_equals_a_straight_one(
     algorithm: str,
@@ -85,17 +102,49 @@ def test_resumed_run_equals_a_straight_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = {"data_dir": features_dir, "label_ratio": 0.2, "algorithm": algorithm, "num_workers": workers, **options}
-    _, straight = train(CONFIG, save_name="straight", **settings)
-    for step in stops:
-        name, log = f"broken{step}", straight.parent / f"log{step}.txt"
-        with monkeypatch.context() as patch:
-            die_at(step, patch)
-            with pytest.raises(Killed):
-                train(CONFIG, save_name=name, num_save_iter=1, **settings)
-        seed_everything(step)  # nothing of this process may help the next one
-        argv = short_run(CONFIG, straight.parent, save_name=name, resume="true", **settings)
-        assert status_of(fork(front_door(argv, log))) == 0, log.read_text()
-        assert_same_run(straight, straight.parent / name)
+    check_resumes(CONFIG, settings, stops, train, monkeypatch)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kind", "algorithm"),
+    [
+        ("texts", "bbam"),
+        ("texts", "ml_fixmatch"),
+        pytest.param("images", "bbam", marks=pytest.mark.slow),
+        ("images", "ml_fixmatch"),
+    ],
+)
+def test_random_views_and_dropout_resume(
+    kind: str,
+    algorithm: str,
+    workers: int,
+    train: Any,
+    ohsumed_dir: Path,
+    bert_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Images draw crops and colours, texts masks and dropout, in this process and in the loaders' workers."""
+    texts = {"data_dir": ohsumed_dir, "net": f"hf:{bert_dir}", "label_ratio": 0.4, "num_train_iter": 6}
+    settings = {"algorithm": algorithm, "num_workers": workers} | (texts if kind == "texts" else {})
+    config = "bbam_ohsumed.yaml" if kind == "texts" else "bbam_digits.yaml"
+    check_resumes(config, settings, (1, 3), train, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"select_on": "validation", "val_ratio": 0.3, "label_ratio": 0.4},
+        {"amp": "true", "amp_dtype": "bfloat16", "optim": "SGD", "scheduler": "onecycle", "clip_grad": 1},
+        {"ema_restart": "true", "student_restart": "true", "num_eval_iter": 2},
+        {"refresh_model": "both", "statistics_momentum": 0.01, "labeled_negatives": "frozen"},
+    ],
+    ids=["selection", "precision and schedule", "restarts", "released statistics"],
+)
+def test_what_settings_add_resumes(
+    settings: dict[str, Any], train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_resumes(CONFIG, {"data_dir": features_dir, "label_ratio": 0.2} | settings, STOPS, train, monkeypatch)
 
 
 def test_a_saved_run_can_be_finished_again(train: Any, features_dir: Path) -> None:
