@@ -41,6 +41,15 @@ def test_what_a_report_says_of_a_test_and_of_a_file(tmp_path: Path, capsys: pyte
     assert script["printed"]("tests/test_a.py", cases) == "2 passed, 1 FAILED, 50 kills"
     assert script["printed"]("tests/test_b.py", cases) == "0 passed, 1 skipped"
     assert script["printed"]("tests/test_c.py", cases) == "not run"
+    main = script["main"]
+    page = "# A title that does not run\n\n| promise | test | last |\n|---|---|---|\n| p | `tests/test_a.py` | old |\n"
+    main.__globals__["PAGE"] = tmp_path / "page.md"
+    for change, status in (("", 1), ("<failure />", 0)):
+        (tmp_path / "page.md").write_text(page)
+        (tmp_path / "report.xml").write_text(REPORT.replace(change, "") if change else REPORT)
+        assert main([str(tmp_path / "report.xml")]) == status
+        assert "old" not in (tmp_path / "page.md").read_text()
+    assert "| `tests/test_a.py` | 3 passed, 50 kills |" in (tmp_path / "page.md").read_text()
     (tmp_path / "cut.xml").write_text(REPORT[:50])
     assert script["main"]([str(tmp_path / "cut.xml")]) == 2
     assert "make test-all" in capsys.readouterr().err
