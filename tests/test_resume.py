@@ -147,6 +147,28 @@ def test_what_settings_add_resumes(
     check_resumes(CONFIG, {"data_dir": features_dir, "label_ratio": 0.2} | settings, STOPS, train, monkeypatch)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
+@pytest.mark.parametrize(("algorithm", "options"), CASES if torch.cuda.is_available() else CASES[:1])
+def test_a_run_goes_on_on_another_device(
+    algorithm: str,
+    options: dict[str, Any],
+    first: str,
+    then: str,
+    train: Any,
+    features_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {"data_dir": features_dir, "label_ratio": 0.2, "algorithm": algorithm, "num_save_iter": 1, **options}
+    with monkeypatch.context() as patch:
+        die_at(4, patch)
+        with pytest.raises(Killed):
+            train(CONFIG, device=first, **settings)
+    results, folder = train(CONFIG, device=then, resume="true", **settings)
+    assert (results["steps"], results["device"].partition(":")[0]) == (8, then)
+    assert torch.load(folder / LATEST, weights_only=True, map_location="cpu")["it"] == 8
+
+
 def test_a_saved_run_can_be_finished_again(train: Any, features_dir: Path) -> None:
     settings = {"data_dir": features_dir, "label_ratio": 0.2}
     first, _ = train(CONFIG, **settings)
