@@ -76,14 +76,24 @@ def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pyte
     assert not made, "finished runs are kept"
 
 
+def unpacked(archive: Path, runs: Path) -> int:
+    """Put what an archive holds in the place of the runs; gives the number of entries."""
+    shutil.rmtree(runs)
+    with tarfile.open(archive) as packed:  # file by file, since not every Python can filter members
+        members = packed.getmembers()
+        for member in members:
+            content = packed.extractfile(member)
+            if content is not None:  # as it is for folders
+                (runs / member.name).parent.mkdir(parents=True, exist_ok=True)
+                (runs / member.name).write_bytes(content.read())
+    return len(members)
+
+
 def test_a_grid_goes_on_from_the_archive_of_its_runs(compare: Any, capsys: pytest.CaptureFixture[str]) -> None:
     _, out, made = compare(GRID)
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     runs = out.parents[1] / "runs"
-    shutil.rmtree(runs)
-    with tarfile.open(out / "runs.tar.xz") as archive:
-        assert len(archive.getnames()) == 6 * 3
-        archive.extractall(runs, filter="data")
+    assert unpacked(out / "runs.tar.xz", runs) == 6 * 3
     assert not any("data_dir" in path.read_text() for path in runs.glob("*/config.yaml"))
     made.clear()
     assert compare(GRID)[0] == 0
@@ -108,9 +118,7 @@ def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: A
     assert "validation part" in (out / "small_ohsumed_features_prior.md").read_text()
     table = (out / "small_ohsumed_features_prior.md").read_bytes()
     runs = out.parents[1] / "runs"
-    shutil.rmtree(runs)
-    with tarfile.open(out / "runs.tar.xz") as archive:
-        archive.extractall(runs, filter="data")
+    unpacked(out / "runs.tar.xz", runs)
     assert not [path for path in runs.rglob("*") if path.is_file() and '"test' in path.read_text()]
     made.clear()
     assert compare(tuning + "judged_on: validation\n")[0] == 0
