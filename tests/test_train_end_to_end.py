@@ -56,7 +56,8 @@ def data_for(request: pytest.FixtureRequest) -> Callable[[str], dict[str, Any]]:
             small = {"img_size": 32, "label_ratio": 0.5, "num_workers": 0, "batch_size": 2, "ulb_batch_size": 4}
             few = {"min_positives": 1} if data == "corel5k" else {}
             # The large nets are tried once a data set, with the first method.
-            net = {} if config.startswith("bbam") else {"net": "small_cnn", "amp": "false"}
+            first = config.startswith("bbam_") and not ("plus" in config or "released" in config)
+            net = {} if first else {"net": "small_cnn", "amp": "false"}
             return {"data_dir": request.getfixturevalue("released_dir"), **small, **few, **net}
         return {"num_train_iter": 6}
 
