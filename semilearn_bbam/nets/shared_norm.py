@@ -9,13 +9,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from semilearn_bbam.errors import NetError
 from semilearn_bbam.world import World
 
-PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 
 class SharedBatchNorm(_BatchNorm):
     """Batch normalisation, x [B,C,..], by mean and variance over the rows of all processes, always in float32.
 
-    torch's `SyncBatchNorm` does this on GPUs only. Every process must have as many rows of the same size.
+    torch's `SyncBatchNorm` does this on GPUs only. Every process must have as many rows of the same size. Mixed into
+    the layer that it replaces, whose kind some steps ask for.
     """
 
     world: World
@@ -48,6 +47,25 @@ class SharedBatchNorm(_BatchNorm):
         """Any number of dimensions will do."""
 
 
+class SharedBatchNorm1d(SharedBatchNorm, nn.BatchNorm1d):
+    """In place of `BatchNorm1d`."""
+
+
+class SharedBatchNorm2d(SharedBatchNorm, nn.BatchNorm2d):
+    """In place of `BatchNorm2d`."""
+
+
+class SharedBatchNorm3d(SharedBatchNorm, nn.BatchNorm3d):
+    """In place of `BatchNorm3d`."""
+
+
+SHARED: dict[type, type[SharedBatchNorm]] = {
+    nn.BatchNorm1d: SharedBatchNorm1d,
+    nn.BatchNorm2d: SharedBatchNorm2d,
+    nn.BatchNorm3d: SharedBatchNorm3d,
+}
+
+
 def share_batch_norms(net: nn.Module, world: World) -> None:
     """Let every batch-norm layer of a net see the rows of all processes; parameters and their names stay.
 
@@ -59,11 +77,11 @@ def share_batch_norms(net: nn.Module, world: World) -> None:
     for name, layer in list(net.named_modules()):
         if not isinstance(layer, _BatchNorm):
             continue
-        if type(layer) not in PLAIN or not layer.track_running_stats:
+        if type(layer) not in SHARED or not layer.track_running_stats:
             raise NetError(
                 f"net: its layer '{name}' ({type(layer).__name__}) cannot be shared by several processes; start one"
             )
-        shared = SharedBatchNorm(layer.num_features, layer.eps, layer.momentum, layer.affine)
+        shared = SHARED[type(layer)](layer.num_features, layer.eps, layer.momentum, layer.affine)
         shared.world = world
         for key, values in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             setattr(shared, key, values)
