@@ -86,9 +86,26 @@ class World:
         dist.all_reduce(numbers)
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
 
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over the processes; gradients flow back to all of them."""
+        return values if self.size == 1 else all_reduce(values)  # type: ignore[no-untyped-call]
+
     def average(self, values: Tensor) -> Tensor:
         """The mean of a tensor over the processes; gradients flow back to all of them."""
-        return values if self.size == 1 else all_reduce(values) / self.size  # type: ignore[no-untyped-call]
+        return values if self.size == 1 else self.total(values) / self.size
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """A batch whose parts [n,..] the processes hold, n alike, in the order it has in one; gradients flow back.
+
+        Unlike `gather` it need not wait for the device.
+        """
+        if self.size == 1:
+            return rows
+        # A sum with zeros: torch's own all_gather mixes up gradients that come back transposed (gloo, torch 2.11).
+        kind = torch.uint8 if rows.dtype == torch.bool else rows.dtype
+        parts = torch.zeros(len(rows), self.size, *rows.shape[1:], dtype=kind, device=rows.device)
+        parts[:, self.rank] = rows
+        return self.total(parts).flatten(0, 1).to(rows.dtype)
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -98,7 +115,8 @@ class World:
     def share_gradients(self, model: nn.Module) -> None:
         """From now on every gradient is the mean over the processes, as soon as the backward pass has it.
 
-        With equal parts of a batch that is the gradient of a loss that is a mean over the rows of the whole batch.
+        With equal parts of a batch that is the gradient of a loss that is a mean over the rows of the whole batch, and
+        of any loss of what `total`, `average` or `whole` gave, which every process computes alike.
         """
         if self.size == 1:
             return

@@ -83,7 +83,11 @@ class MultiLabelAlgorithm(TrainingLoop):
         self.device = resolve_device(args.device)
         self.world = World.join(self.device.type)
         if self.world.size > 1 and not self.shares_batches(args):
-            raise UserError(f"{args.algorithm} with these settings trains in one process; start it without torchrun")
+            sums = getattr(args, "loss_reduction", "mean") == "sum"
+            why, cure = (" with loss_reduction: sum", "set mean, or ") if sums else ("", "")
+            raise UserError(
+                f"{args.algorithm} shares no batches between processes{why}; {cure}start it without torchrun"
+            )
         if self.head == "cosine" and args.head == "linear":
             raise UserError(f"head: {args.algorithm} measures angles, so its head is cosine; leave head at auto")
         self.source, self.views, _ = prepare_source(args)
@@ -113,7 +117,7 @@ class MultiLabelAlgorithm(TrainingLoop):
             self.folder.write(SPLIT, partial(save_split, self.split))
 
     def shares_batches(self, args: argparse.Namespace) -> bool:
-        """Whether processes can share a batch: the loss is a mean over its rows, and a step keeps nothing of them."""
+        """Whether processes can share a batch: losses are means over rows, all else about rows goes through `world`."""
         return False
 
     # ------------------------------------------------------------------ what USB builds, built for many labels

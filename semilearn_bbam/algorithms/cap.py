@@ -62,7 +62,7 @@ class CAP(MultiLabelAlgorithm):
         return self.labeled_views, {**self.unlabeled_views, **weak}
 
     def shares_batches(self, args: Any) -> bool:
-        return bool(args.loss_reduction == "mean" and args.threshold_source == "epoch")
+        return bool(args.loss_reduction == "mean")
 
     def set_hooks(self) -> None:
         super().set_hooks()
@@ -125,7 +125,7 @@ class CAP(MultiLabelAlgorithm):
         with self.amp_cm():
             outputs = self.ema_model(x_ulb_w)
         scores = self.scores(outputs).float()
-        self.queue = torch.cat([self.queue, scores])[-min(args.queue_size, args.ulb_dest_len) :]
+        self.queue = torch.cat([self.queue, self.world.whole(scores)])[-min(args.queue_size, args.ulb_dest_len) :]
         return pseudo_labels_against(
             scores,
             self.queue,

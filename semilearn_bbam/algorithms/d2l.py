@@ -55,6 +55,9 @@ class D2L(MultiLabelAlgorithm):
         self.thresholds: Tensor | None = None
         self.pseudo_targets: Tensor | None = None
 
+    def shares_batches(self, args: Any) -> bool:
+        return bool(args.loss_reduction == "mean")
+
     def build_net(self, build_backbone: Callable[..., nn.Module], **kwargs: Any) -> nn.Module:
         view = self.args.local_view
         if view == "patches" and self.kind != "image":
@@ -93,7 +96,7 @@ class D2L(MultiLabelAlgorithm):
         if self.pseudo_targets is None:
             # For the diagnostic alone: what each row was last taken for, nothing where it was not drawn yet.
             self.pseudo_targets = targets.new_zeros(self.args.ulb_dest_len, self.num_classes)
-        self.pseudo_targets[idx_ulb] = targets
+        self.pseudo_targets[self.world.whole(idx_ulb)] = self.world.whole(targets)
         with self.amp_cm():
             labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)
         loss_lb = self.views_loss(labeled, y_lb)

@@ -57,6 +57,9 @@ class DiCaP(MultiLabelAlgorithm):
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         self.labels: WeightedLabels | None = None
 
+    def shares_batches(self, args: Any) -> bool:
+        return bool(args.loss_reduction == "mean")
+
     # ------------------------------------------------------------------ the estimation split
 
     def set_dataset(self) -> dict[str, Any]:
@@ -91,10 +94,11 @@ class DiCaP(MultiLabelAlgorithm):
 
     def set_data_loader(self) -> dict[str, Any]:
         args, pools = self.args, self.dataset_dict
-        loaders = super().set_data_loader() | {"pool_est": reading_loader(args, pools["pool_est"])}
+        loaders = super().set_data_loader() | {"pool_est": reading_loader(args, pools["pool_est"], self.world)}
         if args.finetune_epochs:
             # As many steps as any other epoch has, so that the run is as long as those of the other methods.
-            loaders["train_est"] = training_loader(args, pools["train_est"], args.warmup_batch_size, self.plan.steps, 3)
+            size, steps = args.warmup_batch_size, self.plan.steps
+            loaders["train_est"] = training_loader(args, pools["train_est"], size, steps, 3, self.world)
         return loaders
 
     def set_hooks(self) -> None:
@@ -135,9 +139,9 @@ class DiCaP(MultiLabelAlgorithm):
             outputs_lb, weak, strong = self.joint(x_lb_s, x_ulb_w, x_ulb_s)
         loss_lb = self.reduced_loss(outputs_lb["logits"], y_lb)
         loss_ulb = self.reduced_loss(strong["logits"], state.pseudo_targets[idx_ulb], state.weights[idx_ulb])
-        ambiguous, head = state.ambiguous[idx_ulb], self.model.head
+        ambiguous, head = self.world.whole(state.ambiguous[idx_ulb]), self.model.head
         class_weights = head.weight if isinstance(head, CosinePrototypes) else head.linear.weight
-        first, second = (class_embeddings(view["feat"], class_weights) for view in (weak, strong))
+        first, second = (self.world.whole(class_embeddings(view["feat"], class_weights)) for view in (weak, strong))
         contrast = class_contrastive_loss(first, second, ambiguous, args.temperature)
         contrast = contrast.sum() / ambiguous.sum().clamp(min=1)
         total = loss_lb + self.lambda_u * loss_ulb + args.contrastive_weight * contrast

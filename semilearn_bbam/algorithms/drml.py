@@ -16,6 +16,7 @@ from semilearn_bbam.algorithms.phase import Phase
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.nets.relation import RelationLabels, disagreement, discrepancy, most_agreed
+from semilearn_bbam.world import World
 
 
 @ALGORITHMS.register("drml")
@@ -56,6 +57,9 @@ class DRML(MultiLabelAlgorithm):
             "relation": Phase(self, relation, args.relation_lr_ratio),
         }
 
+    def shares_batches(self, args: Any) -> bool:
+        return True
+
     def build_head(self, in_features: int) -> nn.Module:
         args = self.args
         widths = {name: getattr(args, name) for name in ("projector_dim", "classifier_dim", "relation_dim")}
@@ -74,7 +78,7 @@ class DRML(MultiLabelAlgorithm):
             loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         else:
             loss = (logits.sigmoid() - targets).square()
-        return row_mean(loss, weights)
+        return row_mean(loss, weights, self.world)
 
     def fit_classifiers(self, first: Tensor, second: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """L_C, half the sum of both classifiers' losses (Eq. 2)."""
@@ -103,13 +107,13 @@ class DRML(MultiLabelAlgorithm):
         with self.amp_cm():
             latent = head.projector(torch.cat([outputs["feat"] for outputs in self.joint(x_lb_s, x_ulb_s)]))
             first, second = head.classify(latent.detach())
-        apart = row_mean(discrepancy(first[-size:], second[-size:]), left)
+        apart = row_mean(discrepancy(first[-size:], second[-size:]), left, self.world)
         loss_c = self.fit_classifiers(first, second, targets, weights)
         self.phases["classifiers"].step(self.args.discrepancy_lambda * loss_c - apart)
         # P has not moved yet, so its pass still holds; the classifiers have.
         with self.amp_cm():
             first, second = head.classify(latent[-size:])
-        apart = row_mean(discrepancy(first, second), left)
+        apart = row_mean(discrepancy(first, second), left, self.world)
         self.phases["projection"].step(apart)
         return apart
 
@@ -180,7 +184,10 @@ class DRML(MultiLabelAlgorithm):
         ]
 
 
-def row_mean(loss: Tensor, weights: Tensor) -> Tensor:
-    """Mean over labels and, by their weights [B] >= 0, over rows of element losses [B,K]; 0 where no row counts."""
-    total = weights.sum()
-    return (loss.mean(dim=1) * weights).sum() / torch.where(total > 0, total, 1.0)
+def row_mean(loss: Tensor, weights: Tensor, world: World) -> Tensor:
+    """Mean over labels and, by their weights [B] >= 0, over rows of element losses [B,K]; 0 where no row counts.
+
+    The rows are those of all processes.
+    """
+    total = world.total(weights.sum())
+    return world.total((loss.mean(dim=1) * weights).sum()) / torch.where(total > 0, total, 1.0)

@@ -46,7 +46,7 @@ class FlatMatch(MLFreeMatch):
             with torch.no_grad():
                 weak = self.model(x_ulb_w)["logits"]
         sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
-        descent = gradients_of(sup_loss, self.trained, self.loss_scaler)
+        descent = [self.world.average(g) for g in gradients_of(sup_loss, self.trained, self.loss_scaler)]
         perturbation = ascent(self.direction(descent), args.rho)
 
         self.bn_controller.freeze_bn(self.model)
@@ -81,7 +81,7 @@ class FlatMatch(MLFreeMatch):
         pseudo_label = self.call_hook(
             "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )
-        fairness = self.hooks_dict["MaskingHook"].fairness(mask, strong)
+        fairness = self.hooks_dict["MaskingHook"].fairness(self, mask, strong)
         return self.consistency_loss(strong, pseudo_label, "ce", mask=mask) + self.lambda_e * fairness
 
     def get_state(self) -> dict[str, Any]:

@@ -75,6 +75,9 @@ class Lifted(MultiLabelAlgorithm):
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         self.use_cat = self.use_cat and self.kind != "text"  # texts of different lengths do not stack
 
+    def shares_batches(self, args: Any) -> bool:
+        return True
+
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         of_step = set(signature(self.train_step).parameters)
         wanted = of_step | set(signature(self.warmup_step).parameters)

@@ -94,7 +94,7 @@ class MLFreeMatch(Lifted, FreeMatch):
             "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )
         unsup_loss = self.consistency_loss(strong, pseudo_label, "ce", mask=mask)
-        ent_loss = self.hooks_dict["MaskingHook"].fairness(mask, strong)
+        ent_loss = self.hooks_dict["MaskingHook"].fairness(self, mask, strong)
         total = sup_loss + self.lambda_u * unsup_loss + self.lambda_e * ent_loss
         return self.step_result(total, sup_loss=sup_loss, unsup_loss=unsup_loss, util_ratio=mask.mean())
 

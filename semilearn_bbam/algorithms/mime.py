@@ -41,6 +41,9 @@ class MIME(MultiLabelAlgorithm):
         shape = (len(self.dataset_dict["pool_ulb"]), args.num_classes)
         self.pseudo_targets = torch.zeros(shape, dtype=torch.bool, device=self.device)
 
+    def shares_batches(self, args: Any) -> bool:
+        return True
+
     def build_head(self, in_features: int) -> nn.Module:
         args = self.args
         return GaussianLabels(in_features, args.num_classes, latent_dim=args.z_dim, num_samples=args.num_samples)

@@ -2,7 +2,8 @@
 
 Everywhere here a label is a two-class problem: probabilities and logits are [B,K,2], class 0 for "off" and 1 for
 "on", and masks are [B,K]. USB's hooks pool their thresholds and means over all problems of a batch, so that frequent
-labels would set those of rare ones. `kept` names what a checkpoint must hold, under USB's own keys.
+labels would set those of rare ones. `kept` names what a checkpoint must hold, under USB's own keys. Where processes
+share a batch, all of them learn from the whole of it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class LabelwiseAlignmentHook(DistAlignEMAHook):
 
     @torch.no_grad()
     def update_p(self, algorithm: Any, probs_x_ulb: Tensor, probs_x_lb: Tensor | None) -> None:
+        probs_x_ulb = algorithm.world.whole(probs_x_ulb.detach())
         if not self.started:  # as in USB, the first batch is the first mean; its None could not be saved before that
-            self.p_model = probs_x_ulb.detach().mean(dim=0)
+            self.p_model = probs_x_ulb.mean(dim=0)
             self.p_target = self.p_target.to(probs_x_ulb.device)
             self.started = True
         else:
@@ -54,7 +56,7 @@ class LabelwiseAdaMatchHook(AdaMatchThresholdingHook):
     @torch.no_grad()
     def masking(self, algorithm: Any, logits_x_lb: Tensor, logits_x_ulb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Probabilities [B_l,K,2] and [B_u,K,2] (USB's names say logits) -> mask [B_u,K]."""
-        confidence_lb = logits_x_lb.detach().amax(dim=-1)
+        confidence_lb = algorithm.world.whole(logits_x_lb.detach().amax(dim=-1))
         confidence = logits_x_ulb.detach().amax(dim=-1)
         return confidence.ge(confidence_lb.mean(dim=0) * algorithm.p_cutoff).to(confidence.dtype)
 
@@ -72,7 +74,8 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
 
     @torch.no_grad()
     def update(self, algorithm: Any, probs_x_ulb: Tensor) -> tuple[Tensor, Tensor]:
-        max_probs, max_idx = probs_x_ulb.max(dim=-1)
+        found = probs_x_ulb.max(dim=-1)
+        max_probs, max_idx = algorithm.world.whole(probs_x_ulb).max(dim=-1)
         if self.per_class:
             mean, variance = self._per_class(max_probs, F.one_hot(max_idx, 2).to(max_probs.dtype))
         else:
@@ -81,7 +84,7 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
                 variance = max_probs.var(dim=0, unbiased=True)
         self.prob_max_mu_t = self.prob_max_mu_t.to(mean.device).lerp(mean, 1 - self.m)
         self.prob_max_var_t = self.prob_max_var_t.to(mean.device).lerp(variance, 1 - self.m)
-        return max_probs, max_idx
+        return found
 
     @staticmethod
     def _per_class(max_probs: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,8 +138,9 @@ class LabelwiseFlexMatchHook(FlexMatchThresholdingHook):
         max_probs, max_idx = logits_x_ulb.detach().max(dim=-1)
         rate = of_class(self.classwise_acc, max_idx)
         mask = max_probs.ge(algorithm.p_cutoff * (rate / (2.0 - rate))).to(max_probs.dtype)
-        confident = max_probs.ge(algorithm.p_cutoff)
-        self.selected_label[idx_ulb] = torch.where(confident, max_idx.to(torch.int8), self.selected_label[idx_ulb])
+        now = torch.where(max_probs.ge(algorithm.p_cutoff), max_idx, -1).to(torch.int8)
+        now, rows = algorithm.world.whole(now), algorithm.world.whole(idx_ulb)
+        self.selected_label[rows] = torch.where(now >= 0, now, self.selected_label[rows])
         self.update()
         return mask
 
@@ -153,6 +157,7 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
 
     @torch.no_grad()
     def update(self, algorithm: Any, probs_x_ulb: Tensor) -> None:
+        probs_x_ulb = algorithm.world.whole(probs_x_ulb)
         max_probs, max_idx = probs_x_ulb.max(dim=-1)
         now = torch.quantile(max_probs, 0.8, dim=0) if algorithm.use_quantile else max_probs.mean(dim=0)
         self.time_p = self.time_p.to(now.device).lerp(now, 1 - self.m)
@@ -171,12 +176,13 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
         modulation = self.p_model / self.p_model.amax(dim=-1, keepdim=True)
         return max_probs.ge(self.time_p * of_class(modulation, max_idx)).to(max_probs.dtype)
 
-    def fairness(self, mask: Tensor, logits: Tensor) -> Tensor:
+    def fairness(self, algorithm: Any, mask: Tensor, logits: Tensor) -> Tensor:
         """FreeMatch's self-adaptive fairness term, mean over labels: mask [B,K], strong logits [B,K,2] -> scalar.
 
         Per label sum_c q_c log(r_c + 1e-12), q the running mean prediction over the running histogram and r the
         masked batch's over its own, both normalised; 0 for a label that the mask leaves without samples.
         """
+        mask, logits = algorithm.world.whole(mask), algorithm.world.whole(logits)
         weight = mask.bool().unsqueeze(-1).to(logits.dtype)
         count = weight.sum(dim=0)
         probs = logits.softmax(dim=-1)
