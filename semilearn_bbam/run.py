@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from torch.distributed import DistError
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.device import resolve_device
 from semilearn_bbam.algorithms.lifted import REFUSED
-from semilearn_bbam.config import dump_yaml, load_yaml, resolve
+from semilearn_bbam.config import Conflict, dump_yaml, load_yaml, resolve
+from semilearn_bbam.data import KIND_OF, source_conflicts, view_conflicts
 from semilearn_bbam.errors import RunError, first_line
-from semilearn_bbam.nets import get_net_builder
+from semilearn_bbam.nets import get_net_builder, net_conflicts
 from semilearn_bbam.run_folder import CONFIG, LATEST, RunFolder
 from semilearn_bbam.signals import StopSignals
 from semilearn_bbam.world import World
@@ -67,7 +68,21 @@ def refused_names() -> dict[str, str]:
 
 def read_settings(argv: Sequence[str]) -> argparse.Namespace:
     """The settings that a command line (without the program's name) asks for; ConfigError names every problem."""
-    return resolve(argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names(), USB_ONLY, refused_names())
+    return resolve(
+        argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names(), USB_ONLY, refused_names(), conflicts
+    )
+
+
+def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
+    """What the data set, the net and the algorithm cannot have; values: all options, "" for a name that is missing."""
+    kind = KIND_OF.get(values["dataset"], "")
+    if values["dataset"]:
+        yield from source_conflicts(values)
+        yield from view_conflicts(values, kind)
+    if values["net"]:
+        yield from net_conflicts(values, kind)
+    if values["algorithm"]:
+        yield from ALGORITHMS[values["algorithm"]].conflicts(values, kind)
 
 
 def seed_everything(seed: int) -> None:

@@ -7,6 +7,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from semilearn_bbam.config import stage_conflicts
 from semilearn_bbam.errors import UserError
 
 
@@ -54,13 +55,9 @@ def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) 
     fixes the length of a warm-up epoch. The plan is the same for every algorithm, so a supervised-only run takes
     exactly as many steps. Raises UserError for impossible settings.
     """
-    if args.warmup_epochs > args.epoch:
-        raise UserError(
-            f"warmup_epochs ({args.warmup_epochs}) is more than epoch ({args.epoch}), which counts both stages"
-        )
+    for _, sentence in stage_conflicts(vars(args)):
+        raise UserError(sentence)
     if args.num_train_iter:
-        if args.num_train_iter % args.epoch:
-            raise UserError(f"num_train_iter ({args.num_train_iter}) must be a multiple of epoch ({args.epoch})")
         each = args.num_train_iter // args.epoch
         return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or each, each)
     labeled_pass = math.ceil(num_labeled / args.warmup_batch_size)

@@ -111,7 +111,7 @@ def vectors(key: str, value: float) -> Build:
         arrays[key] = arrays[key].copy()
         arrays[key][1, 0] = value
         np.savez(folder / "vectors.npz", **arrays)
-        return {"dataset": "features", "feature_file": "vectors.npz", "net": "plain"}
+        return {"dataset": "features", "feature_file": "vectors.npz", "net": "plain", "strong": "auto"}
 
     return build
 

@@ -52,7 +52,9 @@ def test_defaults_fill_everything_that_is_not_given() -> None:
 
 
 def test_command_line_over_yaml_over_defaults(write: Write) -> None:
-    path = write(BASE + "lr: 5e-5\nepoch: 7\neta: 9\nmargin_on: positive\nbalanced: false\nweight_decay: 0\n")
+    path = write(
+        BASE + "lr: 5e-5\nepoch: 7\nwarmup_epochs: 2\neta: 9\nmargin_on: positive\nbalanced: false\nweight_decay: 0\n"
+    )
     args = run("--c", path, "--epoch", "8", "--eta=3")
     assert (args.lr, args.epoch, args.eta, args.batch_size) == (5e-5, 8, 3, 4)
     assert (args.margin_on, args.balanced, args.weight_decay) == ("positive", False, 0.0)

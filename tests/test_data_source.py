@@ -39,6 +39,16 @@ def test_register_and_load(monkeypatch: pytest.MonkeyPatch) -> None:
         register_source("tiny")(lambda args: tiny())
 
 
+def test_a_source_holds_what_it_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for table in ("SOURCES", "KIND_OF"):
+        monkeypatch.setattr(source_module, table, {})
+    register_source("sound", "text")(lambda args: tiny())
+    assert read_source(argparse.Namespace(dataset="sound")).kind == "text"
+    register_source("wrong", "image")(lambda args: tiny())
+    with pytest.raises(ValueError, match="'wrong' is registered as image, but holds text items"):
+        read_source(argparse.Namespace(dataset="wrong"))
+
+
 def test_unknown_name_proposes_near_ones() -> None:
     with pytest.raises(DataError, match="'ohsumd' is unknown; did you mean ohsumed"):
         read_source(argparse.Namespace(dataset="ohsumd"))

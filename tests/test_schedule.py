@@ -36,7 +36,7 @@ def test_uratio_is_used_without_a_batch_size() -> None:
 def test_fixed_number_of_steps() -> None:
     plan = plan_stages(settings(num_train_iter=50), 33, 521)
     assert (plan.warmup_steps, plan.steps, plan.total) == (10, 10, 50)
-    with pytest.raises(UserError, match="multiple of epoch"):
+    with pytest.raises(UserError, match="no multiple of epoch"):
         plan_stages(settings(num_train_iter=51), 33, 521)
 
 

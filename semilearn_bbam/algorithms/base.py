@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from semilearn_bbam.algorithms.device import precision, resolve_device
 from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
 from semilearn_bbam.algorithms.loop import TrainingLoop
 from semilearn_bbam.algorithms.pools import build_pools, prepare_source, read_split
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.data import Source, save_split, with_all_labels
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLabels, MultiLabelNet
@@ -88,10 +89,10 @@ class MultiLabelAlgorithm(TrainingLoop):
             raise UserError(
                 f"{args.algorithm} shares no batches between processes{why}; {cure}start it without torchrun"
             )
-        if self.head == "cosine" and args.head == "linear":
-            raise UserError(f"head: {args.algorithm} measures angles, so its head is cosine; leave head at auto")
         self.source, self.views, _ = prepare_source(args)
         self.kind = self.source.kind
+        for _, sentence in self.conflicts(vars(args), self.kind):  # the command line has asked before, if it could
+            raise UserError(sentence)
         self.num_training = len(self.source.train)
         self.split = read_split(args, self.source)
         num_unlabeled = len(self.split.unlabeled) + (len(self.split.labeled) if args.include_lb_to_ulb else 0)
@@ -115,6 +116,15 @@ class MultiLabelAlgorithm(TrainingLoop):
         self.world.share_gradients(self.model)
         if not args.resume:  # a resumed run first sees whether its split is the checkpoint's
             self.folder.write(SPLIT, partial(save_split, self.split))
+
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        """Settings that the method cannot have: their keys, and why.
+
+        values: all options; kind: that of the data, "image", "text" or "features", or "" where it is not known yet.
+        """
+        if cls.head == "cosine" and values["head"] == "linear":
+            yield ("head",), f"head cannot be linear, for {values['algorithm']} measures angles; leave it at auto"
 
     def shares_batches(self, args: argparse.Namespace) -> bool:
         """Whether processes can share a batch: losses are means over rows, all else about rows goes through `world`."""

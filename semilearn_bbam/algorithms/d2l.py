@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from semilearn_bbam.algorithms.arguments import (
     positive,
 )
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.errors import UserError
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.twins import LOCAL_VIEWS, TwinHeads, TwinNet
@@ -55,13 +55,20 @@ class D2L(MultiLabelAlgorithm):
         self.thresholds: Tensor | None = None
         self.pseudo_targets: Tensor | None = None
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        view = values["local_view"]
+        if view == "patches" and kind not in ("", "image"):
+            yield ("local_view",), f"local_view: {kind} data have no patches; use auto, parts or projection"
+        if values["projection"] == "none" and (DEFAULT_VIEWS.get(kind) if view == "auto" else view) == "projection":
+            yield ("local_view", "projection"), "local_view: projection needs a projection; set one"
+
     def shares_batches(self, args: Any) -> bool:
         return bool(args.loss_reduction == "mean")
 
     def build_net(self, build_backbone: Callable[..., nn.Module], **kwargs: Any) -> nn.Module:
         view = self.args.local_view
-        if view == "patches" and self.kind != "image":
-            raise UserError(f"local_view: {self.kind} data have no patches; use auto, parts or projection")
         net = super().build_net(build_backbone, **kwargs)
         return TwinNet(net, DEFAULT_VIEWS[self.kind] if view == "auto" else view)
 

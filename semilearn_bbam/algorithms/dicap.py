@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from semilearn_bbam.algorithms.arguments import (
 )
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.correctness import KNOTS, WeightedLabels, class_contrastive_loss, class_embeddings
 from semilearn_bbam.data import Pool
 from semilearn_bbam.errors import UserError
@@ -57,18 +58,23 @@ class DiCaP(MultiLabelAlgorithm):
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         self.labels: WeightedLabels | None = None
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        last, left = values["finetune_epochs"], values["epoch"] - values["warmup_epochs"]
+        if last > left >= 0:
+            yield (
+                ("finetune_epochs", "epoch", "warmup_epochs"),
+                f"finetune_epochs ({last}) is more than the {left} epochs after the warm-up; lower it",
+            )
+
     def shares_batches(self, args: Any) -> bool:
         return bool(args.loss_reduction == "mean")
 
     # ------------------------------------------------------------------ the estimation split
 
     def set_dataset(self) -> dict[str, Any]:
-        args, left = self.args, self.plan.epochs - self.plan.warmup_epochs
-        if args.finetune_epochs > left:
-            raise UserError(
-                f"finetune_epochs ({args.finetune_epochs}) is more than the {left} epochs after the warm-up; lower it"
-            )
-        pools = super().set_dataset()
+        args, pools = self.args, super().set_dataset()
         labeled, unlabeled = pools["train_lb"], pools["train_ulb"]
         count = max(1, round(args.estimation_ratio * len(labeled)))
         if count >= len(labeled):

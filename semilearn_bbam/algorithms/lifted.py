@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ from torch import Tensor
 
 from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS, one_of
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.errors import UserError
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.heads import TwoWay
 from semilearn_bbam.hooks import RefreshHook
 
@@ -177,9 +177,10 @@ class MLMixMatch(Lifted, MixMatch):
 
     second_view_is_weak = True
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        require_mixable(self)
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        yield from mixing_conflicts(values, kind)
 
 
 @ALGORITHMS.register("ml_dash")
@@ -218,7 +219,7 @@ class MLFullySupervised(MLSupervised):
     uses_all_labels = True
 
 
-def require_mixable(algorithm: Any) -> None:
-    """UserError where inputs would have to be mixed that cannot be."""
-    if algorithm.kind == "text" and not algorithm.args.mixup_manifold:
-        raise UserError("mixup_manifold: texts can be mixed as features only; set mixup_manifold: true")
+def mixing_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+    """Inputs would have to be mixed that cannot be."""
+    if kind == "text" and not values["mixup_manifold"]:
+        yield ("mixup_manifold",), "mixup_manifold: texts can be mixed as features only; set mixup_manifold: true"

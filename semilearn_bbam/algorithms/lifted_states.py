@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,8 +18,8 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semilearn_bbam.algorithms.lifted import Lifted, require_mixable
-from semilearn_bbam.errors import UserError
+from semilearn_bbam.algorithms.lifted import Lifted, mixing_conflicts
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.hooks.labelwise import (
     LabelwiseAdaMatchHook,
     LabelwiseAlignmentHook,
@@ -106,10 +106,14 @@ class MLVAT(Lifted, VAT):
     Texts are perturbed in their embeddings (`vat_embed`).
     """
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        if kind and values["vat_embed"] != (kind == "text"):
+            yield ("vat_embed",), f"vat_embed must be {str(kind == 'text').lower()} for {kind} data"
+
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        if self.vat_embed != (self.kind == "text"):
-            raise UserError(f"vat_embed: must be {str(self.kind == 'text').lower()} for {self.kind} data")
         self.vat_embed = False  # USB's step for embeddings asks nets for an output that only some of its own have
 
     def vat_loss(
@@ -161,11 +165,12 @@ class _ReMixMatchOfMany(ReMixMatch):
 class MLReMixMatch(Lifted, _ReMixMatchOfMany):
     """ReMixMatch label by label, aligned to the labelled rate; only images can be rotated (`rot_loss_ratio`)."""
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        require_mixable(self)
-        if self.use_rot and self.kind != "image":
-            raise UserError(f"rot_loss_ratio: {self.kind} data cannot be rotated; set rot_loss_ratio: 0")
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        yield from mixing_conflicts(values, kind)
+        if values["rot_loss_ratio"] and kind not in ("", "image"):
+            yield ("rot_loss_ratio",), f"rot_loss_ratio: {kind} data cannot be rotated; set rot_loss_ratio: 0"
 
     def set_hooks(self) -> None:
         super().set_hooks()

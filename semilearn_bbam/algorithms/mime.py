@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole_positive
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.errors import UserError
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.losses import reduce_loss
 from semilearn_bbam.nets.latent import GaussianLabels, latent_divergence
@@ -35,11 +36,14 @@ class MIME(MultiLabelAlgorithm):
     head = "linear"
 
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        if args.head != "auto":
-            raise UserError(f"head: mime has a head of its own, so {args.head} cannot be used; leave head at auto")
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         shape = (len(self.dataset_dict["pool_ulb"]), args.num_classes)
         self.pseudo_targets = torch.zeros(shape, dtype=torch.bool, device=self.device)
+
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        if values["head"] != "auto":
+            yield ("head",), f"head cannot be {values['head']}, for mime has one of its own; leave it at auto"
 
     def shares_batches(self, args: Any) -> bool:
         return True

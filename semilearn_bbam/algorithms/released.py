@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.pools import labeled_pool, read_split
 from semilearn_bbam.angles import AngleStatistics
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.losses import balanced_cosine
 
@@ -32,14 +34,24 @@ class ReleasedFaults(MultiLabelAlgorithm):
 
     true_targets: Tensor | None = None
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        if values["reproduce_released_leak"] and (not values["balance"] or values["num_branches"] > 1):
+            yield (
+                ("reproduce_released_leak", "balance", "num_branches"),
+                "reproduce_released_leak: it is the map that leaks, of one branch; set balance and num_branches: 1",
+            )
+        if values["reproduce_released_splits"] and values["split_file"]:
+            yield (
+                ("reproduce_released_splits", "split_file"),
+                "reproduce_released_splits: a split_file holds one split; give label_ratio and seed",
+            )
+
     def set_dataset(self) -> dict[str, Any]:
         args, source = self.args, self.source
         pools = super().set_dataset()
         if args.reproduce_released_leak:
-            if not args.balance or args.num_branches > 1:
-                raise UserError(
-                    "reproduce_released_leak: it is the map that leaks, of one branch; set balance and num_branches: 1"
-                )
             rows = pools["train_ulb"].rows
             if (rows >= len(source.targets)).any():
                 raise UserError("reproduce_released_leak: some unlabelled items have no true labels that could leak")
@@ -47,8 +59,6 @@ class ReleasedFaults(MultiLabelAlgorithm):
             self.hidden_labels = "leak"
             self.print_fn("WARNING reproduce_released_leak: pseudo-labels read the TRUE labels of unlabelled rows")
         if args.reproduce_released_splits:
-            if args.split_file:
-                raise UserError("reproduce_released_splits: a split_file holds one split; give label_ratio and seed")
             other = read_split(argparse.Namespace(**{**vars(args), "seed": args.seed + SEED_SHIFT}), source)
             other = replace(other, labeled=other.labeled[~np.isin(other.labeled, self.split.validation)])
             pools["warmup_lb"] = labeled_pool(source, other, self.views, self.labeled_views)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .conflicts import Conflict, stage_conflicts
 from .option import Option, nearest
 from .options import OPTIONS
 from .resolve import default_save_name, dump_yaml, resolve
@@ -9,6 +10,7 @@ from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_val
 
 __all__ = [
     "OPTIONS",
+    "Conflict",
     "ConfigError",
     "Located",
     "Option",
@@ -19,4 +21,5 @@ __all__ = [
     "nearest",
     "plain_value",
     "resolve",
+    "stage_conflicts",
 ]

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from .conflicts import OWN_FILES, Conflict, conflicts
 from .option import Option, nearest
 from .options import OPTIONS
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
@@ -18,10 +20,10 @@ from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_val
 _COMMAND_LINE = "command line"
 _BARE_FLAGS = ("resume", "overwrite")
 _REQUIRED = ("algorithm", "dataset", "net")
-OWN_FILES = {"features": "feature_file", "manifest": "manifest"}  # the key whose file such data are called by
 _RESERVED = ("c", "algorithm", "inherits", "help", "unused_keys", "algorithm_keys")
 
 Arguments = Callable[[str], Sequence[Any]]
+Conflicts = Callable[[Mapping[str, Any]], Iterable[Conflict]]
 
 
 @dataclass
@@ -42,13 +44,15 @@ def resolve(
     algorithm_names: Sequence[str],
     usb_only: Mapping[str, str] = MappingProxyType({}),
     refused: Mapping[str, str] = MappingProxyType({}),
+    further_conflicts: Conflicts = lambda values: (),
 ) -> argparse.Namespace:
     """Settings of a run from the command line `argv` (without the program's name), its YAML file, defaults.
 
     The command line wins over the YAML file, and that over the defaults; of a key given twice on the command
     line the last one counts. `algorithm_arguments(name)` lists an algorithm's own arguments (objects with
     `name`, `type`, `default`, `help`); `usb_only` maps keys of USB that are not taken here to the reason, and
-    `refused` names of algorithms.
+    `refused` names of algorithms. `further_conflicts` says of all values which do not go together, besides those of
+    `conflicts`; a key that is at fault already does not count twice.
     The namespace holds every option, the algorithm's arguments, `algorithm`, `c` (the file, or ""),
     `algorithm_keys` (names of the algorithm's arguments) and `unused_keys` (keys that the YAML sets for its
     own algorithm while the command line names another). `default_save_name` fills in an empty save_name.
@@ -89,7 +93,12 @@ def resolve(
     source = path or _COMMAND_LINE
     if not faults:  # what an unreadable file lacks is not known
         _check_required(values, places, source, findings)
-    _check_together(values, places, source, findings, complete=not faults)
+    # Of an algorithm that is at fault nothing is asked, since its options are not there.
+    for keys, sentence in chain(conflicts(values), further_conflicts({**values, "algorithm": chosen})):
+        found = [places[key] for key in keys if key in places]
+        # What an unreadable file sets is not known, so that only what was typed can clash.
+        if not findings.faulty.intersection(keys) and (not faults or len(found) == len(keys)):
+            findings.problems.append(f"{' and '.join(dict.fromkeys(found)) or source}: {sentence}")
     if findings.problems:
         raise ConfigError("\n".join(findings.problems))
     values["save_name"] = values["save_name"] or default_save_name(values)
@@ -220,23 +229,6 @@ def _check_required(values: Mapping[str, Any], places: Mapping[str, str], source
         if not values[key] and key not in findings.faulty:
             where = places.get(key, source)
             findings.add(where, key, f"is missing; set '{key}: NAME' in the YAML file or give --{key} NAME")
-
-
-def _check_together(
-    values: Mapping[str, Any], places: Mapping[str, str], source: str, findings: _Findings, *, complete: bool
-) -> None:
-    def sound(*keys: str) -> bool:
-        return not findings.faulty.intersection(keys)
-
-    if sound("label_ratio", "num_labels", "split_file") and not values["split_file"]:
-        if values["label_ratio"] and values["num_labels"]:
-            where = " and ".join(dict.fromkeys((places["label_ratio"], places["num_labels"])))
-            findings.problems.append(f"{where}: label_ratio and num_labels are both set; make one of them 0")
-        elif complete and not values["label_ratio"] and not values["num_labels"] and not values["unlabeled"]:
-            findings.problems.append(f"{source}: neither label_ratio nor num_labels is set; set one of them")
-    if complete and sound("select_on", "val_ratio") and values["select_on"] == "validation":
-        if not values["val_ratio"]:
-            findings.add(places["select_on"], "select_on", "is validation while val_ratio is 0; set val_ratio")
 
 
 def _print_help(options: Iterable[Option]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from semilearn_bbam.data import aapd, awa2, coco, corel5k, digits, features, manifest, ohsumed, voc
 from semilearn_bbam.data.loading import load_source
 from semilearn_bbam.data.pool import Pool, collate
-from semilearn_bbam.data.source import SOURCES, DataError, Source, register_source
+from semilearn_bbam.data.source import KIND_OF, SOURCES, DataError, Source, register_source, source_conflicts
 from semilearn_bbam.data.splits import Split, load_split, make_split, save_split, with_all_labels
-from semilearn_bbam.data.views import View, build_views
+from semilearn_bbam.data.views import View, build_views, view_conflicts
 
 __all__ = [
+    "KIND_OF",
     "SOURCES",
     "DataError",
     "Pool",
@@ -31,6 +32,8 @@ __all__ = [
     "ohsumed",
     "register_source",
     "save_split",
+    "source_conflicts",
+    "view_conflicts",
     "voc",
     "with_all_labels",
 ]

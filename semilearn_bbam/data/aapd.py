@@ -28,7 +28,7 @@ class Documents:
             getattr(self, key).extend(getattr(other, key))
 
 
-@register_source("aapd")
+@register_source("aapd", "text")
 def load_aapd(args: argparse.Namespace) -> Source:
     """Line files `text_<part>` and `label_<part>`, or `<part>.json`, for the parts train, val and test.
 

@@ -20,7 +20,7 @@ SPLIT_SEED = 20180319  # the random split is the same in every run, whatever its
 TEST_SHARE = 0.2
 
 
-@register_source("awa2")
+@register_source("awa2", "image")
 def load_awa2(args: argparse.Namespace) -> Source:
     """The images of `JPEGImages/<class>/` with the row of their class in the binary matrix as targets.
 

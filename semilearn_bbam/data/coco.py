@@ -26,13 +26,13 @@ UNKNOWN = -1  # stands for an id that is missing or no whole number
 Categories = tuple[tuple[int, str], ...]  # (id, name) in the order of the ids
 
 
-@register_source("coco2014")
+@register_source("coco2014", "image")
 def load_coco2014(args: argparse.Namespace) -> Source:
     """COCO 2014, train2014 as training part and val2014 as test part (82,783 and 40,504 images); see `load_coco`."""
     return load_coco(args, 2014)
 
 
-@register_source("coco2017")
+@register_source("coco2017", "image")
 def load_coco2017(args: argparse.Namespace) -> Source:
     """COCO 2017, train2017 as training part and val2017 as test part (118,287 and 5,000 images); see `load_coco`."""
     return load_coco(args, 2017)

@@ -12,7 +12,7 @@ from semilearn_bbam.data.source import DataError, Part, Problem, Source, data_fo
 from semilearn_bbam.data.tables import read_text
 
 
-@register_source("corel5k")
+@register_source("corel5k", "image")
 def load_corel5k(args: argparse.Namespace) -> Source:
     """`train_jpeg/<id>.jpeg` and `test_jpeg/<id>.jpeg` with the words of `training_label` and `test_label`.
 

@@ -20,7 +20,7 @@ NOISE = 25.0  # standard deviation, in grey levels of 255
 SEED = 20241210
 
 
-@register_source("digits")
+@register_source("digits", "image")
 def load_digits_source(args: argparse.Namespace) -> Source:
     """4,000 training and 1,500 test canvases uint8 [1,32,32]; label k says that the digit k occurs.
 

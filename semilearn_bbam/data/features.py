@@ -27,7 +27,7 @@ OPTIONAL = ("unlabeled_x", "label_names", "train_id", "test_id")
 Array = NDArray[Any] | MappedArray
 
 
-@register_source("features")
+@register_source("features", "features")
 def load_features(args: argparse.Namespace) -> Source:
     """Read `train_x` [L,D], `train_y` [L,K], `test_x` [M,D], `test_y` [M,K] from `<data_dir>/<feature_file>`.
 

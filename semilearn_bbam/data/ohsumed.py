@@ -38,7 +38,7 @@ LABEL_NAMES = (
 CODES = tuple(name[:3] for name in LABEL_NAMES)
 
 
-@register_source("ohsumed")
+@register_source("ohsumed", "text")
 def load_ohsumed(args: argparse.Namespace) -> Source:
     """Read `<data_dir>/{training,test}/C01..C23/<document id>`; `data_dir` may also be the folder above.
 

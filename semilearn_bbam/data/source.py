@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.errors import UserError, did_you_mean
@@ -123,15 +124,21 @@ def identity(items: Items) -> NDArray[Any] | Sequence[str]:
 
 Loader = Callable[[argparse.Namespace], Source]
 SOURCES: dict[str, Loader] = {}
+KIND_OF: dict[str, str] = {}  # of those sources whose items are always of one kind
 
 
-def register_source(name: str) -> Callable[[Loader], Loader]:
-    """Decorator that makes a loader known as `dataset: <name>`; ValueError if the name is taken."""
+def register_source(name: str, kind: str = "") -> Callable[[Loader], Loader]:
+    """Decorator that makes a loader known as `dataset: <name>`; ValueError if the name is taken.
+
+    kind: "image", "text" or "features" where that is known before the data are read.
+    """
 
     def register(loader: Loader) -> Loader:
         if name in SOURCES:
             raise ValueError(f"the data source {name!r} is registered already")
         SOURCES[name] = loader
+        if kind:
+            KIND_OF[name] = kind
         return loader
 
     return register
@@ -139,11 +146,20 @@ def register_source(name: str) -> Callable[[Loader], Loader]:
 
 def read_source(args: argparse.Namespace) -> Source:
     """The data set that `args.dataset` names, as its reader gives it; DataError if there is no such reader."""
-    name = str(args.dataset)
+    for _, sentence in source_conflicts(vars(args)):
+        raise DataError(sentence)
+    source = SOURCES[args.dataset](args)
+    if KIND_OF.get(args.dataset, source.kind) != source.kind:
+        raise ValueError(f"{args.dataset!r} is registered as {KIND_OF[args.dataset]}, but holds {source.kind} items")
+    return source
+
+
+def source_conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Why no data can be read: nobody knows the name."""
+    name = str(values["dataset"])
     if name not in SOURCES:
         hint = did_you_mean(name, SOURCES)
-        raise DataError(f"dataset {name!r} is unknown; {hint and hint + ' '}known are: {', '.join(sorted(SOURCES))}")
-    return SOURCES[name](args)
+        yield ("dataset",), f"dataset {name!r} is unknown; {hint and hint + ' '}known are: {', '.join(sorted(SOURCES))}"
 
 
 def check_source(source: Source, *, may_be_empty: bool = False) -> None:

@@ -7,7 +7,7 @@ worker's number; so views draw differently in every worker and epoch, and follow
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms import v2
 
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.data.images import resize_square
 from semilearn_bbam.data.source import DataError, Items
 
@@ -32,6 +33,12 @@ NORMS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
+
+
+def view_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+    """Views that data of this kind, "" where it is not known yet, do not have."""
+    if kind and values["strong"] not in STRONG[kind]:
+        yield ("strong",), f"strong: {values['strong']!r} does not fit {kind} data; use {', '.join(STRONG[kind])}"
 
 
 def build_views(
@@ -51,8 +58,8 @@ def build_views(
     """
     if kind not in STRONG:
         raise DataError(f"there are no views for data of kind {kind!r}; known are: {', '.join(STRONG)}")
-    if args.strong not in STRONG[kind]:
-        raise DataError(f"strong: {args.strong!r} does not fit {kind} data; use {', '.join(STRONG[kind])}")
+    for _, sentence in view_conflicts(vars(args), kind):
+        raise DataError(sentence)
     active = args.strong != "none"
     if kind == "image":
         return _image_views(args)

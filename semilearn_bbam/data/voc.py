@@ -40,13 +40,13 @@ CLASSES = (
 )
 
 
-@register_source("voc2012")
+@register_source("voc2012", "image")
 def load_voc2012(args: argparse.Namespace) -> Source:
     """VOC 2012, list train as training part and list val as test part (5,717 and 5,823 images); see `load_voc`."""
     return load_voc(args, 2012, ("train", "val"), ("train", "val", "trainval"))
 
 
-@register_source("voc2007")
+@register_source("voc2007", "image")
 def load_voc2007(args: argparse.Namespace) -> Source:
     """VOC 2007, list trainval as training part and list test as test part (5,011 and 4,952); see `load_voc`."""
     return load_voc(args, 2007, ("trainval", "test"), ("train", "val", "trainval", "test"))

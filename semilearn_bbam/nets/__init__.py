@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import semilearn.nets
 import timm
+import torch
 from huggingface_hub import snapshot_download
 from semilearn.nets.bert.bert import ClassificationBert
 from torch import nn
 
+from semilearn_bbam.config import Conflict
 from semilearn_bbam.errors import NetError, did_you_mean
+from semilearn_bbam.heads import build_projection
 from semilearn_bbam.hub import Unavailable, load_local_or_hub
 from semilearn_bbam.nets.hf import HFEncoder
-from semilearn_bbam.nets.library import probed, timm_net, torchvision_net, with_size
+from semilearn_bbam.nets.library import (
+    check_timm_name,
+    check_torchvision_name,
+    probed,
+    timm_net,
+    torchvision_net,
+    with_size,
+)
 from semilearn_bbam.nets.small import FeatureMLP, PlainFeatures, SmallCNN
 from semilearn_bbam.nets.weights import load_weights
 
-__all__ = ["USB_BERTS", "check_input", "get_net_builder", "load_weights"]
+__all__ = ["USB_BERTS", "check_input", "get_net_builder", "load_weights", "net_conflicts"]
 
 NetBuilder = Callable[..., nn.Module]
 # USB builds these from their hub weights, and only from them.
@@ -28,6 +39,7 @@ SOUND = ("hubert_base", "wave2vecv2_base")
 PLURAL = {"image": "images", "text": "texts", "features": "vectors"}
 OWN = ("plain", "mlp", "small_cnn")
 MLP_LAYERS = "512 gelu 512 gelu"
+NO_WEIGHTS = "use_pretrain is true but pretrain_path is empty; name the weights file, or set it to false"
 
 
 def usb_net_names() -> list[str]:
@@ -47,10 +59,10 @@ def get_net_builder(args: argparse.Namespace) -> NetBuilder:
     """
     library, _, name = args.net.partition(":")
     if library == "hf" and name:
-        return _builder(args, lambda pretrained: HFEncoder(name, pretrained=pretrained), own_weights=True)
+        return _builder(args, lambda pretrained: HFEncoder(name, pretrained=pretrained))
     if library in ("timm", "torchvision") and name:
         make = timm_net if library == "timm" else torchvision_net
-        return _builder(args, lambda pretrained: make(name, **_input(args), pretrained=pretrained), own_weights=True)
+        return _builder(args, lambda pretrained: make(name, **_input(args), pretrained=pretrained))
     if library == "mlp":
         return _builder(args, lambda pretrained: FeatureMLP(args.in_features, name or MLP_LAYERS))
     if args.net == "plain":
@@ -59,7 +71,7 @@ def get_net_builder(args: argparse.Namespace) -> NetBuilder:
         return _builder(args, lambda pretrained: SmallCNN(args.in_features))
     known = usb_net_names()
     if args.net in USB_BERTS:
-        return _builder(args, lambda pretrained: _usb_bert(args.net), own_weights=True)
+        return _builder(args, lambda pretrained: _usb_bert(args.net))
     if args.net in SOUND:
         raise NetError(f"net: {args.net} hears sound, which no data set here holds; choose a net for your data")
     if args.net in known:
@@ -67,6 +79,38 @@ def get_net_builder(args: argparse.Namespace) -> NetBuilder:
     near = f"did you mean timm:{args.net}?" if timm.is_model(args.net) else did_you_mean(args.net, [*known, *OWN])
     hint = near or f"known are {', '.join([*OWN, *known])}"
     raise NetError(f"net: '{args.net}' is unknown; {hint} (or timm:<name>, torchvision:<name>, hf:<folder>)")
+
+
+def net_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+    """What of a net can be seen to be impossible before it is built: `values` are all options, kind is that of the data
+    ("image", "text" or "features"), or "" where it is not known yet.
+    """
+    args = argparse.Namespace(**values)
+    library, _, name = args.net.partition(":")
+    try:
+        get_net_builder(args)
+        if name and library in ("timm", "torchvision"):
+            (check_timm_name if library == "timm" else check_torchvision_name)(name)
+        with torch.device("meta"):  # draws no random number
+            if library == "mlp":
+                FeatureMLP(1, name or MLP_LAYERS)
+        if kind:
+            check_input(args.net, kind)
+    except NetError as error:
+        yield ("net",), str(error)
+    if args.projection != "auto":
+        try:
+            with torch.device("meta"):
+                build_projection(args.projection, 1)
+        except NetError as error:
+            yield ("projection",), str(error)
+    if args.use_pretrain and not args.pretrain_path and not has_own_weights(args.net):
+        yield ("use_pretrain", "pretrain_path"), NO_WEIGHTS
+
+
+def has_own_weights(net: str) -> bool:
+    """Whether a net's library has pretrained weights for it, so that no path is needed."""
+    return net in USB_BERTS or net.partition(":")[0] in ("hf", "timm", "torchvision")
 
 
 def check_input(net: str, kind: str) -> None:
@@ -103,14 +147,14 @@ def _usb_bert(name: str) -> nn.Module:
         raise NetError(f"net: {name} cannot be loaded: {error}; give hf:<folder> with a local BERT") from error
 
 
-def _builder(args: argparse.Namespace, make: Callable[[bool], nn.Module], own_weights: bool = False) -> NetBuilder:
+def _builder(args: argparse.Namespace, make: Callable[[bool], nn.Module]) -> NetBuilder:
     def build(num_classes: int, pretrained: bool = False, pretrained_path: str | None = None) -> nn.Module:
         del num_classes  # the classifier is replaced anyway
         net = make(pretrained and not pretrained_path)
         if pretrained and pretrained_path:
             net.weights_report = str(load_weights(net, pretrained_path, args.pretrain_match))
-        elif pretrained and not own_weights:
-            raise NetError("use_pretrain is true but pretrain_path is empty; name the weights file, or set it to false")
+        elif pretrained and not has_own_weights(args.net):
+            raise NetError(NO_WEIGHTS)
         return net
 
     return build

@@ -58,8 +58,8 @@ def _prefixed(pattern: Any, prefix: str) -> Any:
     return [(_prefixed(inner, prefix), *rest) for inner, *rest in pattern]
 
 
-def timm_net(name: str, *, channels: int, size: int, pretrained: bool) -> nn.Module:
-    """`timm.create_model(name)` for `channels` x `size` x `size` images; NetError if it is unknown or refuses them."""
+def check_timm_name(name: str) -> None:
+    """NetError, naming the nearest, unless timm has a net of this name."""
     has_tags = hasattr(timm, "list_pretrained")  # names such as resnet18.a1_in1k came with timm 0.9
     base, _, tag = name.partition(".") if has_tags else (name, "", "")
     if not timm.is_model(base):
@@ -67,6 +67,18 @@ def timm_net(name: str, *, channels: int, size: int, pretrained: bool) -> nn.Mod
     tagged = timm.list_pretrained(f"{base}.*") if tag else []
     if tagged and name not in tagged:
         raise NetError(_unknown("timm", name, tagged))
+
+
+def check_torchvision_name(name: str) -> None:
+    """NetError, naming the nearest, unless torchvision has a classification net of this name."""
+    names = torchvision.models.list_models(module=torchvision.models)
+    if name not in names:
+        raise NetError(_unknown("torchvision", name, names))
+
+
+def timm_net(name: str, *, channels: int, size: int, pretrained: bool) -> nn.Module:
+    """`timm.create_model(name)` for `channels` x `size` x `size` images; NetError if it is unknown or refuses them."""
+    check_timm_name(name)
     options = _timm_weights(name) if pretrained else {}
 
     def create(extra: dict[str, Any]) -> nn.Module:
@@ -83,9 +95,7 @@ def timm_net(name: str, *, channels: int, size: int, pretrained: bool) -> nn.Mod
 def torchvision_net(name: str, *, channels: int, size: int, pretrained: bool) -> nn.Module:
     """`torchvision.models.get_model(name)` for square images of side `size`; NetError if it is unknown or refuses."""
     models = torchvision.models
-    names = models.list_models(module=models)
-    if name not in names:
-        raise NetError(_unknown("torchvision", name, names))
+    check_torchvision_name(name)
     options: dict[str, Any] = {}
     if pretrained:
         options["weights"] = "DEFAULT"

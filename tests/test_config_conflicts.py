@@ -1,0 +1,125 @@
+"""Settings that clash are named before work starts, with all other problems, and where they stand."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from semilearn.algorithms import get_algorithm
+
+from semilearn_bbam.config import ConfigError
+from semilearn_bbam.data import KIND_OF
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.nets import get_net_builder
+from semilearn_bbam.run import read_settings
+from tests.conftest import CONFIGS, arguments
+
+IMAGES, TEXTS, VECTORS = "bbam_voc.yaml", "bbam_ohsumed.yaml", "bbam_ohsumed_features.yaml"
+LEAK = {"reproduce_released_leak": "true"}
+CLASHES: list[tuple[str, dict[str, Any], str]] = [
+    (IMAGES, {"num_labels": 9}, "label_ratio and num_labels are both set; make one of them 0"),
+    (IMAGES, {"label_ratio": 0}, "neither label_ratio nor num_labels is set; set one of them"),
+    (IMAGES, {"select_on": "validation"}, "select_on is validation while val_ratio is 0; set val_ratio"),
+    (IMAGES, {"warmup_epochs": 99}, "warmup_epochs (99) is more than epoch (40), which counts both stages; lower it"),
+    (IMAGES, {"num_train_iter": 41}, "num_train_iter (41) is no multiple of epoch (40); make it one"),
+    (VECTORS, {"feature_file": ""}, "dataset 'features' needs the key feature_file, a file in data_dir; set it"),
+    (IMAGES, {"dataset": "manifest"}, "dataset 'manifest' needs the key manifest, a file in data_dir; set it"),
+    (IMAGES, {"dataset": "voc207"}, "dataset 'voc207' is unknown; did you mean voc2007"),
+    (TEXTS, {"strong": "affine"}, "strong: 'affine' does not fit text data; use auto, ready, words, none"),
+    (IMAGES, {"net": "resnet51"}, "net: 'resnet51' is unknown; did you mean resnet50"),
+    (IMAGES, {"net": "timm:resnet51"}, "net: timm has no classification net 'resnet51'; did you mean"),
+    (IMAGES, {"net": "torchvision:resnet51"}, "net: torchvision has no classification net 'resnet51'; did you mean"),
+    (IMAGES, {"net": "plain"}, "net: plain reads vectors, and the data set holds images"),
+    (TEXTS, {"net": "resnet50", "use_pretrain": "false"}, "net: resnet50 reads images, and the data set holds texts"),
+    (VECTORS, {"net": "mlp:12 foo"}, "net: mlp: 'foo' in '12 foo' is neither a width nor"),
+    (IMAGES, {"projection": "12 foo"}, "projection: 'foo' in '12 foo' is neither a width nor"),
+    (VECTORS, {"use_pretrain": "true"}, "use_pretrain is true but pretrain_path is empty"),
+    (IMAGES, {"head": "linear"}, "head cannot be linear, for bbam measures angles; leave it at auto"),
+    ("drml_voc.yaml", {"head": "linear"}, "head cannot be linear, for drml has one of its own; leave it at auto"),
+    ("mime_voc.yaml", {"head": "cosine"}, "head cannot be cosine, for mime has one of its own; leave it at auto"),
+    (IMAGES, LEAK | {"balance": "false"}, "reproduce_released_leak: it is the map that leaks, of one branch"),
+    (IMAGES, LEAK | {"num_branches": 2}, "reproduce_released_leak: it is the map that leaks, of one branch"),
+    (
+        IMAGES,
+        {"reproduce_released_splits": "true", "split_file": "split.json"},
+        "reproduce_released_splits: a split_file holds one split; give label_ratio and seed",
+    ),
+    ("dicap_voc.yaml", {"finetune_epochs": 39}, "finetune_epochs (39) is more than the"),
+    ("d2l_ohsumed.yaml", {"local_view": "patches"}, "local_view: text data have no patches"),
+    ("d2l_ohsumed.yaml", {"projection": "none"}, "local_view: projection needs a projection; set one"),
+    ("d2l_voc.yaml", {"local_view": "projection", "projection": "none"}, "local_view: projection needs a projection"),
+    ("ml_mixmatch_ohsumed.yaml", {"mixup_manifold": "false"}, "mixup_manifold: texts can be mixed as features only"),
+    ("ml_remixmatch_ohsumed.yaml", {"mixup_manifold": "false"}, "mixup_manifold: texts can be mixed as features only"),
+    ("ml_remixmatch_ohsumed_features.yaml", {"rot_loss_ratio": 0.5}, "rot_loss_ratio: features data cannot be rotated"),
+    ("ml_vat_voc.yaml", {"vat_embed": "true"}, "vat_embed must be false for image data"),
+    ("ml_vat_ohsumed.yaml", {"vat_embed": "false"}, "vat_embed must be true for text data"),
+]
+
+
+def problems(config: str, **changes: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(arguments(config, **changes))
+    return str(caught.value).split("\n")
+
+
+@pytest.mark.parametrize(("config", "changes", "told"), CLASHES)
+def test_a_clash_is_named_with_its_place(config: str, changes: dict[str, Any], told: str) -> None:
+    """And nothing else is, for one mistake has one sentence."""
+    (problem,) = problems(config, **changes)
+    place, _, sentence = problem.partition(": ")
+    assert sentence.startswith(told)
+    assert "command line" in place or "feature_file" in changes
+
+
+def test_all_problems_come_at_once() -> None:
+    changes = {"epohc": 3, "lr": -1, "warmup_epochs": 99, "dataset": "voc207", "net": "resnet51", "head": "linear"}
+    found = problems(IMAGES, **changes)
+    assert [problem.partition(": ")[0] for problem in found[:2]] == ["command line"] * 2
+    assert found[2].startswith("command line and ")  # epoch stands in the file
+    assert ".yaml:" in found[2].partition(": ")[0]
+    assert len(found) == len(changes)
+
+
+def test_a_key_at_fault_does_not_clash_too() -> None:
+    (problem,) = problems(IMAGES, warmup_epochs=99, epoch="many")
+    assert "epoch must be" in problem
+
+
+def test_an_algorithm_at_fault_is_asked_nothing() -> None:
+    first, second = problems(IMAGES, algorithm="bbamm", net="resnet51")
+    assert "did you mean 'bbam'" in first
+    assert "resnet50" in second
+
+
+def test_what_an_unreadable_file_may_set_does_not_clash(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("net: [\n")
+    with pytest.raises(ConfigError) as caught:
+        read_settings(["--c", str(path), "--select_on", "validation", "--warmup_epochs", "99", "--epoch", "3"])
+    found = str(caught.value).split("\n")
+    assert len(found) == 2
+    assert "warmup_epochs (99) is more than epoch (3)" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "told"),
+    [
+        (VECTORS, {"head": "linear"}, "^head cannot be linear, for bbam measures angles"),
+        ("d2l_ohsumed_features.yaml", {"local_view": "patches"}, "^local_view: features data have no patches"),
+    ],
+)
+def test_who_builds_an_algorithm_from_code_is_told_too(
+    config: str, change: dict[str, Any], told: str, features_dir: Path, tmp_path: Path
+) -> None:
+    """As is who trains on data whose kind no name tells."""
+    settings = read_settings(arguments(config, data_dir=features_dir, save_dir=tmp_path))
+    args = argparse.Namespace(**vars(settings) | change)
+    with pytest.raises(UserError, match=told):
+        get_algorithm(args, get_net_builder(args), None, None)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_shipped_config_clashes(path: Path) -> None:
+    assert read_settings(["--c", str(path)]).dataset in KIND_OF
