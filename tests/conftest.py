@@ -179,3 +179,20 @@ def train(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
         return run(parsed), Path(parsed.save_dir) / parsed.save_name
 
     return one
+
+
+# Odd numbers of rows everywhere, and nothing random in a step.
+SHAREABLE = {"num_labels": 31, "label_ratio": 0, "strong": "none", "eval_batch_size": 7, "epoch": 3, "num_threads": 1}
+SHAREABLE |= {"warmup_epochs": 1, "warmup_iter_per_epoch": 2, "num_train_iter": 9, "device": "cpu", "num_log_iter": 1}
+
+
+@pytest.fixture
+def shareable(features_dir: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """`shareable(config, **changes)`: the command line of a short run that one or two processes make alike."""
+    torch.set_num_threads(1)
+
+    def one(config: str = FEATURES, **changes: Any) -> list[str]:
+        data = {"data_dir": features_dir} if config == FEATURES else {}
+        return arguments(config, **SHAREABLE | data | {"save_dir": tmp_path / "runs"} | changes)
+
+    return one

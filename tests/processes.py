@@ -7,6 +7,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import train
@@ -59,3 +60,10 @@ def as_rank(rank: int, size: int, port: str, work: Callable[[], Any]) -> Callabl
         return work()
 
     return one
+
+
+def shared(argv: list[str], folder: Path, door: Any = front_door) -> list[int]:
+    """Exit statuses of a run in two processes."""
+    port = free_port()
+    children = [fork(as_rank(rank, 2, port, door(argv, folder / f"log{rank}.txt"))) for rank in range(2)]
+    return [status_of(child) for child in children]

@@ -147,7 +147,9 @@ def test_what_settings_add_resumes(
     check_resumes(CONFIG, {"data_dir": features_dir, "label_ratio": 0.2} | settings, STOPS, train, monkeypatch)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="moves runs between a CPU and a CUDA device, and this machine has none"
+)
 @pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
 @pytest.mark.parametrize(("algorithm", "options"), CASES if torch.cuda.is_available() else CASES[:1])
 def test_a_run_goes_on_on_another_device(

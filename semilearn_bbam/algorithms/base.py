@@ -70,11 +70,13 @@ class MultiLabelAlgorithm(TrainingLoop):
     views its batches hold, and keeps what it learns about the pool in `get_state` / `set_state`.
     """
 
-    head: ClassVar[str] = "cosine"
+    head: ClassVar[str] = "cosine"  # or "linear", which `head` may change to cosine, or "own"
     labeled_views: ClassVar[dict[str, str]] = {"x_lb_s": "strong"}
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_s": "strong"}
     uses_unlabeled: ClassVar[bool] = True
     uses_all_labels: ClassVar[bool] = False  # an upper bound, not a semi-supervised method
+    # Whether processes can share a batch: losses are means over rows, all else about rows goes through `world`.
+    shares_batches: ClassVar[bool] = False
     stage_name: ClassVar[str] = "semi-supervised"
     shown: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
 
@@ -83,12 +85,10 @@ class MultiLabelAlgorithm(TrainingLoop):
             vars(args).setdefault(key, value)
         self.device = resolve_device(args.device)
         self.world = World.join(self.device.type)
-        if self.world.size > 1 and not self.shares_batches(args):
-            sums = getattr(args, "loss_reduction", "mean") == "sum"
-            why, cure = (" with loss_reduction: sum", "set mean, or ") if sums else ("", "")
-            raise UserError(
-                f"{args.algorithm} shares no batches between processes{why}; {cure}start it without torchrun"
-            )
+        if self.world.size > 1 and not self.shares_batches:
+            raise UserError(f"{args.algorithm} shares no batches between processes; start it without torchrun")
+        if self.world.size > 1 and getattr(args, "loss_reduction", "mean") == "sum":  # an option of some methods
+            raise UserError("loss_reduction: sum is not shared between processes; set mean, or start without torchrun")
         self.source, self.views, _ = prepare_source(args)
         self.kind = self.source.kind
         for _, sentence in self.conflicts(vars(args), self.kind):  # the command line has asked before, if it could
@@ -125,10 +125,9 @@ class MultiLabelAlgorithm(TrainingLoop):
         """
         if cls.head == "cosine" and values["head"] == "linear":
             yield ("head",), f"head cannot be linear, for {values['algorithm']} measures angles; leave it at auto"
-
-    def shares_batches(self, args: argparse.Namespace) -> bool:
-        """Whether processes can share a batch: losses are means over rows, all else about rows goes through `world`."""
-        return False
+        if cls.head == "own" and values["head"] != "auto":
+            name, head = values["algorithm"], values["head"]
+            yield ("head",), f"head cannot be {head}, for {name} has one of its own; leave it at auto"
 
     # ------------------------------------------------------------------ what USB builds, built for many labels
 

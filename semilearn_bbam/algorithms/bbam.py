@@ -43,12 +43,11 @@ class BBAM(ReleasedFaults):
     `config/bbam_voc_released.yaml` sets the released code's.
     """
 
+    shares_batches = True
+
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         self.pool_state: PoolState | None = None
-
-    def shares_batches(self, args: Any) -> bool:
-        return bool(args.loss_reduction == "mean")
 
     def set_hooks(self) -> None:
         super().set_hooks()

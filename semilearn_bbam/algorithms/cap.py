@@ -50,6 +50,7 @@ class CAP(MultiLabelAlgorithm):
     """
 
     head = "linear"
+    shares_batches = True
 
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
@@ -60,9 +61,6 @@ class CAP(MultiLabelAlgorithm):
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         weak = {"x_ulb_w": "weak"} if self.args.threshold_source == "queue" else {}
         return self.labeled_views, {**self.unlabeled_views, **weak}
-
-    def shares_batches(self, args: Any) -> bool:
-        return bool(args.loss_reduction == "mean")
 
     def set_hooks(self) -> None:
         super().set_hooks()

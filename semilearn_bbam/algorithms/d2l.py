@@ -48,6 +48,7 @@ class D2L(MultiLabelAlgorithm):
     """
 
     head = "linear"
+    shares_batches = True
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
 
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
@@ -63,9 +64,6 @@ class D2L(MultiLabelAlgorithm):
             yield ("local_view",), f"local_view: {kind} data have no patches; use auto, parts or projection"
         if values["projection"] == "none" and (DEFAULT_VIEWS.get(kind) if view == "auto" else view) == "projection":
             yield ("local_view", "projection"), "local_view: projection needs a projection; set one"
-
-    def shares_batches(self, args: Any) -> bool:
-        return bool(args.loss_reduction == "mean")
 
     def build_net(self, build_backbone: Callable[..., nn.Module], **kwargs: Any) -> nn.Module:
         view = self.args.local_view

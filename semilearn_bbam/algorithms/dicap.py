@@ -52,6 +52,7 @@ class DiCaP(MultiLabelAlgorithm):
     """
 
     head = "linear"
+    shares_batches = True
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
 
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
@@ -67,9 +68,6 @@ class DiCaP(MultiLabelAlgorithm):
                 ("finetune_epochs", "epoch", "warmup_epochs"),
                 f"finetune_epochs ({last}) is more than the {left} epochs after the warm-up; lower it",
             )
-
-    def shares_batches(self, args: Any) -> bool:
-        return bool(args.loss_reduction == "mean")
 
     # ------------------------------------------------------------------ the estimation split
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole, whole_positive
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.phase import Phase
-from semilearn_bbam.config import Conflict
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.nets.relation import RelationLabels, disagreement, discrepancy, most_agreed
 from semilearn_bbam.world import World
@@ -38,7 +36,8 @@ class DRML(MultiLabelAlgorithm):
     prediction as their target. A label without positives is learnt as absent.
     """
 
-    head = "linear"
+    head = "own"
+    shares_batches = True
 
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
@@ -55,14 +54,6 @@ class DRML(MultiLabelAlgorithm):
             "projection": Phase(self, below, args.projection_lr_ratio),
             "relation": Phase(self, relation, args.relation_lr_ratio),
         }
-
-    @classmethod
-    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
-        if values["head"] != "auto":
-            yield ("head",), f"head cannot be {values['head']}, for drml has one of its own; leave it at auto"
-
-    def shares_batches(self, args: Any) -> bool:
-        return True
 
     def build_head(self, in_features: int) -> nn.Module:
         args = self.args

@@ -69,14 +69,12 @@ class Lifted(MultiLabelAlgorithm):
     """
 
     head = "linear"
+    shares_batches = True
     second_view_is_weak: ClassVar[bool] = False  # USB's second unlabelled view of these algorithms is a weak one
 
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         self.use_cat = self.use_cat and self.kind != "text"  # texts of different lengths do not stack
-
-    def shares_batches(self, args: Any) -> bool:
-        return True
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         of_step = set(signature(self.train_step).parameters)

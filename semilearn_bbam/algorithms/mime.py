@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole_positive
 from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.config import Conflict
 from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.losses import reduce_loss
 from semilearn_bbam.nets.latent import GaussianLabels, latent_divergence
@@ -33,20 +31,13 @@ class MIME(MultiLabelAlgorithm):
     it usually gets none.
     """
 
-    head = "linear"
+    head = "own"
+    shares_batches = True
 
     def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
         super().__init__(args, net_builder, tb_log, logger, **kwargs)
         shape = (len(self.dataset_dict["pool_ulb"]), args.num_classes)
         self.pseudo_targets = torch.zeros(shape, dtype=torch.bool, device=self.device)
-
-    @classmethod
-    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
-        if values["head"] != "auto":
-            yield ("head",), f"head cannot be {values['head']}, for mime has one of its own; leave it at auto"
-
-    def shares_batches(self, args: Any) -> bool:
-        return True
 
     def build_head(self, in_features: int) -> nn.Module:
         args = self.args

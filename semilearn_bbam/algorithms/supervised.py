@@ -25,9 +25,7 @@ class Supervised(MultiLabelAlgorithm):
 
     uses_unlabeled = False
     stage_name = "supervised"
-
-    def shares_batches(self, args: Any) -> bool:
-        return True
+    shares_batches = True
 
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         raise NotImplementedError

@@ -75,7 +75,7 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
     @torch.no_grad()
     def update(self, algorithm: Any, probs_x_ulb: Tensor) -> tuple[Tensor, Tensor]:
         found = probs_x_ulb.max(dim=-1)
-        max_probs, max_idx = algorithm.world.whole(probs_x_ulb).max(dim=-1)
+        max_probs, max_idx = map(algorithm.world.whole, found)
         if self.per_class:
             mean, variance = self._per_class(max_probs, F.one_hot(max_idx, 2).to(max_probs.dtype))
         else:
