@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.training import main
+from semilearn_bbam.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

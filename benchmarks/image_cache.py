@@ -17,11 +17,11 @@ from time import perf_counter
 
 import numpy as np
 
-from semilearn_bbam.algorithms.loaders import reading_loader
 from semilearn_bbam.data import Pool, build_views, load_source
+from semilearn_bbam.engine.loaders import reading_loader
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.progress import progress_bar
 from semilearn_bbam.run import read_settings
+from semilearn_bbam.util.progress import progress_bar
 
 CACHES = ("none", "disk", "ram")
 

@@ -23,9 +23,9 @@ from semilearn.algorithms import get_algorithm
 
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.nets import get_net_builder
-from semilearn_bbam.progress import progress_bar
 from semilearn_bbam.run import read_settings, seed_everything
-from semilearn_bbam.run_folder import RunFolder
+from semilearn_bbam.runs.folder import RunFolder
+from semilearn_bbam.util.progress import progress_bar
 
 
 def prepared(method: str, further: list[str], folder: str) -> tuple[Any, dict[str, Any]]:

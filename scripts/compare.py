@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.compare.command import main
+from semilearn_bbam.commands.compare import main
 from semilearn_bbam.errors import UserError
 
 if __name__ == "__main__":

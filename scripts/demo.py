@@ -12,7 +12,7 @@ from semilearn_bbam.errors import UserError
 from semilearn_bbam.report import results_table
 from semilearn_bbam.report.figures import draw_learning_curves, read_methods, save
 from semilearn_bbam.run import algorithm_names, read_settings, run
-from semilearn_bbam.run_folder import RESULTS
+from semilearn_bbam.runs.folder import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHM_ORDER = ("supervised_bce", "supervised_bam", "bbam")

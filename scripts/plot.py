@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
+from semilearn_bbam.commands.plot import main
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.report.plots import main
 
 if __name__ == "__main__":
     try:

@@ -10,12 +10,12 @@ import os
 import sys
 from pathlib import Path
 
-from semilearn_bbam.doctor import examine
+from semilearn_bbam.commands.doctor import examine
 
 
 def train(chosen: argparse.Namespace, options: list[str]) -> int:
     """What `train.py` does."""
-    from semilearn_bbam.training import main
+    from semilearn_bbam.commands.train import main
 
     return main(options)
 
@@ -35,7 +35,7 @@ def data_check(chosen: argparse.Namespace, options: list[str]) -> int:
 
 def data_browse(chosen: argparse.Namespace, options: list[str]) -> int:
     """Draw a contact sheet of the training part."""
-    from semilearn_bbam.algorithms.pools import prepare_source
+    from semilearn_bbam.engine.pools import prepare_source
     from semilearn_bbam.report import draw_contact_sheet
     from semilearn_bbam.run import read_settings
 
@@ -49,7 +49,7 @@ def data_browse(chosen: argparse.Namespace, options: list[str]) -> int:
 
 def export(chosen: argparse.Namespace, options: list[str]) -> int:
     """Write the weights of a run as safetensors."""
-    from semilearn_bbam.export import export_weights
+    from semilearn_bbam.commands.export import export_weights
 
     out = chosen.out or Path(chosen.folder) / "weights.safetensors"
     told = export_weights(chosen.folder, out)

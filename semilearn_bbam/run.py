@@ -17,15 +17,15 @@ from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
 from torch.distributed import DistError
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.algorithms.device import resolve_device
-from semilearn_bbam.algorithms.lifted import REFUSED
+from semilearn_bbam.algorithms.usb_methods import REFUSED
 from semilearn_bbam.config import Conflict, dump_yaml, load_yaml, resolve
 from semilearn_bbam.data import KIND_OF, source_conflicts, view_conflicts
+from semilearn_bbam.engine.device import resolve_device
 from semilearn_bbam.errors import RunError, first_line
 from semilearn_bbam.nets import get_net_builder, net_conflicts
-from semilearn_bbam.run_folder import CONFIG, LATEST, RunFolder
-from semilearn_bbam.signals import StopSignals
-from semilearn_bbam.world import World
+from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
+from semilearn_bbam.util.distributed import World
+from semilearn_bbam.util.signals import StopSignals
 
 # USB's keys that have no meaning here, and why; the command line says so instead of "unknown key".
 USB_ONLY = {

@@ -15,8 +15,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.config import OPTIONS
-from semilearn_bbam.data.ohsumed import CODES, TREE
-from semilearn_bbam.data.voc import CLASSES
+from semilearn_bbam.data.readers.ohsumed import CODES, TREE
+from semilearn_bbam.data.readers.voc import CLASSES
 from semilearn_bbam.nets import get_net_builder
 from semilearn_bbam.run import read_settings, run, seed_everything
 from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_corel5k, write_voc

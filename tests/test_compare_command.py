@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from semilearn_bbam.commands.compare import main, visible_gpus
 from semilearn_bbam.compare import Job, runner
-from semilearn_bbam.compare.command import main, visible_gpus
 from semilearn_bbam.compare.reading import read_grid
 from semilearn_bbam.config import ConfigError
 from semilearn_bbam.errors import UserError

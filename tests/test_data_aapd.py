@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.aapd import load_aapd
-from semilearn_bbam.data.source import DataError, Problem, Source, check_source
+from semilearn_bbam.data.dataset import DataError, Problem, Source, check_source
+from semilearn_bbam.data.readers.aapd import load_aapd
 from tests.conftest import settings
 from tests.trees import write_aapd
 

@@ -15,7 +15,7 @@ import pytest
 
 from semilearn_bbam.data import archives
 from semilearn_bbam.data.archives import Archive
-from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.dataset import DataError
 
 FILES = {"set/a.txt": b"one", "set/inner/b.txt": b"two" * 1000}
 

@@ -20,7 +20,7 @@ import pytest
 
 from semilearn_bbam.data import archives
 from semilearn_bbam.data.archives import Archive
-from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.dataset import DataError
 
 FILES = {f"set/{i}.txt": random.Random(i).randbytes(700) for i in range(4)}
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.awa2 import load_awa2
-from semilearn_bbam.data.source import DataError, Source, check_source
+from semilearn_bbam.data.dataset import DataError, Source, check_source
+from semilearn_bbam.data.readers.awa2 import load_awa2
 from tests.conftest import settings
 from tests.trees import write_awa2
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from semilearn_bbam.data import cache as cache_module
 from semilearn_bbam.data.cache import cache_images
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.images import ImageFiles
-from semilearn_bbam.data.source import DataError
 from semilearn_bbam.data.views import build_views
 from tests.conftest import settings
 

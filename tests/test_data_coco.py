@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data import coco
+from semilearn_bbam.data.dataset import SOURCES, DataError, Problem, Source, check_source
 from semilearn_bbam.data.images import ImageFiles
-from semilearn_bbam.data.source import SOURCES, DataError, Problem, Source, check_source
+from semilearn_bbam.data.readers import coco
 from tests.conftest import settings
 from tests.trees import write_coco
 

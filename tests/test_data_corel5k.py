@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.corel5k import load_corel5k
-from semilearn_bbam.data.source import DataError, Problem, Source, check_source
+from semilearn_bbam.data.dataset import DataError, Problem, Source, check_source
+from semilearn_bbam.data.readers.corel5k import load_corel5k
 from tests.conftest import settings
 from tests.trees import write_corel5k
 

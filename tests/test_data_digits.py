@@ -5,8 +5,8 @@ import argparse
 import numpy as np
 from sklearn.datasets import load_digits
 
-from semilearn_bbam.data.digits import _enlarge, compose
-from semilearn_bbam.data.source import read_source
+from semilearn_bbam.data.dataset import read_source
+from semilearn_bbam.data.readers.digits import _enlarge, compose
 
 
 def test_shapes_types_and_names() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semilearn_bbam.data.dataset import DataError, Source
 from semilearn_bbam.data.loading import load_source
 from semilearn_bbam.data.mapped import MappedArray
-from semilearn_bbam.data.source import DataError, Source
 from tests.conftest import settings
 
 

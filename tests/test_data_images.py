@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.images import PLAIN_MODES, ImageFiles, decode_image, inspect_image, max_pixels, resize_square
-from semilearn_bbam.data.source import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
 

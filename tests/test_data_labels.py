@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from semilearn_bbam.data.labels import LabelList, read_label_file, split_labels
-from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.readers.labels import LabelList, read_label_file, split_labels
 
 ANIMALS = LabelList(["dog", "cat", "red fox"], "", "train.csv")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semilearn_bbam.data import source as source_module
+from semilearn_bbam.data import dataset as source_module
+from semilearn_bbam.data.dataset import DataError, Problem, Source
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.loading import keep_frequent_labels, load_source, screen_source, verify_images
-from semilearn_bbam.data.source import DataError, Problem, Source
 from tests.conftest import settings
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semilearn_bbam.data.dataset import DataError, Source
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.loading import load_source
-from semilearn_bbam.data.manifest import load_manifest
-from semilearn_bbam.data.source import DataError, Source
+from semilearn_bbam.data.readers.manifest import load_manifest
 from tests.conftest import settings
 
 TEST = "text,labels\nheld out,cat;dog;fox\n"

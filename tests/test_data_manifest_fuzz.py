@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
+from semilearn_bbam.data.dataset import Source
 from semilearn_bbam.data.loading import load_source
-from semilearn_bbam.data.manifest import load_manifest
-from semilearn_bbam.data.source import Source
+from semilearn_bbam.data.readers.manifest import load_manifest
 from semilearn_bbam.errors import UserError
 from tests.conftest import settings
 

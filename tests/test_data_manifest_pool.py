@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.loading import load_source
-from semilearn_bbam.data.source import DataError
 from tests.conftest import settings
 from tests.test_data_manifest import load, picture, pictures, told, write
 

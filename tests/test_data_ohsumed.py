@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.ohsumed import CODES, LABEL_NAMES, TREE, load_ohsumed
-from semilearn_bbam.data.source import DataError, Problem, Source, check_source
+from semilearn_bbam.data.dataset import DataError, Problem, Source, check_source
+from semilearn_bbam.data.readers.ohsumed import CODES, LABEL_NAMES, TREE, load_ohsumed
 from tests.conftest import settings
 from tests.trees import write_ohsumed
 

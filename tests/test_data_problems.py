@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from semilearn_bbam.data.dataset import DataError, Problem
 from semilearn_bbam.data.problems import KINDS, LONGEST, SHOWN, describe, settle
-from semilearn_bbam.data.source import DataError, Problem
 
 MIXED = (
     Problem("training", "a.jpg", "no_label"),

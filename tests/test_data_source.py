@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data import source as source_module
-from semilearn_bbam.data.source import (
+from semilearn_bbam.data import dataset as source_module
+from semilearn_bbam.data.dataset import (
     SOURCES,
     DataError,
     Part,

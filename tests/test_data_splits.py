@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.splits import load_split, make_split, save_split
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semilearn_bbam.data.source import DataError
-from semilearn_bbam.data.tables import LONGEST_FIELD, Table, brief, read_table, read_text
+from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.readers.tables import LONGEST_FIELD, Table, brief, read_table, read_text
 
 
 def table(folder: Path, name: str, content: str | bytes) -> Table:

@@ -8,9 +8,9 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from semilearn_bbam import hub
-from semilearn_bbam.data.source import DataError, Source
+from semilearn_bbam.data.dataset import DataError, Source
 from semilearn_bbam.data.text import load_tokenizer, tokenize
+from semilearn_bbam.util import hub
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "heart", "attack", "in", "cats"]
 

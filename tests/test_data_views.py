@@ -11,7 +11,7 @@ import torch
 from torchvision.transforms import v2
 
 from semilearn_bbam.data import views as views_module
-from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.views import View, build_views, cut_out, random_affine
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from semilearn_bbam.data.dataset import SOURCES, DataError, Problem, Source, check_source
 from semilearn_bbam.data.images import ImageFiles
-from semilearn_bbam.data.parts import choose_parts
-from semilearn_bbam.data.source import SOURCES, DataError, Problem, Source, check_source
-from semilearn_bbam.data.voc import CLASSES
+from semilearn_bbam.data.readers.parts import choose_parts
+from semilearn_bbam.data.readers.voc import CLASSES
 from tests.conftest import settings
 from tests.trees import write_voc
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from semilearn_bbam.run_folder import RESULTS, RunFolder
+from semilearn_bbam.runs.folder import RESULTS, RunFolder
 from tests.conftest import FEATURES
 from tests.methods import ALGORITHMS
 from tests.test_resume import assert_same_run

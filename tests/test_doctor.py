@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from semilearn_bbam import doctor
+from semilearn_bbam.commands import doctor
 
 SOUND = {"torch": "2.11.0", "torchaudio": "2.11.0", "torchvision": "0.26.0", "semilearn": "0.3.2"}
 

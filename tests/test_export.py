@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from semilearn_bbam.__main__ import main
-from semilearn_bbam.run_folder import BEST, CONFIG
+from semilearn_bbam.runs.folder import BEST, CONFIG
 from tests.conftest import FEATURES
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from semilearn_bbam.files import UNFINISHED, write_beside
+from semilearn_bbam.util.files import UNFINISHED, write_beside
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from semilearn.nets import vit_tiny_patch2_32, wrn_28_2
 from torch import nn
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import CosinePrototypes, LinearLabels, MultiLabelNet, build_projection
+from semilearn_bbam.nets.heads import CosinePrototypes, LinearLabels, MultiLabelNet, build_projection
 from semilearn_bbam.nets.small import PlainFeatures, SmallCNN
 
 

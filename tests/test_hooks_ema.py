@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semilearn_bbam.hooks.ema import ModelEMA, ModelEMAHook
+from semilearn_bbam.engine.hooks.ema import ModelEMA, ModelEMAHook
 
 
 def nets() -> tuple[nn.Module, nn.Module]:

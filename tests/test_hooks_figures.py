@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.hooks import FigureDataHook
-from semilearn_bbam.hooks.checkpoint import EpochCheckpointHook
+from semilearn_bbam.engine.hooks import FigureDataHook
+from semilearn_bbam.engine.hooks.checkpoint import EpochCheckpointHook
 from tests.methods import ALGORITHMS, KEEP_PSEUDO_LABELS, UPPER_BOUNDS, WITH_STATISTICS
 
 CONFIG = "bbam_ohsumed_features.yaml"

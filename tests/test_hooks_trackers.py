@@ -10,7 +10,7 @@ import pytest
 import wandb
 
 import train as front_door
-from semilearn_bbam.run_folder import RunFolder
+from semilearn_bbam.runs.folder import RunFolder
 from tests.conftest import FEATURES, short_run
 
 

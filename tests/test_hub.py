@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from semilearn_bbam import hub
-from semilearn_bbam.hub import Unavailable, hub_answers, load_local_or_hub
+from semilearn_bbam.util import hub
+from semilearn_bbam.util.hub import Unavailable, hub_answers, load_local_or_hub
 
 
 def absent(name: str, local: bool) -> str:

@@ -17,7 +17,7 @@ import torch
 
 import train as train_script
 from semilearn_bbam.errors import RunError
-from semilearn_bbam.run_folder import LATEST, RunFolder
+from semilearn_bbam.runs.folder import LATEST, RunFolder
 from tests.conftest import FEATURES, arguments, short_run
 from tests.processes import fork, front_door, status_of
 from tests.test_resume import Killed, assert_same, die_at

@@ -15,8 +15,8 @@ from semilearn.core.criterions import CELoss, ConsistencyLoss
 from semilearn.core.utils import ALGORITHMS
 from torch import nn
 
-from semilearn_bbam.algorithms.lifted import Lifted
 from semilearn_bbam.config import ConfigError
+from semilearn_bbam.engine.labelwise import Lifted
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.run import algorithm_names, read_settings
 from tests.conftest import arguments, batches

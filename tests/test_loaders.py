@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
 from semilearn_bbam.data.pool import Pool
 from semilearn_bbam.data.views import FeatureView
+from semilearn_bbam.engine.loaders import reading_loader, training_loader
 from tests.conftest import settings
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.algorithms.mixing import mixed_pass
+from semilearn_bbam.engine.mixed_pass import mixed_pass
 from semilearn_bbam.mixing import mix_rows
 from tests.conftest import batches
 

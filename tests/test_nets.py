@@ -16,12 +16,13 @@ from semilearn.core.utils import get_optimizer
 from torch import nn
 from torchvision.models import ResNet18_Weights
 
-from semilearn_bbam import hub, nets
+from semilearn_bbam import nets
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import CosinePrototypes, MultiLabelNet
 from semilearn_bbam.nets import get_net_builder, library
+from semilearn_bbam.nets.heads import CosinePrototypes, MultiLabelNet
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.small import SmallCNN
+from semilearn_bbam.util import hub
 from tests.conftest import settings
 
 LABELS = partial(CosinePrototypes, num_classes=3, scale=20.0, margin=0.4)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from semilearn_bbam.heads import CosinePrototypes, MultiLabelNet
 from semilearn_bbam.nets.ensemble import BranchedNet, for_branches, of_branches
+from semilearn_bbam.nets.heads import CosinePrototypes, MultiLabelNet
 
 HEAD = partial(CosinePrototypes, num_classes=3, scale=20.0, margin=0.4)
 

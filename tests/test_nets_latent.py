@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from semilearn_bbam.heads import MultiLabelNet
+from semilearn_bbam.nets.heads import MultiLabelNet
 from semilearn_bbam.nets.latent import MAX_HIDDEN, GaussianLabels, latent_divergence
 from semilearn_bbam.nets.small import PlainFeatures
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import MultiLabelNet
+from semilearn_bbam.nets.heads import MultiLabelNet
 from semilearn_bbam.nets.relation import MAX_LABELS, RelationLabels, disagreement, discrepancy, most_agreed
 from semilearn_bbam.nets.small import PlainFeatures
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.shared_norm import SharedBatchNorm, share_batch_norms
 from semilearn_bbam.nets.small import SmallCNN
-from semilearn_bbam.world import World
+from semilearn_bbam.util.distributed import World
 from tests.processes import as_rank, fork, free_port, status_of
 
 STEPS = 3

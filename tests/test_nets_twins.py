@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import CosinePrototypes, LinearLabels, MultiLabelNet
+from semilearn_bbam.nets.heads import CosinePrototypes, LinearLabels, MultiLabelNet
 from semilearn_bbam.nets.small import PlainFeatures, SmallCNN
 from semilearn_bbam.nets.twins import PARTS, TwinHeads, TwinNet, merge_parts, quarters
 

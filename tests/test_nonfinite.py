@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from semilearn_bbam.algorithms.bbam import BBAM
+from semilearn_bbam.engine.hooks import check_finite
+from semilearn_bbam.engine.hooks.nonfinite import GuardedUpdateHook
 from semilearn_bbam.errors import NonFiniteError
-from semilearn_bbam.hooks import check_finite
-from semilearn_bbam.hooks.nonfinite import GuardedUpdateHook
-from semilearn_bbam.run_folder import LATEST
+from semilearn_bbam.runs.folder import LATEST
 from tests.conftest import FEATURES
 from tests.methods import CASE_IDS, CASES
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from semilearn_bbam.commands.plot import main
 from semilearn_bbam.errors import RunError, UserError
 from semilearn_bbam.report import draw_all
-from semilearn_bbam.report.plots import KINDS, MAX_LINES, MAX_MARKERS, main
+from semilearn_bbam.report.plots import KINDS, MAX_LINES, MAX_MARKERS
 from tests.figure_runs import curve_rows, score_arrays, write_run
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "plot.py"

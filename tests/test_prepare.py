@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from semilearn_bbam.commands.prepare import main, prepare
 from semilearn_bbam.data import SOURCES
-from semilearn_bbam.data.ohsumed import TREE
+from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.readers.ohsumed import TREE
 from semilearn_bbam.data.releases import RELEASES
-from semilearn_bbam.data.source import DataError
-from semilearn_bbam.prepare import main, prepare
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("prepare_*.py"))
 

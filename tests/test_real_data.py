@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semilearn_bbam.commands.prepare import prepare
 from semilearn_bbam.data import load_source
-from semilearn_bbam.prepare import prepare
 from tests.conftest import settings
 from tests.trees import write_aapd
 

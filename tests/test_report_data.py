@@ -11,7 +11,7 @@ from PIL import Image
 
 from semilearn_bbam.__main__ import main
 from semilearn_bbam.data import build_views
-from semilearn_bbam.data.source import Problem, Source
+from semilearn_bbam.data.dataset import Problem, Source
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.report import check_report, draw_contact_sheet
 from tests.conftest import arguments, settings

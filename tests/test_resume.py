@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from semilearn_bbam.algorithms import base
-from semilearn_bbam.algorithms.checkpoints import Checkpoints
+from semilearn_bbam.engine import base
+from semilearn_bbam.engine.checkpoints import Checkpoints
 from semilearn_bbam.run import seed_everything
-from semilearn_bbam.run_folder import LATEST, RESULTS, RunFolder
+from semilearn_bbam.runs.folder import LATEST, RESULTS, RunFolder
 from tests.conftest import short_run
 from tests.methods import CASE_IDS, CASES
 from tests.processes import fork, front_door, status_of

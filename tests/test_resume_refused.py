@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import train as front_door
-from semilearn_bbam.run_folder import CONFIG, LATEST
+from semilearn_bbam.runs.folder import CONFIG, LATEST
 from tests.conftest import FEATURES, arguments
 
 SETTINGS = {"label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "warmup_iter_per_epoch": 2, "num_train_iter": 9}

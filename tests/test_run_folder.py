@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.errors import RunError
-from semilearn_bbam.run_folder import CONFIG, METRICS, RunFolder
+from semilearn_bbam.runs.folder import CONFIG, METRICS, RunFolder
 from tests.conftest import FEATURES
 
 

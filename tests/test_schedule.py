@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from semilearn_bbam.engine.schedule import plan_stages
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.schedule import plan_stages
 
 
 def settings(**changes: Any) -> argparse.Namespace:

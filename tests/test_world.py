@@ -17,8 +17,8 @@ import torch
 from semilearn.core.utils import ALGORITHMS
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.run_folder import LATEST
-from semilearn_bbam.world import World
+from semilearn_bbam.runs.folder import LATEST
+from semilearn_bbam.util.distributed import World
 from tests.processes import as_rank, fork, free_port, front_door, shared, status_of
 from tests.test_resume import assert_same_run, die_at
 from tests.test_world_methods import assert_same_runs

@@ -11,8 +11,8 @@ import pytest
 import torch
 from semilearn.core.utils import ALGORITHMS
 
-from semilearn_bbam.algorithms.lifted_states import MLVAT
-from semilearn_bbam.run_folder import LATEST, RESULTS, RunFolder
+from semilearn_bbam.algorithms.usb_methods import MLVAT
+from semilearn_bbam.runs.folder import LATEST, RESULTS, RunFolder
 from tests.methods import CASE_IDS, CASES
 from tests.processes import fork, front_door, shared, status_of
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semilearn_bbam.data.ohsumed import CODES, TREE
-from semilearn_bbam.data.voc import CLASSES
+from semilearn_bbam.data.readers.ohsumed import CODES, TREE
+from semilearn_bbam.data.readers.voc import CLASSES
 
 # The ids of the 80 categories of COCO: 1 to 90 without these.
 COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)

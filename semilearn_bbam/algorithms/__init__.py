@@ -9,13 +9,12 @@ from semilearn_bbam.algorithms import (
     dicap,
     drml,
     flatmatch,
-    lifted,
-    lifted_states,
     mime,
     supervised,
+    usb_methods,
 )
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.bbam import BBAM
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
 
 __all__ = ["BBAM", "MultiLabelAlgorithm"]
-__all__ += ["bbam_plus", "cap", "d2l", "dicap", "drml", "flatmatch", "lifted", "lifted_states", "mime", "supervised"]
+__all__ += ["bbam_plus", "cap", "d2l", "dicap", "drml", "flatmatch", "mime", "supervised", "usb_methods"]

@@ -19,10 +19,10 @@ from semilearn_bbam.algorithms.arguments import (
     share,
     whole,
 )
-from semilearn_bbam.algorithms.mixing import MIXUP_ARGUMENT, mixed_pass
 from semilearn_bbam.algorithms.pool_state import PoolState, estimate_statistics, pseudo_label
 from semilearn_bbam.algorithms.released import RELEASED_ARGUMENTS, ReleasedFaults
-from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.engine.hooks import RefreshHook
+from semilearn_bbam.engine.mixed_pass import MIXUP_ARGUMENT, mixed_pass
 from semilearn_bbam.losses import angular_logits, balanced_cosine, bam_loss, bbam_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 from semilearn_bbam.pseudo_labels import confidence_weights, smoothed_scores

@@ -22,9 +22,9 @@ from semilearn_bbam.algorithms.arguments import (
     whole,
     whole_positive,
 )
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.algorithms.mixing import MIXUP_ARGUMENT, mixed_pass
-from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.hooks import RefreshHook
+from semilearn_bbam.engine.mixed_pass import MIXUP_ARGUMENT, mixed_pass
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 from semilearn_bbam.pseudo_labels import (

@@ -19,9 +19,9 @@ from semilearn_bbam.algorithms.arguments import (
     one_of,
     positive,
 )
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
 from semilearn_bbam.config import Conflict
-from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.hooks import RefreshHook
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.twins import LOCAL_VIEWS, TwinHeads, TwinNet
 from semilearn_bbam.thresholds import FORMS, TIES, f_beta_thresholds

@@ -24,15 +24,15 @@ from semilearn_bbam.algorithms.arguments import (
     whole,
     whole_positive,
 )
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.algorithms.loaders import reading_loader, training_loader
 from semilearn_bbam.config import Conflict
 from semilearn_bbam.correctness import KNOTS, WeightedLabels, class_contrastive_loss, class_embeddings
 from semilearn_bbam.data import Pool
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.hooks import RefreshHook
+from semilearn_bbam.engine.loaders import reading_loader, training_loader
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.heads import CosinePrototypes
-from semilearn_bbam.hooks import RefreshHook
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
+from semilearn_bbam.nets.heads import CosinePrototypes
 
 
 @ALGORITHMS.register("dicap")

@@ -11,11 +11,11 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 
 from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole, whole_positive
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.algorithms.phase import Phase
-from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.hooks import RefreshHook
+from semilearn_bbam.engine.phase import Phase
 from semilearn_bbam.nets.relation import RelationLabels, disagreement, discrepancy, most_agreed
-from semilearn_bbam.world import World
+from semilearn_bbam.util.distributed import World
 
 
 @ALGORITHMS.register("drml")

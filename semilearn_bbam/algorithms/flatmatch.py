@@ -10,7 +10,7 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
 from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share
-from semilearn_bbam.algorithms.lifted_states import MLFreeMatch
+from semilearn_bbam.algorithms.usb_methods import MLFreeMatch
 from semilearn_bbam.gradients import ascent, gradients_of, perturbed, with_gradients
 
 

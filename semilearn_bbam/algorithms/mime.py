@@ -11,8 +11,8 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 
 from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole_positive
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.hooks import RefreshHook
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.hooks import RefreshHook
 from semilearn_bbam.losses import reduce_loss
 from semilearn_bbam.nets.latent import GaussianLabels, latent_divergence
 

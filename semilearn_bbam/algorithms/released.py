@@ -12,10 +12,10 @@ import torch
 from semilearn.algorithms.utils import SSL_Argument, str2bool
 from torch import Tensor
 
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
-from semilearn_bbam.algorithms.pools import labeled_pool, read_split
 from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.config import Conflict
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.pools import labeled_pool, read_split
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.losses import balanced_cosine
 

@@ -15,7 +15,7 @@ from semilearn_bbam.algorithms.arguments import (
     BRANCHES_ARGUMENT,
     asymmetric_options,
 )
-from semilearn_bbam.algorithms.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.losses import asymmetric_loss, bam_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 

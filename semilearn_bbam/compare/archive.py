@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from semilearn_bbam.run_folder import CONFIG, METRICS, RESULTS
+from semilearn_bbam.runs.folder import CONFIG, METRICS, RESULTS
 
 # Where the files of a run lay on the machine that made it says nothing to others.
 PLACES = ("data_dir:", "save_dir:")

@@ -23,7 +23,7 @@ from semilearn_bbam.compare.grid import Job
 from semilearn_bbam.config import ConfigError
 from semilearn_bbam.report.variances import last_variances
 from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run
-from semilearn_bbam.run_folder import CONFIG, RESULTS, RunFolder
+from semilearn_bbam.runs.folder import CONFIG, RESULTS, RunFolder
 
 # Settings that say nothing about what a run computed.
 NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys"}

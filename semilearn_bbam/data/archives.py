@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from semilearn_bbam.data.source import DataError
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.errors import first_line
-from semilearn_bbam.progress import progress_bar
+from semilearn_bbam.util.progress import progress_bar
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.fingerprint import files_key
 from semilearn_bbam.data.images import ImageFiles, decode_image, resize_square
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.remember import cache_folder
-from semilearn_bbam.data.source import DataError
-from semilearn_bbam.files import write_beside
-from semilearn_bbam.progress import in_threads
+from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.progress import in_threads
 
 
 def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> NDArray[np.uint8] | MappedArray:

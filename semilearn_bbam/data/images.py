@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.fingerprint import file_size
-from semilearn_bbam.data.source import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Modes whose picture RGB shows as it is meant; grey images are repeated, transparency lies on white.

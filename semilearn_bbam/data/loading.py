@@ -10,12 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.cache import cache_images
-from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
-from semilearn_bbam.data.images import ImageFiles, inspect_image
-from semilearn_bbam.data.mapped import MappedArray
-from semilearn_bbam.data.problems import settle
-from semilearn_bbam.data.remember import remembered
-from semilearn_bbam.data.source import (
+from semilearn_bbam.data.dataset import (
     DataError,
     Items,
     Problem,
@@ -25,7 +20,12 @@ from semilearn_bbam.data.source import (
     read_source,
     take,
 )
-from semilearn_bbam.progress import in_threads, progress_bar
+from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
+from semilearn_bbam.data.images import ImageFiles, inspect_image
+from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.problems import settle
+from semilearn_bbam.data.remember import remembered
+from semilearn_bbam.util.progress import in_threads, progress_bar
 
 # What an item without any label is, by data set: COCO has images that nobody annotated, as the released code knows;
 # where labels are a list per item, an empty list is more likely a slip; else it says that no label applies.

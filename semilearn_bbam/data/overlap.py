@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.dataset import Items
 from semilearn_bbam.data.fingerprint import file_size, files_key
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.remember import remembered
-from semilearn_bbam.data.source import Items
-from semilearn_bbam.progress import in_threads
+from semilearn_bbam.util.progress import in_threads
 
 
 def content_keys(*parts: Items, cache_dir: str = "") -> list[list[Hashable]]:

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from semilearn_bbam.data.dataset import Items
 from semilearn_bbam.data.mapped import MappedArray
-from semilearn_bbam.data.source import Items
 from semilearn_bbam.data.views import View
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from semilearn_bbam.data.source import DataError, Problem
+from semilearn_bbam.data.dataset import DataError, Problem
 from semilearn_bbam.errors import first_few
 
 # kind -> (what the items are, said after their number; the cure besides mending or removing them)

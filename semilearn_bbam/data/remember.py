@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.files import write_beside
+from semilearn_bbam.util.files import write_beside
 
 _logger = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[Any]]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.fingerprint import compute_fingerprint
-from semilearn_bbam.data.source import DataError
 
 Rows = NDArray[np.int64]
 PARTS = ("labeled", "unlabeled", "validation")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.source import DataError, Items, Source
-from semilearn_bbam.hub import Unavailable, load_local_or_hub
+from semilearn_bbam.data.dataset import DataError, Items, Source
+from semilearn_bbam.util.hub import Unavailable, load_local_or_hub
 
 
 def tokenize(source: Source, tokenizer: Any, max_length: int) -> Source:

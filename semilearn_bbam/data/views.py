@@ -19,8 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms import v2
 
 from semilearn_bbam.config import Conflict
+from semilearn_bbam.data.dataset import DataError, Items
 from semilearn_bbam.data.images import resize_square
-from semilearn_bbam.data.source import DataError, Items
 
 View = Callable[[Items], Any]
 STRONG = {

@@ -16,8 +16,7 @@ from torch import nn
 
 from semilearn_bbam.config import Conflict
 from semilearn_bbam.errors import NetError, did_you_mean
-from semilearn_bbam.heads import build_projection
-from semilearn_bbam.hub import Unavailable, load_local_or_hub
+from semilearn_bbam.nets.heads import build_projection
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.library import (
     check_timm_name,
@@ -29,6 +28,7 @@ from semilearn_bbam.nets.library import (
 )
 from semilearn_bbam.nets.small import FeatureMLP, PlainFeatures, SmallCNN
 from semilearn_bbam.nets.weights import load_weights
+from semilearn_bbam.util.hub import Unavailable, load_local_or_hub
 
 __all__ = ["USB_BERTS", "check_input", "get_net_builder", "load_weights", "net_conflicts"]
 

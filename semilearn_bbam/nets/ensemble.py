@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from semilearn_bbam.heads import MultiLabelNet, build_projection
+from semilearn_bbam.nets.heads import MultiLabelNet, build_projection
 
 
 class BranchedNet(MultiLabelNet):

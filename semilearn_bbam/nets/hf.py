@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.hub import Unavailable, load_local_or_hub
+from semilearn_bbam.util.hub import Unavailable, load_local_or_hub
 
 
 def _pretrained(name: str, local: bool) -> nn.Module:

@@ -14,7 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from semilearn_bbam.errors import NetError, did_you_mean, first_line
-from semilearn_bbam.hub import answers, hub_answers
+from semilearn_bbam.util.hub import answers, hub_answers
 
 # Where torchvision's classification nets keep their classifier.
 CLASSIFIERS = ("fc", "classifier", "head", "heads")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.world import World
+from semilearn_bbam.util.distributed import World
 
 
 class SharedBatchNorm(_BatchNorm):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import build_projection
+from semilearn_bbam.nets.heads import build_projection
 
 
 class PlainFeatures(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from semilearn_bbam.angles import full_precision, without_autocast
 from semilearn_bbam.errors import NetError
-from semilearn_bbam.heads import MultiLabelNet
+from semilearn_bbam.nets.heads import MultiLabelNet
 
 LOCAL_VIEWS = ("patches", "parts", "projection")
 PARTS = 4

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from semilearn_bbam.errors import NetError, first_few
-from semilearn_bbam.heads import CLASSIFIER_NAMES
+from semilearn_bbam.nets.heads import CLASSIFIER_NAMES
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 SHOWN = 5  # names per kind in a report

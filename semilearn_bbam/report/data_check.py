@@ -8,9 +8,9 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.dataset import Source
 from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
-from semilearn_bbam.data.source import Source
 
 
 def describe_source(source: Source) -> str:

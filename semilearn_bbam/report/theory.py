@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.progress import progress_bar
 from semilearn_bbam.report.figures.style import save, stem
 from semilearn_bbam.report.methods import fill_marks
 from semilearn_bbam.report.theory_figure import Simulated, draw_theory
 from semilearn_bbam.theory import FIXED, ClassErrors, Setting, best_errors, crossing_errors, simulate
+from semilearn_bbam.util.progress import progress_bar
 
 # From 1/8 to 8 in steps of sqrt(2).
 RATIOS = tuple(2 ** (step / 2) for step in range(-6, 7))

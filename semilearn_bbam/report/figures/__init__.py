@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from semilearn_bbam.report.figures.angles import draw_angle_histogram
 from semilearn_bbam.report.figures.curves import draw_learning_curves, draw_vdfd
-from semilearn_bbam.report.figures.runs import Method, Run, read_methods
+from semilearn_bbam.report.figures.runs import Method, read_methods
 from semilearn_bbam.report.figures.scores import draw_label_ap, draw_precision_recall
 from semilearn_bbam.report.figures.style import save
 from semilearn_bbam.report.figures.sweeps import draw_ratios, draw_sensitivity
+from semilearn_bbam.runs.reader import Run
 
 __all__ = [
     "Method",

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.errors import FigureError
-from semilearn_bbam.report.figures.runs import Method, Run
+from semilearn_bbam.report.figures.runs import Method
 from semilearn_bbam.report.figures.style import finish, grid, setting_words
+from semilearn_bbam.runs.reader import Run
 
 STATISTICS = ("mean_pos", "var_pos", "mean_neg", "var_neg")
 BINS = 40

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from semilearn_bbam.report.figures.runs import Method, Run, comparable
+from semilearn_bbam.report.figures.runs import Method, comparable
 from semilearn_bbam.report.figures.style import finish, grid, metric_words, seeds_words, setting_words
 from semilearn_bbam.report.variances import READINGS
+from semilearn_bbam.runs.reader import Run
 
 BAND = "band: least to greatest"
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from semilearn_bbam.config import OPTIONS, default_save_name, load_yaml
+from semilearn_bbam.config import OPTIONS
 from semilearn_bbam.errors import FigureError, RunError
 from semilearn_bbam.report.figures.style import Style
 from semilearn_bbam.report.tables import printed_name
-from semilearn_bbam.run_folder import CONFIG, FIGURES, METRICS, RESULTS, RunFolder
+from semilearn_bbam.runs.reader import Run
 
 # Settings in which runs of one method may differ: where and how it was computed, which samples were drawn, and what is
 # only reported. Data and labelled share are the setting that a run stands in.
@@ -27,91 +21,7 @@ NO_METHOD |= {"data_dir", "num_workers", "eval_batch_size", "cache", "cache_dir"
 NO_METHOD |= {"dataset", "feature_file", "manifest", "label_ratio", "num_labels"}
 NO_METHOD |= {"report_figures", "report_pseudo_label_quality"}
 MAX_NAMED = 3  # a name of more options than these would be longer than a legend is wide
-T = TypeVar("T")
 PLACE = re.compile(r"(_[\d.]+pct|_\d+lb|_all|_split)?_s\d+$")
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One run folder; what is in its files is read when it is asked for. RunError names a file that is damaged."""
-
-    folder: Path
-    settings: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, folder: str | Path) -> Run:
-        """RunError for a folder that is no run, ConfigError for settings that cannot be read."""
-        folder = Path(folder)
-        config = folder / CONFIG
-        if not config.is_file():
-            raise RunError(f"'{folder}' is no run folder, for it has no {CONFIG}; give folders that training made")
-        settings = {key: item.value for key, item in load_yaml(config).items()}
-        needed = ("algorithm", "dataset", "feature_file", "manifest", "label_ratio", "num_labels", "split_file", "seed")
-        missing = [key for key in needed if key not in settings]
-        if missing:
-            raise RunError(f"'{config}' does not say {', '.join(missing)}, so it is not the config of a whole run")
-        return cls(folder, settings)
-
-    @property
-    def algorithm(self) -> str:
-        return str(self.settings["algorithm"])
-
-    @property
-    def seed(self) -> int:
-        return int(self.settings["seed"])
-
-    @property
-    def setting(self) -> tuple[str, str]:
-        """Data and labelled share in words, such as ("ohsumed_minilm", "5pct")."""
-        name = default_save_name(self.settings).removeprefix(f"{self.algorithm}_").removesuffix(f"_s{self.seed}")
-        data, _, share = name.rpartition("_")
-        return data, share
-
-    @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, none where there is no such file."""
-        return _whole(self.folder / METRICS, lambda: RunFolder(self.folder).read_metrics())
-
-    @cached_property
-    def results(self) -> dict[str, Any]:
-        """`results.json`, empty where the run has not ended."""
-        file = self.folder / RESULTS
-        return _whole(file, lambda: dict(json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else {}
-
-    @cached_property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """`figures.npz`, empty where the run kept none."""
-
-        def load() -> dict[str, NDArray[Any]]:
-            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                return dict(archive)
-
-        file = self.folder / FIGURES
-        return _whole(file, load) if file.is_file() else {}
-
-    def series(self, column: str, key: str) -> dict[float, float]:
-        """A logged value by epoch or step (`column`), in the order of the rows; unknown values are left out."""
-        return {row[column]: row[key] for row in self.metrics if row.get(key) is not None}
-
-    def value(self, metric: str) -> float:
-        """A final value such as `test/mAP` or `test_prior/macro_f1`. RunError where `results.json` has none."""
-        part, _, key = metric.partition("/")
-        try:
-            return float(self.results[part][key])
-        except (KeyError, TypeError) as error:
-            raise RunError(f"'{self.folder / RESULTS}' has no value {metric}; name one that it has") from error
-
-    @property
-    def share(self) -> float:
-        """Labelled share of the training part in percent, as it was asked for."""
-        return 100 * float(self.settings["label_ratio"] or self.results["label_ratio"])
-
-
-def _whole(file: Path, read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"'{file}' cannot be read, perhaps it is cut off; make its run again") from error
 
 
 @dataclass(frozen=True, eq=False)

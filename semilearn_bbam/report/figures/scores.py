@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from semilearn_bbam.errors import FigureError
 from semilearn_bbam.metrics import average_precision_per_label
 from semilearn_bbam.report.figures.angles import has_arrays, label_number
-from semilearn_bbam.report.figures.runs import Method, Run, comparable
+from semilearn_bbam.report.figures.runs import Method, comparable
 from semilearn_bbam.report.figures.style import finish, grid, seeds_words, setting_words, verbatim
+from semilearn_bbam.runs.reader import Run
 
 NEEDED = "scores (train with --report_figures true)"
 

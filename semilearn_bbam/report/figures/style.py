@@ -6,14 +6,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
-    from semilearn_bbam.report.figures.runs import Method
 
 # Dark and light in turn. Lengths without a common factor: dash and marker repeat together only after 40 methods.
 COLORS = ("#000000", "#d98200", "#1f4e9c", "#3fa7d6", "#8b1a1a", "#5aae61", "#7b5aa6")
@@ -34,6 +31,16 @@ WORDS = {
 }
 # Those that hard predictions are needed for, and so a protocol.
 BY_PROTOCOL = ("micro_f1", "macro_f1", "hamming_loss", "vca")
+
+
+class Titled(Protocol):
+    """What a legend shows: a method by its name, and its title, which marks what must be explained."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def verbatim(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def finish(figure: Figure, title: str, methods: Sequence[Method], note: str, *, legend: bool = True) -> Figure:
+def finish(figure: Figure, title: str, methods: Sequence[Titled], note: str, *, legend: bool = True) -> Figure:
     """Title above; note and (unless panels have their own) one legend for all panels below."""
     figure.suptitle(verbatim(title), fontsize=11)
     if any(method.title != method.name for method in methods):

@@ -1,0 +1,1 @@
+"""One file per command of `semilearn-bbam`; `__main__` lists them."""

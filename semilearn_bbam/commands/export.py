@@ -1,0 +1,46 @@
+"""The weights of a finished run as a safetensors file, which nobody has to trust to open."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
+
+from semilearn_bbam.errors import RunError
+from semilearn_bbam.runs.folder import BEST, CONFIG, LATEST
+from semilearn_bbam.util.files import write_beside
+
+
+def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
+    """Write the averaged weights of the model that a run selected, under the names of its net; gives the metadata.
+
+    The metadata are texts: `algorithm`, `labels` (JSON, in order), `epoch`, `config` (the run's YAML). Before the end
+    of a run it is the latest model. `pretrain_path` reads such a file. RunError for a folder without a checkpoint that
+    can be read safely, and for a file that cannot be written.
+    """
+    folder, out = Path(folder), Path(out)
+    path = next((folder / name for name in (BEST, LATEST) if (folder / name).is_file()), None)
+    if path is None:
+        raise RunError(f"'{folder}' holds neither {BEST} nor {LATEST}; give a run folder that training made")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {name: value.contiguous().clone() for name, value in checkpoint["ema_model"].items()}
+        metadata = {
+            "algorithm": str(checkpoint["algorithm"]),
+            "labels": json.dumps(checkpoint["labels"]),
+            "epoch": str(checkpoint["epoch"]),
+            "config": (folder / CONFIG).read_text(encoding="utf-8"),
+        }
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"'{path}' cannot be read as a checkpoint of a whole run folder; make the run again") from error
+    try:
+        content = save(tensors, metadata)
+        write_beside(out, lambda beside: beside.write_bytes(content))
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"--out: '{out}' cannot be written ({error})") from error
+    return metadata

@@ -1,0 +1,182 @@
+"""`dataset: coco2014` and `coco2017`: COCO photographs, a label for each of the 80 kinds of object they show."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.dataset import DataError, Part, Problem, Source, data_folder, register_source
+from semilearn_bbam.data.fingerprint import files_key
+from semilearn_bbam.data.images import ImageFiles
+from semilearn_bbam.data.readers.parts import choose_parts
+from semilearn_bbam.data.readers.tables import read_text
+from semilearn_bbam.data.releases import cure
+from semilearn_bbam.data.remember import Arrays, remembered
+
+LONGEST_NAME = 255  # characters; one endless name would widen the array for all
+UNKNOWN = -1  # stands for an id that is missing or no whole number
+
+
+Categories = tuple[tuple[int, str], ...]  # (id, name) in the order of the ids
+
+
+@register_source("coco2014", "image")
+def load_coco2014(args: argparse.Namespace) -> Source:
+    """COCO 2014, train2014 as training part and val2014 as test part (82,783 and 40,504 images); see `load_coco`."""
+    return load_coco(args, 2014)
+
+
+@register_source("coco2017", "image")
+def load_coco2017(args: argparse.Namespace) -> Source:
+    """COCO 2017, train2017 as training part and val2017 as test part (118,287 and 5,000 images); see `load_coco`."""
+    return load_coco(args, 2017)
+
+
+def load_coco(args: argparse.Namespace, year: int) -> Source:
+    """`annotations/instances_{train,val}<year>.json` with images in `train<year>/` or `images/train<year>/`.
+
+    An image has a label if any annotation of it says so, `iscrowd` ones included. Labels are in the order of the
+    category ids, which have gaps. Images without any label are kept. An annotation of an unknown image or category
+    is a problem; DataError for missing or broken files and for parts whose categories differ. The annotation files
+    are parsed once and what is needed of them is kept in the cache folder.
+    """
+    name = f"coco{year}"
+    words = choose_parts(args, name, ("train", "val"), ("train", "val"))
+    data_dir = data_folder(args)
+    root = next((path for path in (data_dir / name, data_dir / "coco") if (path / "annotations").is_dir()), data_dir)
+    (train, categories), (test, test_categories) = (
+        read_part(root, f"{word}{year}", part, args.cache_dir)
+        for word, part in zip(words, ("training", "test"), strict=True)
+    )
+    if categories != test_categories:
+        stray = min(set(categories) ^ set(test_categories))
+        paths = " and ".join(str(_annotations(root, f"{word}{year}")) for word in words)
+        raise DataError(f"{paths} differ in category {stray[0]} ({stray[1]}); take both from one release")
+    return Source.of(name, "image", train, test, [label for _, label in categories])
+
+
+def _annotations(root: Path, name: str) -> Path:
+    return root / "annotations" / f"instances_{name}.json"
+
+
+def read_part(root: Path, name: str, part: str, cache_dir: str) -> tuple[Part, Categories]:
+    """The images and labels of `train2014`, `val2014` and so on, with its categories; problems call it `part`."""
+    path = _annotations(root, name)
+    advice = cure(f"coco{name[-4:]}", [root], "set data_dir to the folder that holds them")
+    if not path.is_file():
+        raise DataError(f"the COCO annotations {path} are missing; {advice}")
+    folder = next((at for at in (root / name, root / "images" / name) if at.is_dir()), None)
+    if folder is None:
+        raise DataError(f"the COCO images {root / name} are missing; {advice}")
+    arrays = remembered(
+        cache_dir, "coco", files_key([str(path)], "images, annotations, categories"), lambda: _parse(path)
+    )
+    order = arrays["category_id"].argsort()
+    categories = tuple((int(arrays["category_id"][k]), str(arrays["category_name"][k])) for k in order)
+    keep, problems = _screen_images(arrays, part)
+    targets = _targets(arrays, keep, part, problems)
+    names = [str(file) for file in arrays["file_name"][keep]]
+    return Part(ImageFiles([folder / file for file in names]), targets[keep], names, problems), categories
+
+
+def _parse(path: Path) -> Arrays:
+    """Ids and names of one annotation file as arrays; ids that are no whole numbers become `UNKNOWN`, names empty."""
+    content = _load_json(path)
+    images, annotations, categories = (_objects(path, content, key) for key in ("images", "annotations", "categories"))
+    if not images or not categories:
+        raise DataError(f"{path} lists no {'categories' if images else 'images'}; extract it again")
+    arrays: Arrays = {
+        "image_id": _whole(images, "id"),
+        "file_name": np.array([_short(row.get("file_name")) for row in images], dtype=str),
+        "annotation_image": _whole(annotations, "image_id"),
+        "annotation_category": _whole(annotations, "category_id"),
+        "category_id": _whole(categories, "id"),
+        "category_name": np.array([_short(row.get("name")) for row in categories], dtype=str),
+    }
+    for key, none in (("category_id", UNKNOWN), ("category_name", "")):
+        values = arrays[key]
+        if len(np.unique(values)) < len(values) or (values == none).any():
+            raise DataError(f"{path}: every category needs an id and a name of its own; extract the file again")
+    return arrays
+
+
+def _load_json(path: Path) -> Any:
+    text, collects = read_text(path), gc.isenabled()
+    # Millions of new lists make the garbage collector look through all of them again and again, for nothing.
+    gc.disable()
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON ({error}); extract it again") from error
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _objects(path: Path, content: Any, key: str) -> list[dict[str, Any]]:
+    rows = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{path} has no list of objects {key!r}; take the file instances_... of the release")
+    return rows
+
+
+def _whole(rows: list[dict[str, Any]], key: str) -> NDArray[np.int64]:
+    values = (row.get(key) for row in rows)
+    return np.array([v if type(v) is int and 0 <= v < 2**62 else UNKNOWN for v in values], dtype=np.int64)
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= LONGEST_NAME and value.isprintable() else ""
+
+
+def _screen_images(arrays: Arrays, part: str) -> tuple[NDArray[np.bool_], list[Problem]]:
+    """Mask [N] of the images that can be used, each id once, and the problems of the others."""
+    ids, names = arrays["image_id"], arrays["file_name"]
+    keep = np.zeros(len(ids), dtype=bool)
+    keep[np.unique(ids, return_index=True)[1]] = True
+    nameless = (ids == UNKNOWN) | (names == "")
+    problems = [
+        Problem(part, f"image {row} (counted from 0)", "row", "has no whole id or no file_name")
+        for row in np.flatnonzero(nameless)
+    ]
+    for row in np.flatnonzero(~keep & ~nameless):
+        problems.append(Problem(part, str(names[row]), "row", f"image id {ids[row]} is there before"))
+    keep &= ~nameless
+    for row in np.flatnonzero(keep):
+        file = PurePath(str(names[row]))
+        if file.is_absolute() or ".." in file.parts:
+            problems.append(Problem(part, str(file), "outside"))
+            keep[row] = False
+    return keep, problems
+
+
+def _targets(arrays: Arrays, keep: NDArray[np.bool_], part: str, problems: list[Problem]) -> NDArray[np.float32]:
+    """Targets [N,K] of all images; `keep` loses images of unknown categories, which go to `problems`."""
+    image, category = arrays["annotation_image"], arrays["annotation_category"]
+    row, known = _find(arrays["image_id"], image)
+    column, named = _find(np.sort(arrays["category_id"]), category)
+    for number in np.flatnonzero(~known):
+        detail = "image_id is missing" if image[number] == UNKNOWN else f"image {image[number]} is unknown"
+        problems.append(Problem(part, f"annotation {number} (counted from 0)", "label", detail))
+    strange = known & ~named & keep[row]
+    for at, value in np.unique(np.stack([row[strange], category[strange]], axis=1), axis=0):
+        detail = "an annotation without category_id" if value == UNKNOWN else f"category {value} is unknown"
+        problems.append(Problem(part, str(arrays["file_name"][at]), "label", detail))
+        keep[at] = False
+    targets = np.zeros((len(keep), len(arrays["category_id"])), dtype=np.float32)
+    targets[row[known & named], column[known & named]] = 1.0
+    return targets
+
+
+def _find(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The first place of each wanted id in `ids`, and a mask of those that are there; 0 stands for the others."""
+    unique, first = np.unique(ids, return_index=True)
+    place = np.minimum(np.searchsorted(unique, wanted), len(unique) - 1)
+    there = (unique[place] == wanted) & (wanted != UNKNOWN)
+    return np.where(there, first[place], 0), there

@@ -1,0 +1,137 @@
+"""`dataset: manifest`: anybody's own images or texts, listed in CSV, TSV, JSON-lines or JSON files."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.dataset import DataError, Part, Problem, Source, data_folder, register_source
+from semilearn_bbam.data.overlap import content_keys
+from semilearn_bbam.data.problems import describe
+from semilearn_bbam.data.readers.entries import Entries, in_folder, read_manifest, read_unlabeled
+from semilearn_bbam.data.readers.labels import LabelList, read_label_file
+from semilearn_bbam.data.readers.tables import brief
+
+TEST_SEED = 20241210  # the held-out test part is the same in every run, whatever its seed
+
+
+@register_source("manifest")
+def load_manifest(args: Namespace) -> Source:
+    """Read `<data_dir>/<manifest>`, `unlabeled` (a folder, a manifest or a text file) and `test` (a manifest).
+
+    A manifest has a column `path` (of an image, below `data_dir`) or `text`, and labels: either one field `labels`
+    (names separated by `label_separator`; in JSON a list) or one column of 0 and 1 per label. `strong` or USB's
+    `aug_0`, `aug_1` hold ready texts for the strong view. The order of the labels is that of the columns, of
+    `label_file`, or alphabetical. Without `test`, a share `test_ratio` of the manifest is held out, the same in
+    every run. Items of the test part that occur again among the others, by content, are problems of those (left out
+    with a note where the test part was held out here); what is both labelled and unlabelled is left to the labelled
+    part. DataError for unusable files.
+    """
+    root = data_folder(args)
+    if not args.manifest:
+        raise DataError("dataset 'manifest' needs the key manifest: a .csv, .tsv, .jsonl or .json file in data_dir")
+    labeled = read_manifest(root, args.manifest, "training")
+    labels = _label_list(root, args, labeled)
+    notes: list[str] = []
+    if args.test:
+        test = read_manifest(root, args.test, "test")
+        if test.kind != labeled.kind:
+            raise DataError(f"{args.manifest} lists {labeled.kind}s and {args.test} {test.kind}s; list one kind")
+        _check_columns(labels, test, args.test, known_only=not args.label_file)
+    else:
+        count = max(1, round(args.test_ratio * len(labeled.items)))
+        tested = np.zeros(len(labeled.items), dtype=bool)
+        tested[np.random.default_rng(TEST_SEED).permutation(len(labeled.items))[:count]] = True
+        test, labeled = replace(labeled.chosen(tested), problems=[]), labeled.chosen(~tested)
+        notes.append(f"held out {len(test.items)} items of {args.manifest} as test part (test_ratio)")
+    pool = read_unlabeled(root, args.unlabeled, labeled.kind, notes) if args.unlabeled else Entries(labeled.kind)
+
+    targets, labeled = _targets(labels, labeled, "training")
+    test_targets, test = _targets(labels, test, "test")
+    targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
+    everything = replace(labeled, items=labeled.items + pool.items).content()
+    train = Part(everything, targets, labeled.names + pool.names, labeled.problems + pool.problems)
+    test_part = Part(test.content(), test_targets, test.names, test.problems)
+    strong = labeled.strong + pool.strong
+    return Source.of(
+        "manifest",
+        labeled.kind,
+        train,
+        test_part,
+        labels.names,
+        strong_texts=strong if any(strong) else None,
+        notes=notes,
+    )
+
+
+def _label_list(root: Path, args: Namespace, labeled: Entries) -> LabelList:
+    """The labels and their order, from `label_file`, the columns, or the labels that occur in the training part."""
+    separator = "" if args.label_separator == "auto" else args.label_separator
+    if args.label_file:
+        labels = LabelList(read_label_file(in_folder(root, args.label_file)), separator, args.label_file)
+        _check_columns(labels, labeled, args.manifest, known_only=False)
+        return labels
+    if labeled.columns:
+        return LabelList(labeled.columns, separator, args.manifest)
+    found = LabelList.occurring(labeled.labels, separator)
+    if not found:
+        raise DataError(
+            f"{args.manifest} gives no item a label; give it a column labels or a column of 0 and 1 for each label"
+        )
+    return LabelList(found, separator, args.manifest)
+
+
+def _check_columns(labels: LabelList, entries: Entries, name: str, *, known_only: bool) -> None:
+    """DataError unless a file with a column per label has one for every label, and with `known_only` no others."""
+    if not entries.columns:
+        return
+    missing = [label for label in labels.names if label not in entries.columns]
+    if missing:
+        raise DataError(f"{name} has no column {brief(missing[0])}, a label of {labels.where}; add it")
+    more = [column for column in entries.columns if column not in labels.number]
+    if more and known_only:
+        raise DataError(f"{name} has a column {brief(more[0])}, which is no label of {labels.where}; remove or add it")
+
+
+def _targets(labels: LabelList, entries: Entries, part: str) -> tuple[NDArray[np.float32], Entries]:
+    """Targets [N,K] of the items whose labels are known, and these items; the others are problems."""
+    rows, keep = [], []
+    for name, value in zip(entries.names, entries.labels, strict=True):
+        try:
+            rows.append(labels.row(value))
+            keep.append(True)
+        except ValueError as error:
+            entries.problems.append(Problem(part, name, "label", str(error)))
+            keep.append(False)
+    targets = np.stack(rows) if rows else np.zeros((0, len(labels.names)), np.float32)
+    return targets, entries.chosen(keep)
+
+
+def _without_overlap(
+    targets: NDArray[np.float32], labeled: Entries, pool: Entries, test: Entries, notes: list[str], args: Namespace
+) -> tuple[NDArray[np.float32], Entries, Entries]:
+    """Labelled and unlabelled items that are not in the test part, and unlabelled ones that are not labelled too.
+
+    What is in the user's own test part again is a problem; where the test part was held out by this reader, a note.
+    """
+    parts = (labeled.content(), pool.content(), test.content())
+    keys, pool_keys, test_keys = content_keys(*parts, cache_dir=args.cache_dir)
+    tested = {key: name for key, name in zip(test_keys, test.names, strict=True)}
+    for part, entries, own in (("training", labeled, keys), ("unlabelled", pool, pool_keys)):
+        names = [(name, tested[key]) for key, name in zip(own, entries.names, strict=True) if key in tested]
+        found = [Problem(part, name, "in_test", f"as {other}") for name, other in names]
+        if args.test:
+            entries.problems.extend(found)
+        else:
+            notes.extend(f"left out {line}" for line in describe(found))
+    keep = np.array([key not in tested for key in keys], dtype=bool)
+    known = set(keys)
+    twice = sum(key in known and key not in tested for key in pool_keys)
+    if twice:
+        notes.append(f"left out {twice} unlabelled items that are labelled too")
+    kept_pool = pool.chosen([key not in tested and key not in known for key in pool_keys]) if pool.items else pool
+    return targets[keep], labeled.chosen(keep), kept_pool

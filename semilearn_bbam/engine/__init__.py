@@ -1,0 +1,1 @@
+"""What runs any method: stages, loops, checkpoints, loaders, hooks."""

@@ -1,0 +1,142 @@
+"""Save, resume and select: the checkpoints of an algorithm."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from semilearn.core import AlgorithmBase
+
+from semilearn_bbam.engine.device import random_state, set_random_state
+from semilearn_bbam.errors import RunError, first_line
+from semilearn_bbam.runs.folder import RunFolder
+from semilearn_bbam.util.distributed import World
+
+# What every checkpoint holds.
+NEEDED = {"model", "ema_model", "optimizer", "loss_scaler", "it", "epoch", "best_it", "best_eval_acc", "algorithm"}
+NEEDED |= {"num_classes", "fingerprint", "labels", "split", "seconds", "nonfinite_steps", "state", "random"}
+NEEDED |= {"random_at_epoch"}
+
+
+class Checkpoints(AlgorithmBase):
+    """The part of an algorithm that writes and reads checkpoints: tensors and Python scalars only.
+
+    USB's own saves what may be a NumPy scalar, which a safe load refuses, resumes in the middle of an epoch with
+    the next one, and keeps no random state.
+    """
+
+    folder: RunFolder
+    world: World
+    identity: dict[str, Any]  # of the data: their fingerprint, the labels in order, the split
+    nonfinite_steps: int = 0  # steps left out so far
+    random_at_epoch: dict[str, Any]  # the random states when the epoch under way drew its first batch
+
+    def get_state(self) -> dict[str, Any]:
+        """What a subclass must keep besides the nets: tensors and Python scalars only."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` gave."""
+
+    def get_save_dict(self) -> dict[str, Any]:
+        save_dict = super().get_save_dict()
+        results = self.hooks_dict["ResultsHook"]
+        save_dict.update(
+            algorithm=self.args.algorithm,
+            num_classes=self.args.num_classes,
+            **self.identity,
+            it=self.it,
+            epoch=self.plan.whole_epochs(self.it),
+            best_eval_acc=float(self.best_eval_acc),
+            seconds=results.elapsed(self),
+            nonfinite_steps=self.nonfinite_steps,
+            state=self.get_state(),
+            random=self.world.gather_objects(random_state()),  # of each process that shares the run
+            random_at_epoch=self.world.gather_objects(self.random_at_epoch),
+        )
+        return save_dict
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """What is read within leaves no trace in the random states: even a pass over a pool in order takes a number."""
+        before = random_state()
+        try:
+            yield
+        finally:
+            set_random_state(before)
+
+    def save_model(self, save_name: str, save_path: str | Path) -> None:
+        """Write a checkpoint, at once or not at all. RunError where it cannot be written."""
+
+        def save(beside: Path) -> None:
+            try:
+                with open(beside, "wb") as file:
+                    torch.save(content, file)
+            except RuntimeError as error:  # torch's writer hides what its file said
+                raise OSError(first_line(error)) from error
+
+        content = self.get_save_dict()
+        self.folder.write(save_name, save)
+
+    def read_checkpoint(self, path: str | Path) -> dict[str, Any]:
+        """A checkpoint that belongs to this algorithm, these data and this net, or RunError.
+
+        Nothing of the run is touched. Only tensors and plain values are read, never a pickled object.
+        """
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+            raise RunError(
+                f"'{path}' cannot be read as a checkpoint; it may be cut off or of another program"
+            ) from error
+        if not isinstance(checkpoint, dict) or not NEEDED.issubset(checkpoint):
+            raise RunError(f"'{path}' is no checkpoint of this program, or of an older version; start a new run")
+        for key, own in (("algorithm", self.args.algorithm), ("num_classes", self.args.num_classes)):
+            if checkpoint[key] != own:
+                raise RunError(
+                    f"'{path}' has {key} {checkpoint[key]}, this run has {own}; resume with the run's own config"
+                )
+        processes = len(checkpoint["random"])
+        if processes != self.world.size:
+            raise RunError(f"'{path}' was made by {processes} process(es), not {self.world.size}; start as many")
+        told = {"labels": "other labels, or in another order", "fingerprint": "other data", "split": "another split"}
+        for key, own in self.identity.items():
+            if checkpoint[key] != own:
+                raise RunError(f"'{path}' was made with {told[key]}; resume with the data it was made with")
+        for part in ("model", "ema_model"):
+            own, saved = getattr(self, part).state_dict(), checkpoint[part]
+            if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in saved.items()}:
+                raise RunError(f"'{path}' holds another net; resume with the run's own config and version")
+        return checkpoint
+
+    def load_model(self, load_path: str | Path) -> dict[str, Any]:
+        """Continue from a checkpoint, at whatever step it was written."""
+        checkpoint = self.read_checkpoint(load_path)
+        self.model.load_state_dict(checkpoint["model"])
+        self.ema_model.load_state_dict(checkpoint["ema_model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        if self.loss_scaler.is_enabled() and checkpoint["loss_scaler"]:  # a CPU run leaves it empty
+            self.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(checkpoint["scheduler"])
+        self.it, self.start_epoch, self.epoch = checkpoint["it"], checkpoint["epoch"], checkpoint["epoch"] - 1
+        self.best_it, self.best_eval_acc = checkpoint["best_it"], checkpoint["best_eval_acc"]
+        self.seconds_before, self.nonfinite_steps = checkpoint["seconds"], checkpoint["nonfinite_steps"]
+        self.set_state(checkpoint["state"])
+        self.random_at_epoch = checkpoint["random_at_epoch"][self.world.rank]
+        set_random_state(checkpoint["random"][self.world.rank])
+        if "aim_run_hash" in checkpoint:
+            self.aim_run_hash = checkpoint["aim_run_hash"]
+        self.folder.cut_metrics(self.it)
+        return checkpoint
+
+    def load_selected(self, path: str | Path) -> None:
+        """Report the selected model: its EMA weights, its buffers and its state."""
+        checkpoint = self.read_checkpoint(path)
+        self.ema_model.load_state_dict(checkpoint["ema_model"])
+        self.set_state(checkpoint["state"])
+        self.selected_epoch = checkpoint["epoch"]

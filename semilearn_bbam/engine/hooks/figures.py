@@ -1,0 +1,125 @@
+"""What the figures of a run are drawn from: a diagnostic that only writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from semilearn.core.hooks import Hook
+from torch import Tensor
+
+from semilearn_bbam.angles import AngleStatistics, label_angles, label_prototypes
+from semilearn_bbam.runs.folder import FIGURES, LABELS
+
+# Labelled rows lie in these; those that a method holds out of its training have a pool of their own.
+LABELED = ("pool_lb", "pool_est")
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Angles [N,K] around the prototypes of `targets` [N,K], labelled rows first; rows [N]: those that have targets."""
+
+    angles: Tensor
+    targets: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, targets: Tensor, rows: Tensor) -> Reading:
+        """Angles of features [N,D], around prototypes of the rows that have targets."""
+        return cls(label_angles(features, label_prototypes(features, targets * rows.unsqueeze(1))), targets, rows)
+
+    def summary(self, name: str) -> dict[str, float]:
+        """Variances (squared radians) and their difference, each the mean over usable labels; every negative counts."""
+        valid = self.rows.unsqueeze(1).expand_as(self.targets)
+        statistics = AngleStatistics.estimate(self.angles, self.targets, valid=valid)
+        usable = statistics.usable
+        values = {"vdfd": statistics.difference(), "var_pos": statistics.var_pos, "var_neg": statistics.var_neg}
+        return {f"{key}_{name}": float(value[usable].mean()) for key, value in values.items()}
+
+
+class FigureDataHook(Hook):
+    """Log the angle variances after every epoch and write `figures.npz` at the end, for `report_figures`.
+
+    Like `PseudoLabelQualityHook` it may hold the pool's true labels: `known` [N_u] says which items of the pool have
+    some, `targets` are theirs. It reads the EMA model on the weak view and leaves the random states as they were. Two
+    readings are taken of the labelled rows and the pool: `true`, with the true labels of both, and `pseudo`, with the
+    pseudo-labels that the epoch was trained with, where the method has a table of them. With `num_branches` above 1 the
+    angles are those of the first branch.
+    """
+
+    def __init__(self, known: Tensor, targets: Tensor) -> None:
+        self.known, self.targets = known, targets
+
+    def after_train_epoch(self, algorithm: Any) -> None:
+        row: dict[str, float] = {}
+        for name, reading in self.readings(algorithm).items():
+            row |= reading.summary(name)
+        done = algorithm.plan.epochs_done(algorithm.it)
+        algorithm.folder.append_metrics({"epoch": done, "it": algorithm.it, **row})
+
+    def readings(self, algorithm: Any) -> dict[str, Reading]:
+        """The reading with true labels, and with pseudo-labels where there are any yet."""
+        device, known = algorithm.device, self.known.to(algorithm.device)
+        labeled = [name for name in LABELED if name in algorithm.loader_dict]
+        with algorithm.undisturbed():
+            parts = [algorithm.read(name)["feat"] for name in labeled]
+            if len(known):  # an upper bound has no pool; a method may have put rows of its own behind its pool
+                parts.append(algorithm.read("pool_ulb")["feat"][: len(known)])
+        features = torch.cat(parts).chunk(getattr(algorithm.args, "num_branches", 1), dim=1)[0]
+        targets_lb = torch.cat([algorithm.dataset_dict[name].targets for name in labeled]).to(device)
+        all_labeled = torch.ones(len(targets_lb), dtype=torch.bool, device=device)
+        true = targets_lb.new_zeros(len(known), targets_lb.shape[1])
+        true[known] = self.targets.to(true)
+        found = {"true": Reading.of(features, torch.cat([targets_lb, true]), torch.cat([all_labeled, known]))}
+        pseudo = getattr(algorithm, "pseudo_targets", None)
+        if pseudo is not None and not algorithm.plan.in_warmup(algorithm.epoch):
+            # DRML gives pseudo-labels to rows one by one, and says to which.
+            rows = getattr(algorithm, "added", torch.ones_like(known))
+            targets = torch.cat([targets_lb, pseudo.to(targets_lb)])
+            found["pseudo"] = Reading.of(features, targets, torch.cat([all_labeled, rows]))
+        return found
+
+    def after_run(self, algorithm: Any) -> None:
+        names = json.loads((algorithm.folder.path / LABELS).read_text(encoding="utf-8"))["label_names"]
+        with algorithm.undisturbed():
+            scores, test_targets = algorithm.predict("test")
+        readings = self.readings(algorithm)
+        true = readings["true"]
+        arrays = {
+            "label_names": np.array(names, dtype=np.str_),
+            "test_scores": array(scores, np.float32),
+            "test_targets": array(test_targets, np.uint8),
+            "num_labeled": np.array(len(true.targets) - len(self.known)),
+            "targets": array(true.targets, np.uint8),
+            "known": array(true.rows, np.bool_),
+            "angles_true": array(true.angles, np.float16),
+        }
+        if "pseudo" in readings:
+            pseudo = readings["pseudo"]
+            arrays["angles_pseudo"] = array(pseudo.angles, np.float16)
+            arrays["pseudo_targets"] = array(pseudo.targets[-len(self.known) :], np.float16)
+            arrays["pseudo_rows"] = array(pseudo.rows[-len(self.known) :], np.bool_)
+        algorithm.folder.write_arrays(FIGURES, **arrays, **map_arrays(algorithm))
+
+
+def map_arrays(algorithm: Any) -> dict[str, NDArray[Any]]:
+    """Statistics [K] of the balancing map as the last epoch had them, and `counted` [N,K], the entries of the loss.
+
+    Those of the first branch; nothing for a method without such statistics.
+    """
+    state = getattr(algorithm, "pool_state", None)
+    if state is None:
+        return {}
+    first = slice(algorithm.num_classes)
+    statistics = {key: array(value[first], np.float32) for key, value in state.statistics.state_dict().items()}
+    beta = torch.cat([state.beta_lb, state.beta_ulb])[:, first]
+    return {**statistics, "counted": array(beta > 0, np.bool_)}
+
+
+def array(values: Tensor, kind: type[np.generic]) -> NDArray[Any]:
+    """A tensor of any device as an array of this type."""
+    return values.detach().cpu().numpy().astype(kind)

@@ -1,0 +1,160 @@
+"""Infinite or undefined losses, scores and states: named, and stopped or skipped before they reach the weights."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from semilearn.core.hooks import ParamUpdateHook
+from torch import Tensor
+
+from semilearn_bbam.errors import NonFiniteError, first_few
+from semilearn_bbam.util.distributed import World
+
+REPORT = "nonfinite.json"
+PARTS = {"lb": "labelled", "ulb": "unlabelled"}
+MAX_NAMED = 5
+CURE = "lower lr or set clip_grad in a new run, or leave out such batches with --resume --on_nonfinite skip"
+
+
+class GuardedUpdateHook(ParamUpdateHook):
+    """USB's update of the weights, after a look at the loss.
+
+    With `on_nonfinite: stop` a loss that is not finite ends the run before it reaches the weights; with `skip` the
+    batch is left out, up to `max_nonfinite` times. What was found goes to `nonfinite.json`. Reading a loss makes the
+    host wait for a GPU, so that with `stop` there it is read every `num_log_iter` steps and before a checkpoint only:
+    the first bad step is named exactly, and no checkpoint is written after it.
+    """
+
+    def __init__(self, device: torch.device, on_nonfinite: str, world: World) -> None:
+        self.device, self.world = device, world
+        self.at_once = device.type == "cpu" or on_nonfinite == "skip"
+        self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+
+    def after_train_step(self, algorithm: Any) -> None:
+        loss = algorithm.out_dict["loss"].detach()
+        if not self.at_once:
+            bad = ~torch.isfinite(loss) & (self.first_bad < 0)
+            self.first_bad = torch.where(bad, algorithm.it, self.first_bad)
+            if self.every_n_iters(algorithm, algorithm.num_log_iter):
+                self.look_back(algorithm)
+        elif not self.usable(loss):
+            self.refuse(algorithm, float(loss))
+            return
+        super().after_train_step(algorithm)
+
+    def usable(self, loss: Tensor) -> bool:
+        """Whether a step may be made by this loss in all processes; where it is not to be read yet, it may."""
+        return not self.at_once or not self.world.any(~torch.isfinite(loss.detach()), self.device)
+
+    def after_train_epoch(self, algorithm: Any) -> None:
+        self.look_back(algorithm)
+
+    def look_back(self, algorithm: Any) -> None:
+        """NonFiniteError if a loss since the last look was not finite. Reads one number from the device."""
+        if self.world.any(self.first_bad >= 0, self.device):
+            steps = [step for step in self.world.gather_objects(int(self.first_bad)) if step >= 0]
+            raise NonFiniteError(f"the loss of step {min(steps) + 1} is not finite; {CURE}")
+
+    def refuse(self, algorithm: Any, loss: float) -> None:
+        """Name the batch; then stop, or go on without it."""
+        args = algorithm.args
+        algorithm.nonfinite_steps += 1
+        ours = None if math.isfinite(loss) else describe(algorithm, loss)
+        found = next(told for told in self.world.gather_objects(ours) if told)  # of the first process that has one
+        algorithm.folder.write_json(REPORT, found)
+        place = f"epoch {found['epoch']}, step {found['step']}"
+        said = f"{place}: the loss is {found['loss']}, {found['seen']}; {found['batch']}"
+        if args.on_nonfinite == "stop":
+            raise NonFiniteError(f"{said} (all of it in '{algorithm.folder.path / REPORT}'); {CURE}")
+        if algorithm.nonfinite_steps > args.max_nonfinite:
+            raise NonFiniteError(f"{said}; these are more than max_nonfinite ({args.max_nonfinite}); lower lr")
+        algorithm.print_fn(f"left out a batch: {said}")
+        if algorithm.scheduler is not None:
+            with warnings.catch_warnings():  # where it is the first step, torch warns that none was made before
+                warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+                algorithm.scheduler.step()
+        algorithm.model.zero_grad()
+
+
+def describe(algorithm: Any, loss: float) -> dict[str, Any]:
+    """Where a loss that is not finite may come from: weights, labels of the net's outputs, rows of the batch."""
+    weights = [name for name, value in algorithm.model.named_parameters() if not torch.isfinite(value).all()]
+    pools, labels, rows = algorithm.dataset_dict, set(), {}
+    stage = "warmup" if algorithm.plan.in_warmup(algorithm.epoch) and "warmup_lb" in pools else "train"
+    for key, value in algorithm.batch.items():
+        if key.startswith("idx_"):
+            part = key.removeprefix("idx_")
+            rows[part] = pools[f"{stage}_{part}"].rows[value.numpy()].tolist()
+        elif key.startswith("x_"):
+            labels |= bad_labels(algorithm, value)
+    names = [algorithm.identity["labels"][k] for k in sorted(labels)]
+    seen = "in the loss itself, for the net's outputs are finite"
+    if names:
+        seen = f"seen in the net's outputs for label(s) {first_few(names, MAX_NAMED)}"
+    if weights:
+        seen = f"for the weights {first_few(weights, MAX_NAMED)} are not finite, {seen}"
+    told = [f"{PARTS.get(part, part)} rows {first_few(found, MAX_NAMED)}" for part, found in rows.items()]
+    return {
+        "epoch": algorithm.epoch + 1,
+        "step": algorithm.it + 1,
+        "loss": str(loss),
+        "seen": seen,
+        "batch": f"the batch has {' and '.join(told)} of the training part",
+        "labels": names,
+        "weights": weights,
+        "rows": rows,
+    }
+
+
+@torch.no_grad()
+def bad_labels(algorithm: Any, inputs: Any) -> set[int]:
+    """Numbers of the labels whose outputs are not finite for some row of these inputs."""
+    was_training = algorithm.model.training
+    algorithm.model.eval()
+    outputs = algorithm.model(algorithm.to_device(inputs))
+    algorithm.model.train(was_training)
+    count = len(algorithm.identity["labels"])
+    found: set[int] = set()
+    for value in (value for key, value in outputs.items() if key.startswith(("logits", "cosine"))):
+        if value.dim() > 1 and value.shape[1] % count == 0:
+            per_label = ~torch.isfinite(value.reshape(len(value), -1, count, *value.shape[2:]))
+            found |= {k for k in range(count) if bool(per_label[:, :, k].any())}
+    return found
+
+
+def check_finite(algorithm: Any, values: Mapping[str, Any], what: str, *, infinite: bool = False) -> None:
+    """NonFiniteError that names the first tensor of `values` with a value that is not finite, its row and label.
+
+    infinite: infinite values are meant, such as a threshold that nothing reaches, and only undefined ones are refused.
+    """
+    for name, value in tensors(values):
+        bad = torch.isnan(value) if infinite else ~torch.isfinite(value)
+        if bool(bad.any()):
+            place = bad.nonzero()[0].tolist()
+            where = in_words(place, list(value.shape), algorithm.identity["labels"] if name != "feat" else [])
+            raise NonFiniteError(
+                f"epoch {algorithm.epoch + 1}, step {algorithm.it}: {what}: {name} is not finite{where}; {CURE}"
+            )
+
+
+def in_words(place: list[int], shape: list[int], labels: list[str]) -> str:
+    """A place in a tensor [K] or [N,K]: its row and the name of its label, where the shape is such."""
+    if not place:
+        return ""
+    if len(place) == 1 and labels and shape[0] == len(labels):
+        return f" for label '{labels[place[0]]}'"
+    fits = len(place) > 1 and labels and shape[1] % len(labels) == 0
+    return f" in row {place[0]}" + (f" for label '{labels[place[1] % len(labels)]}'" if fits else "")
+
+
+def tensors(values: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The floating-point tensors of a nested dictionary, each with its name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", found) for inner, found in tensors(value))
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            yield name, value

@@ -1,0 +1,72 @@
+"""The end of a run: score the model that was selected, once, and write `results.json`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import Any
+
+from semilearn.core.hooks import Hook
+
+from semilearn_bbam.metrics import multilabel_metrics, prediction_metrics, prior_predictions
+from semilearn_bbam.pseudo_labels import class_thresholds
+from semilearn_bbam.runs.folder import RESULTS
+
+VERSIONED = ("semilearn-bbam", "semilearn", "torch", "torchvision", "transformers", "scikit-learn", "numpy")
+
+
+def installed_versions() -> dict[str, str]:
+    """Version of Python and of every package that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+class ResultsHook(Hook):
+    """Test metrics under two protocols: F1 and Hamming loss at 0.5 (`test`) and at prior thresholds (`test_prior`).
+
+    Where a validation part was split off the labelled data, the same of it (`validation`, `validation_prior`).
+    A prior threshold gives each label its labelled frequency on the unlabelled pool (on the labelled part where
+    there is no pool); no label of the pool or of the test set is read for it.
+    """
+
+    def before_run(self, algorithm: Any) -> None:
+        self.start = perf_counter()
+
+    def elapsed(self, algorithm: Any) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return algorithm.seconds_before + perf_counter() - self.start
+
+    def after_run(self, algorithm: Any) -> None:
+        args = algorithm.args
+        seconds = self.elapsed(algorithm)
+        pool_scores, _ = algorithm.predict("prior")
+        thresholds = class_thresholds(pool_scores, algorithm.positive_rate.to(pool_scores.device)).cpu()
+        results = {
+            "algorithm": args.algorithm,
+            "dataset": args.dataset,
+            "label_ratio": len(algorithm.split.labeled) / algorithm.num_training,
+            "num_labels": len(algorithm.split.labeled),
+            "seed": args.seed,
+            "hidden_labels": algorithm.hidden_labels,
+            "selected_on": args.select_on,
+            "selected_epoch": algorithm.selected_epoch,
+            "epochs": algorithm.epochs,
+            "steps": algorithm.it,
+            "seconds": seconds,
+            "device": str(algorithm.device),
+            "versions": installed_versions(),
+        }
+        for part in algorithm.evaluated:
+            scores, targets = algorithm.predict(part)
+            at_prior = prior_predictions(scores.cpu(), thresholds)
+            results[part] = multilabel_metrics(scores.cpu(), targets)
+            # The ranking is the same, and takes the longest.
+            results[f"{part}_prior"] = {**results[part], **prediction_metrics(at_prior, targets)}
+        algorithm.results_dict = results
+        algorithm.folder.write_json(RESULTS, results)

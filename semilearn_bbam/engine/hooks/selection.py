@@ -1,0 +1,34 @@
+"""Choose the model that a run reports: the last one, or the best on a validation part of the labelled data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from semilearn.core.hooks import Hook
+
+from semilearn_bbam.runs.folder import BEST
+
+
+class SelectionHook(Hook):
+    """With `select_on: validation`, keep the checkpoint with the highest validation mAP; with `last`, keep the last.
+
+    Runs at the end of every epoch, after the evaluation. Nothing but the labelled data has a say in it.
+    """
+
+    def after_train_epoch(self, algorithm: Any) -> None:
+        if algorithm.args.select_on == "last":
+            algorithm.best_it = algorithm.it
+            return
+        value = algorithm.log_dict.get("validation/mAP")
+        if value is None:
+            value = algorithm.evaluate("validation")["validation/mAP"]
+        if value > algorithm.best_eval_acc:
+            algorithm.best_eval_acc, algorithm.best_it = value, algorithm.it
+            algorithm.save_model(BEST, algorithm.folder.path)
+
+    def after_run(self, algorithm: Any) -> None:
+        if algorithm.args.select_on == "last":
+            algorithm.save_model(BEST, algorithm.folder.path)
+        else:
+            algorithm.world.wait()  # for the one process that writes it
+            algorithm.load_selected(algorithm.folder.path / BEST)

@@ -1,0 +1,77 @@
+"""USB's data loaders and samplers over the pools of a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import torch
+from semilearn.core.utils import get_data_loader
+from semilearn.datasets import DistributedSampler
+from torch.utils.data import DataLoader
+
+from semilearn_bbam.data.pool import Pool, collate
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.util.distributed import World
+
+ALONE = World()
+
+
+class SeededSampler(DistributedSampler):
+    """USB's sampler with an order that follows the run's seed.
+
+    USB seeds its permutation with the epoch alone, so that every run, and every loader of a run, sees the same order.
+    `shuffle=False` keeps the pool's order, as the released code does.
+    """
+
+    def __init__(
+        self, pool: Pool, num_samples: int, *, seed: int, stream: int, shuffle: bool = True, world: World = ALONE
+    ) -> None:
+        super().__init__(pool, num_replicas=world.size, rank=world.rank, num_samples=num_samples)
+        self.seed, self.stream, self.shuffle = seed, stream, shuffle
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by USB's DistSamplerSeedHook; `epoch` becomes the seed of the permutation."""
+        key = torch.tensor([self.seed, self.stream, epoch], dtype=torch.int64)
+        mixed = (key * torch.tensor([1_000_003, 7_919, 104_729])).sum() % (2**31 - 1)
+        super().set_epoch(int(mixed))
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            return super().__iter__()
+        mine = range(self.rank, self.total_size, self.num_replicas)
+        return (i % len(self.dataset) for i in mine)
+
+
+def training_loader(
+    args: argparse.Namespace, pool: Pool, batch_size: int, steps: int, stream: int, world: World = ALONE
+) -> DataLoader:
+    """A loader of exactly `steps` full batches; a pool smaller than that is passed over again.
+
+    `batch_size` is that of all processes together, which share each batch. UserError where they cannot.
+    """
+    if batch_size % world.size:
+        raise UserError(f"a batch of {batch_size} cannot be shared by {world.size} processes; make it a multiple")
+    sampler = SeededSampler(pool, steps * batch_size, seed=args.seed, stream=stream, shuffle=args.shuffle, world=world)
+    return _usb_loader(args, pool, batch_size // world.size, data_sampler=sampler)
+
+
+def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -> DataLoader:
+    """A loader that passes once, in order, over this process's part of the pool; no row is in two parts.
+
+    UserError where one of several processes would get none.
+    """
+    if 0 < len(pool) < world.size:
+        raise UserError(f"{len(pool)} row(s) cannot be read by {world.size} processes; start fewer")
+    if world.size > 1:
+        pool = pool.part(world.share(len(pool)))
+    return _usb_loader(args, pool, args.eval_batch_size, data_sampler=None, drop_last=False)
+
+
+def _usb_loader(args: argparse.Namespace, pool: Pool, batch_size: int, **options: object) -> DataLoader:
+    # USB picks a collator by the net's name and for some names asks a hub for a tokenizer; a pool collates by itself.
+    nameless = argparse.Namespace(**{**vars(args), "net": ""})
+    loader = get_data_loader(nameless, pool, batch_size, num_workers=args.num_workers, **options)
+    loader.collate_fn = collate
+    return loader

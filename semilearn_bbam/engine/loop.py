@@ -1,0 +1,116 @@
+"""The training loop: epochs, steps and hooks, which begin, stop and go on at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from inspect import signature
+from typing import Any, NoReturn
+
+from torch import Tensor
+
+from semilearn_bbam.engine.checkpoints import Checkpoints
+from semilearn_bbam.engine.device import random_state, set_random_state
+from semilearn_bbam.engine.schedule import StagePlan
+from semilearn_bbam.errors import Interrupted
+from semilearn_bbam.runs.folder import LATEST
+
+# Hooks that prepare an epoch afresh in a resumed process too; what the others did is in the checkpoint.
+EVERY_PROCESS = ("DistSamplerSeedHook", "LoggingHook")
+
+
+class TrainingLoop(Checkpoints):
+    """USB's loop over epochs and hooks, with a step per stage.
+
+    It saves every `num_save_iter` steps besides the end of each epoch, and where `stop_asked` says that the user
+    wants to stop. A resumed process loads the batches of the epoch under way again up to its step, so that loaders,
+    their workers and all random states stand where they stood.
+    """
+
+    plan: StagePlan
+    uses_unlabeled: bool
+    batch: dict[str, Any]  # the one under way
+
+    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        raise NotImplementedError
+
+    def to_device(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item.to(self.device, non_blocking=True) for key, item in value.items()}
+        return value.to(self.device, non_blocking=True)
+
+    def process_batch(self, input_args: list[str] | None = None, **batch: Any) -> dict[str, Any]:
+        """USB's filter by the step's own arguments, onto any device."""
+        wanted = input_args or list(signature(self.train_step).parameters)
+        return {key: self.to_device(value) for key, value in batch.items() if key in wanted and value is not None}
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Any]]:
+        """The epoch's batches; no unlabelled batch is loaded during the warm-up or for a supervised algorithm."""
+        if self.plan.in_warmup(epoch):
+            yield from self.loader_dict["warmup_lb"]
+        elif not self.uses_unlabeled:
+            yield from self.loader_dict["train_lb"]
+        else:
+            for labeled, unlabeled in zip(self.loader_dict["train_lb"], self.loader_dict["train_ulb"], strict=True):
+                yield {**labeled, **unlabeled}
+
+    def train(self) -> None:
+        """All epochs that are left. Interrupted where the user asks to stop; the state is saved then."""
+        self.model.train()
+        self.call_hook("before_run")
+        for epoch in range(self.start_epoch, self.epochs):
+            self.epoch = epoch
+            step = self.warmup_step if self.plan.in_warmup(epoch) else self.train_step
+            wanted = list(signature(step).parameters)
+            for batch in self.rest_of_epoch(epoch):
+                self.batch = batch
+                self.call_hook("before_train_step")
+                self.out_dict, self.log_dict = step(**self.process_batch(wanted, **batch))
+                self.call_hook("after_train_step")
+                self.it += 1
+                self.save_within_epoch()
+            self.call_hook("after_train_epoch")
+            if self.must_stop() and self.it < self.plan.total:
+                self.stop()
+        self.call_hook("after_run")
+
+    def rest_of_epoch(self, epoch: int) -> Iterator[dict[str, Any]]:
+        """The batches of an epoch that are left; its hooks have been called before the first."""
+        done = self.it - self.plan.first_step(epoch)
+        if not done:
+            self.call_hook("before_train_epoch")
+            self.random_at_epoch = random_state()
+            yield from self.batches(epoch)
+            return
+        for name in EVERY_PROCESS:
+            self.hooks_dict[name].before_train_epoch(self)
+        here = random_state()  # of the checkpoint
+        set_random_state(self.random_at_epoch)
+        batches = self.batches(epoch)
+        for _ in range(done):
+            next(batches)
+        set_random_state(here)
+        yield from batches
+
+    def save_within_epoch(self) -> None:
+        """Save where it is time to; the end of an epoch saves by itself, after it was evaluated."""
+        if self.it == self.plan.first_step(self.epoch + 1):
+            return
+        every, stop = self.args.num_save_iter, self.must_stop()
+        if stop or (every and self.it % every == 0):
+            self.hooks_dict["ParamUpdateHook"].look_back(self)
+            self.save_model(LATEST, self.folder.path)
+        if stop:
+            self.stop()
+
+    def stop_asked(self) -> bool:
+        """Whether the user wants to stop; who runs the algorithm puts a better informed one here."""
+        return False
+
+    def must_stop(self) -> bool:
+        """Whether a process of the run was asked to stop; several agree on that now and then, not at every step."""
+        if self.world.size > 1 and self.it % self.num_log_iter and self.it != self.plan.first_step(self.epoch + 1):
+            return False
+        return self.world.any(self.stop_asked(), self.device)
+
+    def stop(self) -> NoReturn:
+        raise Interrupted(f"stopped at step {self.it} of {self.plan.total}; --resume goes on from there")

@@ -1,0 +1,44 @@
+"""A pass over a labelled and an unlabelled batch whose rows are mixed with each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from semilearn.algorithms.utils import SSL_Argument
+from torch import Tensor
+
+from semilearn_bbam.algorithms.arguments import positive_or_zero
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.mixing import mix_rows
+
+MIXUP_ARGUMENT = SSL_Argument(
+    "--mixup", positive_or_zero, 0.0, "alpha: each row of a batch is mixed with another by Beta(alpha, alpha); 0: not"
+)
+
+Values = tuple[Tensor, ...]
+Passed = tuple[dict[str, Tensor], Values]
+
+
+def mixed_pass(
+    algorithm: MultiLabelAlgorithm, x_lb: Any, values_lb: Values, x_ulb: Any, values_ulb: Values
+) -> tuple[Passed, Passed]:
+    """Outputs of the net for a labelled and an unlabelled batch, with targets and weights as they were mixed.
+
+    The two batches are mixed as one, so that labelled rows meet unlabelled ones. Rows are mixed at the input; texts,
+    which cannot be, at the backbone's feature. values: tensors [B,..] that belong to the rows, alike in both batches.
+    With `mixup: 0` this is `algorithm.joint` and nothing is mixed.
+    """
+    alpha = algorithm.args.mixup
+    if alpha == 0:
+        outputs_lb, outputs_ulb = algorithm.joint(x_lb, x_ulb)
+        return (outputs_lb, values_lb), (outputs_ulb, values_ulb)
+    texts = not isinstance(x_lb, Tensor)
+    if texts:
+        x_lb, x_ulb = (algorithm.model(x, only_backbone=True) for x in (x_lb, x_ulb))
+    sizes, widths = [len(x_lb), len(x_ulb)], [value.shape[1] for value in values_lb]
+    values = torch.cat([torch.cat([value.float() for value in both], dim=1) for both in (values_lb, values_ulb)])
+    rows, values = mix_rows(torch.cat([x_lb, x_ulb]), values, alpha)
+    outputs = algorithm.joint(*rows.split(sizes), **({"from_backbone": True} if texts else {}))
+    parts = [part.split(widths, dim=1) for part in values.split(sizes)]
+    return (outputs[0], parts[0]), (outputs[1], parts[1])
