@@ -21,5 +21,5 @@ if sys.orig_argv[-2:] != ["semilearn_bbam", "doctor"]:
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             raise ImportError(
                 f"semilearn_bbam needs packages that do not import here ({error}); "
-                "python -m semilearn_bbam doctor says which, and how to mend it"
+                "python -m semilearn_bbam doctor says which, and how to fix it"
             ) from error

@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: well; 1: bad items, or a broken installation; 2: a mistake that the user can mend; 130, 141: cut short."""
+    """0: well; 1: bad items, or a broken installation; 2: a mistake that the user can fix; 130, 141: cut short."""
     from semilearn_bbam.errors import UserError
 
     whole = parser()

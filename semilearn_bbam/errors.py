@@ -1,4 +1,4 @@
-"""The one family of errors that are a user's to mend, and how they are worded.
+"""The one family of errors that are a user's to fix, and how they are worded.
 
 The command line prints their text, never a stack trace.
 """

@@ -95,24 +95,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, or continue with `resume`, as `args` (from `config.resolve`) says; returns what `results.json` holds."""
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    world = World.join(resolve_device(args.device).type)
-    folder = RunFolder.inside(args.save_dir, args.save_name, writes=world.leads)
+    world = World.init(resolve_device(args.device).type)
+    folder = RunFolder.inside(args.save_dir, args.save_name, writes=world.is_main)
     with folder.prepared(resume=args.resume, overwrite=args.overwrite):
         try:
             results = _run(args, folder, world)
         except (RuntimeError, DistError) as error:
-            if world.size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
+            if world.world_size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
                 raise RunError(
                     f"process {world.rank} heard no more of another one of this run ({first_line(error)}); see what "
                     "that one said, and go on with --resume"
                 ) from error
             raise
-    world.leave()
+    world.destroy()
     return results
 
 
 def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str, Any]:
-    world.wait()  # until the folder is there
+    world.barrier()  # until the folder is there
     if args.resume:
         _check_same_settings(args, folder.path / CONFIG)
     else:
@@ -120,7 +120,7 @@ def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str,
     seed_everything(args.seed)
     logger, tb_log = logging.getLogger(f"{args.save_name} {world.rank}"), None
     logger.setLevel(logging.ERROR)
-    if not world.leads:  # one process tells of the run
+    if not world.is_main:  # one process tells of the run
         args.use_wandb = args.use_aim = False
     else:
         logger = get_logger(args.save_name)
@@ -132,7 +132,7 @@ def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str,
             if args.unused_keys:
                 logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
             algorithm = get_algorithm(args, get_net_builder(args), tb_log, logger)
-            if not world.leads:  # the weights began alike; what each process draws from here on is its own
+            if not world.is_main:  # the weights began alike; what each process draws from here on is its own
                 seed_everything((args.seed + 1_000_003 * world.rank) % 2**32)
             if args.resume:
                 algorithm.load_model(folder.path / LATEST)

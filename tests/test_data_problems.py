@@ -29,7 +29,7 @@ def test_fail_is_one_sentence_with_all_of_it_and_the_cures() -> None:
         settle("tiny", MIXED, "fail")
     assert str(caught.value) == (
         "dataset 'tiny' has 3 bad item(s): 1 image(s) that cannot be decoded: test b.jpg (the file is empty); "
-        "2 item(s) without any label: training a.jpg, unlabelled c.jpg. To go on, mend or remove them, or set "
+        "2 item(s) without any label: training a.jpg, unlabelled c.jpg. To go on, fix or remove them, or set "
         "empty_labels: keep if none applies to them, or set bad_data: skip to train without them "
         "('python -m semilearn_bbam data check' lists all)"
     )
@@ -44,7 +44,7 @@ def test_every_kind_is_described(kind: str) -> None:
     words, cure = KINDS[kind]
     with pytest.raises(DataError) as caught:
         settle("tiny", (Problem("test", "x", kind),), "fail")
-    assert f"1 {words}: test x. To go on, mend or remove them, " in str(caught.value)
+    assert f"1 {words}: test x. To go on, fix or remove them, " in str(caught.value)
     assert cure in str(caught.value)
 
 

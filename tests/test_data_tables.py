@@ -138,7 +138,7 @@ def test_a_list_and_an_object_of_objects(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "3", "null", '[{"a": 1}] []', "[" * 100_000, "[NaN]"])
 def test_json_that_is_no_list_of_objects(tmp_path: Path, content: str) -> None:
-    with pytest.raises(DataError, match=r"a\.json cannot be read .*; mend the file"):
+    with pytest.raises(DataError, match=r"a\.json cannot be read .*; fix the file"):
         table(tmp_path, "a.json", content)
 
 

@@ -25,9 +25,9 @@ def trained(rows: Tensor, targets: Tensor, world: World, momentum: float | None)
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = momentum
     share_batch_norms(net, world)
-    world.share_gradients(net)
+    world.average_gradients(net)
     optimizer = torch.optim.SGD(net.parameters(), 0.5)
-    part = world.share(len(rows))
+    part = world.shard(len(rows))
     for _ in range(STEPS):
         optimizer.zero_grad()
         (net(rows[part]) - targets[part]).square().mean().backward()
@@ -44,9 +44,9 @@ def test_two_processes_equal_one(momentum: float | None, tmp_path: Path) -> None
     targets = torch.randn(8, 64, generator=generator, dtype=torch.float64)
 
     def work() -> None:
-        world = World.join("cpu")
+        world = World.init("cpu")
         torch.save(trained(rows, targets, world, momentum), tmp_path / f"{world.rank}.pt")
-        World.leave()
+        World.destroy()
 
     port = free_port()
     children = [fork(as_rank(rank, 2, port, work)) for rank in range(2)]

@@ -169,21 +169,21 @@ def test_a_loss_of_the_whole_batch_has_the_gradients_of_one_process(tmp_path: Pa
 
     def gradient(world: World) -> tuple[torch.Tensor, torch.Tensor]:
         weight = start[:4].clone().requires_grad_()
-        mine = (rows @ weight)[world.rank :: world.size]
-        found = world.whole(mine)
-        mask = world.whole(kept[world.rank :: world.size])
+        mine = (rows @ weight)[world.rank :: world.world_size]
+        found = world.gather_batch(mine)
+        mask = world.gather_batch(kept[world.rank :: world.world_size])
         assert mask.equal(kept)
         seen = (found.unsqueeze(2) * start[:, :3].T[0, :4]).transpose(0, 1)  # [4,6,4]
         similar = (seen @ seen.transpose(1, 2)).logsumexp(2)[:, mask].mean()
-        loss = similar + found.cumsum(0).square().mean() + world.total(mine.sum()).exp() / 1e3
-        (loss + world.average(mine.square().mean()).sqrt()).backward()
+        loss = similar + found.cumsum(0).square().mean() + world.all_reduce(mine.sum()).exp() / 1e3
+        (loss + world.all_reduce_mean(mine.square().mean()).sqrt()).backward()
         assert weight.grad is not None
-        return found.detach(), world.average(weight.grad)
+        return found.detach(), world.all_reduce_mean(weight.grad)
 
     def work() -> None:
-        world = World.join("cpu")
+        world = World.init("cpu")
         torch.save(gradient(world), tmp_path / f"{world.rank}.pt")
-        World.leave()
+        World.destroy()
 
     port = free_port()
     children = [fork(as_rank(rank, 2, port, work)) for rank in range(2)]
@@ -197,6 +197,6 @@ def test_a_loss_of_the_whole_batch_has_the_gradients_of_one_process(tmp_path: Pa
 def test_parts_are_neighbours_and_no_row_is_in_two() -> None:
     for size in (1, 2, 3, 5):
         for count in (0, 1, 2, 7, 60):
-            parts = [list(World(rank, size).share(count)) for rank in range(size)]
+            parts = [list(World(rank, size).shard(count)) for rank in range(size)]
             assert sum(parts, []) == list(range(count))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1

@@ -123,7 +123,9 @@ class CAP(MultiLabelAlgorithm):
         with self.amp_cm():
             outputs = self.ema_model(x_ulb_w)
         scores = self.scores(outputs).float()
-        self.queue = torch.cat([self.queue, self.world.whole(scores)])[-min(args.queue_size, args.ulb_dest_len) :]
+        self.queue = torch.cat([self.queue, self.world.gather_batch(scores)])[
+            -min(args.queue_size, args.ulb_dest_len) :
+        ]
         return pseudo_labels_against(
             scores,
             self.queue,

@@ -101,7 +101,7 @@ class D2L(MultiLabelAlgorithm):
         if self.pseudo_targets is None:
             # For the diagnostic alone: what each row was last taken for, nothing where it was not drawn yet.
             self.pseudo_targets = targets.new_zeros(self.args.ulb_dest_len, self.num_classes)
-        self.pseudo_targets[self.world.whole(idx_ulb)] = self.world.whole(targets)
+        self.pseudo_targets[self.world.gather_batch(idx_ulb)] = self.world.gather_batch(targets)
         with self.amp_cm():
             labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)
         loss_lb = self.views_loss(labeled, y_lb)

@@ -143,9 +143,11 @@ class DiCaP(MultiLabelAlgorithm):
             outputs_lb, weak, strong = self.joint(x_lb_s, x_ulb_w, x_ulb_s)
         loss_lb = self.reduced_loss(outputs_lb["logits"], y_lb)
         loss_ulb = self.reduced_loss(strong["logits"], state.pseudo_targets[idx_ulb], state.weights[idx_ulb])
-        ambiguous, head = self.world.whole(state.ambiguous[idx_ulb]), self.model.head
+        ambiguous, head = self.world.gather_batch(state.ambiguous[idx_ulb]), self.model.head
         class_weights = head.weight if isinstance(head, CosinePrototypes) else head.linear.weight
-        first, second = (self.world.whole(class_embeddings(view["feat"], class_weights)) for view in (weak, strong))
+        first, second = (
+            self.world.gather_batch(class_embeddings(view["feat"], class_weights)) for view in (weak, strong)
+        )
         contrast = class_contrastive_loss(first, second, ambiguous, args.temperature)
         contrast = contrast.sum() / ambiguous.sum().clamp(min=1)
         total = loss_lb + self.lambda_u * loss_ulb + args.contrastive_weight * contrast

@@ -184,5 +184,5 @@ def row_mean(loss: Tensor, weights: Tensor, world: World) -> Tensor:
 
     The rows are those of all processes.
     """
-    total = world.total(weights.sum())
-    return world.total((loss.mean(dim=1) * weights).sum()) / torch.where(total > 0, total, 1.0)
+    total = world.all_reduce(weights.sum())
+    return world.all_reduce((loss.mean(dim=1) * weights).sum()) / torch.where(total > 0, total, 1.0)

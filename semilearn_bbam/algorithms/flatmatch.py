@@ -46,7 +46,7 @@ class FlatMatch(MLFreeMatch):
             with torch.no_grad():
                 weak = self.model(x_ulb_w)["logits"]
         sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
-        descent = [self.world.average(g) for g in gradients_of(sup_loss, self.trained, self.loss_scaler)]
+        descent = [self.world.all_reduce_mean(g) for g in gradients_of(sup_loss, self.trained, self.loss_scaler)]
         perturbation = ascent(self.direction(descent), args.rho)
 
         self.bn_controller.freeze_bn(self.model)

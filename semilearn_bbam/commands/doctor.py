@@ -1,4 +1,4 @@
-"""What is installed here, what of it is known not to work together, and how to mend that."""
+"""What is installed here, what of it is known not to work together, and how to fix that."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ REFUSED_BY_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 after a finished run, 2 for a mistake that the user can mend, 130 after Ctrl-C or SIGTERM."""
+    """0 after a finished run, 2 for a mistake that the user can fix, 130 after Ctrl-C or SIGTERM."""
     try:
         results = run(read_settings(sys.argv[1:] if argv is None else argv))
     except Interrupted as error:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in REFUSED_BY_DISK:
             raise
-        print(f"train.py: the disk refuses ({error}); mend that and go on with --resume", file=sys.stderr)
+        print(f"train.py: the disk refuses ({error}); fix that and go on with --resume", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train.py: interrupted before training began; nothing was changed, start it again", file=sys.stderr)

@@ -109,7 +109,7 @@ class Archive:
             shutil.rmtree(beside, ignore_errors=True)
             why = first_line(error)
             raise DataError(
-                f"{path} cannot be extracted into {data_dir} ({why}); mend that or fetch it again"
+                f"{path} cannot be extracted into {data_dir} ({why}); fix that or fetch it again"
             ) from error
         except DataError:
             shutil.rmtree(beside)
@@ -121,7 +121,7 @@ class Archive:
                 os.replace(file, place)
             shutil.rmtree(beside)
         except OSError as error:
-            raise DataError(f"{path} cannot be put into {data_dir} ({error}); mend that and run again") from error
+            raise DataError(f"{path} cannot be put into {data_dir} ({error}); fix that and run again") from error
 
     def download(self, folder: Path) -> Path:
         """Fetch it into `folder`, going on where an earlier try stopped; DataError unless size and checksum fit.

@@ -43,7 +43,7 @@ def load_source(args: argparse.Namespace) -> Source:
     notes = (*source.notes, *settle(source.name, source.problems, args.bad_data))
     for part, targets in (("training", source.targets), ("test", source.test_targets)):
         if source.problems and not len(targets):
-            raise DataError(f"dataset {source.name!r}: no {part} item is left: {'; '.join(notes)}; mend the data")
+            raise DataError(f"dataset {source.name!r}: no {part} item is left: {'; '.join(notes)}; fix the data")
     source = keep_frequent_labels(replace(source, notes=notes), args.min_positives, args.min_test_positives)
     check_source(source)
     train, test = source.train, source.test

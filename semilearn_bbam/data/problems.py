@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from semilearn_bbam.data.dataset import DataError, Problem
 from semilearn_bbam.errors import first_few
 
-# kind -> (what the items are, said after their number; the cure besides mending or removing them)
+# kind -> (what the items are, said after their number; the cure besides fixing or removing them)
 KINDS = {
     "missing": ("image file(s) missing", "check data_dir"),
     "unreadable": ("image(s) that cannot be decoded", ""),
@@ -52,7 +52,7 @@ def settle(name: str, problems: tuple[Problem, ...], policy: str) -> list[str]:
     if policy == "skip":
         return [f"left out {line}" for line in lines]
     cures = dict.fromkeys(KINDS[problem.kind][1] for problem in problems)
-    cure = ", or ".join(["mend or remove them", *(text for text in cures if text)])
+    cure = ", or ".join(["fix or remove them", *(text for text in cures if text)])
     raise DataError(
         f"dataset {name!r} has {len(problems)} bad item(s): " + "; ".join(lines) + f". To go on, {cure}, "
         f"or set bad_data: skip to train without them ('python -m semilearn_bbam data check' lists all)"

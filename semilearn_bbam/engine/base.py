@@ -84,10 +84,10 @@ class MultiLabelAlgorithm(TrainingLoop):
         for key, value in USB_SETTINGS.items():
             vars(args).setdefault(key, value)
         self.device = resolve_device(args.device)
-        self.world = World.join(self.device.type)
-        if self.world.size > 1 and not self.shares_batches:
+        self.world = World.init(self.device.type)
+        if self.world.world_size > 1 and not self.shares_batches:
             raise UserError(f"{args.algorithm} shares no batches between processes; start it without torchrun")
-        if self.world.size > 1 and getattr(args, "loss_reduction", "mean") == "sum":  # an option of some methods
+        if self.world.world_size > 1 and getattr(args, "loss_reduction", "mean") == "sum":  # an option of some methods
             raise UserError("loss_reduction: sum is not shared between processes; set mean, or start without torchrun")
         self.source, self.views, _ = prepare_source(args)
         self.kind = self.source.kind
@@ -105,7 +105,7 @@ class MultiLabelAlgorithm(TrainingLoop):
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
             self.split = with_all_labels(self.split, len(self.source.targets))
         args.num_train_iter = self.plan.total
-        self.folder = RunFolder.inside(args.save_dir, args.save_name, writes=self.world.leads)
+        self.folder = RunFolder.inside(args.save_dir, args.save_name, writes=self.world.is_main)
         self.seconds_before, self.selected_epoch = 0.0, self.plan.epochs
         with warnings.catch_warnings():
             # USB asks for CUDA's scaler by a deprecated name, and is told so; ours replaces it below.
@@ -113,7 +113,7 @@ class MultiLabelAlgorithm(TrainingLoop):
             super().__init__(args, partial(self.build_net, net_builder), tb_log, logger, **kw)
         self.amp_cm, self.loss_scaler = precision(self.device, args.amp, args.amp_dtype)
         self.best_eval_acc = -1.0
-        self.world.share_gradients(self.model)
+        self.world.average_gradients(self.model)
         if not args.resume:  # a resumed run first sees whether its split is the checkpoint's
             self.folder.write(SPLIT, partial(save_split, self.split))
 
@@ -285,7 +285,7 @@ class MultiLabelAlgorithm(TrainingLoop):
             with self.amp_cm():
                 found.append(model(self.to_device(batch["x_lb"])))
         model.train(was_training)
-        outputs = {key: self.world.gather(torch.cat([out[key].float() for out in found])) for key in found[0]}
+        outputs = {key: self.world.all_gather_rows(torch.cat([out[key].float() for out in found])) for key in found[0]}
         check_finite(self, outputs, f"the net's outputs on {name}")
         return outputs
 

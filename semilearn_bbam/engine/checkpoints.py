@@ -55,8 +55,8 @@ class Checkpoints(AlgorithmBase):
             seconds=results.elapsed(self),
             nonfinite_steps=self.nonfinite_steps,
             state=self.get_state(),
-            random=self.world.gather_objects(random_state()),  # of each process that shares the run
-            random_at_epoch=self.world.gather_objects(self.random_at_epoch),
+            random=self.world.all_gather_objects(random_state()),  # of each process that shares the run
+            random_at_epoch=self.world.all_gather_objects(self.random_at_epoch),
         )
         return save_dict
 
@@ -101,8 +101,8 @@ class Checkpoints(AlgorithmBase):
                     f"'{path}' has {key} {checkpoint[key]}, this run has {own}; resume with the run's own config"
                 )
         processes = len(checkpoint["random"])
-        if processes != self.world.size:
-            raise RunError(f"'{path}' was made by {processes} process(es), not {self.world.size}; start as many")
+        if processes != self.world.world_size:
+            raise RunError(f"'{path}' was made by {processes} process(es), not {self.world.world_size}; start as many")
         told = {"labels": "other labels, or in another order", "fingerprint": "other data", "split": "another split"}
         for key, own in self.identity.items():
             if checkpoint[key] != own:

@@ -27,7 +27,7 @@ class SeededSampler(DistributedSampler):
     def __init__(
         self, pool: Pool, num_samples: int, *, seed: int, stream: int, shuffle: bool = True, world: World = ALONE
     ) -> None:
-        super().__init__(pool, num_replicas=world.size, rank=world.rank, num_samples=num_samples)
+        super().__init__(pool, num_replicas=world.world_size, rank=world.rank, num_samples=num_samples)
         self.seed, self.stream, self.shuffle = seed, stream, shuffle
         self.set_epoch(0)
 
@@ -51,10 +51,10 @@ def training_loader(
 
     `batch_size` is that of all processes together, which share each batch. UserError where they cannot.
     """
-    if batch_size % world.size:
-        raise UserError(f"a batch of {batch_size} cannot be shared by {world.size} processes; make it a multiple")
+    if batch_size % world.world_size:
+        raise UserError(f"a batch of {batch_size} cannot be shared by {world.world_size} processes; make it a multiple")
     sampler = SeededSampler(pool, steps * batch_size, seed=args.seed, stream=stream, shuffle=args.shuffle, world=world)
-    return _usb_loader(args, pool, batch_size // world.size, data_sampler=sampler)
+    return _usb_loader(args, pool, batch_size // world.world_size, data_sampler=sampler)
 
 
 def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -> DataLoader:
@@ -62,10 +62,10 @@ def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -
 
     UserError where one of several processes would get none.
     """
-    if 0 < len(pool) < world.size:
-        raise UserError(f"{len(pool)} row(s) cannot be read by {world.size} processes; start fewer")
-    if world.size > 1:
-        pool = pool.part(world.share(len(pool)))
+    if 0 < len(pool) < world.world_size:
+        raise UserError(f"{len(pool)} row(s) cannot be read by {world.world_size} processes; start fewer")
+    if world.world_size > 1:
+        pool = pool.part(world.shard(len(pool)))
     return _usb_loader(args, pool, args.eval_batch_size, data_sampler=None, drop_last=False)
 
 

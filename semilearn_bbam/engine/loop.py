@@ -108,9 +108,13 @@ class TrainingLoop(Checkpoints):
 
     def must_stop(self) -> bool:
         """Whether a process of the run was asked to stop; several agree on that now and then, not at every step."""
-        if self.world.size > 1 and self.it % self.num_log_iter and self.it != self.plan.first_step(self.epoch + 1):
+        if (
+            self.world.world_size > 1
+            and self.it % self.num_log_iter
+            and self.it != self.plan.first_step(self.epoch + 1)
+        ):
             return False
-        return self.world.any(self.stop_asked(), self.device)
+        return self.world.any_rank(self.stop_asked(), self.device)
 
     def stop(self) -> NoReturn:
         raise Interrupted(f"stopped at step {self.it} of {self.plan.total}; --resume goes on from there")

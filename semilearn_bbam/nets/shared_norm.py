@@ -26,10 +26,10 @@ class SharedBatchNorm(_BatchNorm):
         per_channel = [1, -1] + [1] * (input.dim() - 2)
         with torch.autocast(input.device.type, enabled=False):
             x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-            mean = self.world.average(x.mean(rows_and_places))
+            mean = self.world.all_reduce_mean(x.mean(rows_and_places))
             centred = x - mean.view(per_channel)
-            variance = self.world.average(centred.square().mean(rows_and_places))
-            self.remember(mean.detach(), variance.detach(), x.numel() // x.shape[1] * self.world.size)
+            variance = self.world.all_reduce_mean(centred.square().mean(rows_and_places))
+            self.remember(mean.detach(), variance.detach(), x.numel() // x.shape[1] * self.world.world_size)
             found = centred * (variance + self.eps).rsqrt().view(per_channel)
             if self.affine:
                 found = found * self.weight.view(per_channel) + self.bias.view(per_channel)
@@ -72,7 +72,7 @@ def share_batch_norms(net: nn.Module, world: World) -> None:
     Nothing is changed with one process. NetError for a layer of another library's kind, and for one that has no
     running statistics, for then processes with unlike numbers of test rows could not agree.
     """
-    if world.size == 1:
+    if world.world_size == 1:
         return
     for name, layer in list(net.named_modules()):
         if not isinstance(layer, _BatchNorm):

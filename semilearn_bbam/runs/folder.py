@@ -36,7 +36,7 @@ class LogFile(logging.FileHandler):
         try:
             super().__init__(path, encoding="utf-8")
         except OSError as error:
-            raise RunError(f"'{path}' cannot be written ({error.strerror}); mend that and try again") from error
+            raise RunError(f"'{path}' cannot be written ({error.strerror}); fix that and try again") from error
         self.setFormatter(logging.Formatter("[%(asctime)s %(levelname)s] %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -44,7 +44,7 @@ class LogFile(logging.FileHandler):
         if not isinstance(error, OSError):
             return super().handleError(record)
         raise RunError(
-            f"'{self.baseFilename}' cannot be written ({error.strerror}); mend that, go on with --resume"
+            f"'{self.baseFilename}' cannot be written ({error.strerror}); fix that, go on with --resume"
         ) from error
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(
                 f"'{path}' cannot be written ({error.strerror or error}); what was there before is untouched; "
-                "mend that and go on with --resume"
+                "fix that and go on with --resume"
             ) from error
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ class RunFolder:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(_finite(row)) + "\n")
         except OSError as error:
-            raise RunError(f"'{path}' cannot be written ({error.strerror}); mend that, go on with --resume") from error
+            raise RunError(f"'{path}' cannot be written ({error.strerror}); fix that, go on with --resume") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The rows so far; a last one that was cut off when the process was killed is left out."""

@@ -23,10 +23,10 @@ class World:
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @classmethod
-    def join(cls, device_type: str) -> World:
+    def init(cls, device_type: str) -> World:
         """The world that torchrun's variables describe, which is joined; one process without them."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
@@ -36,95 +36,95 @@ class World:
         return cls(dist.get_rank(), size)
 
     @staticmethod
-    def leave() -> None:
-        """End what `join` began."""
+    def destroy() -> None:
+        """End what `init` began."""
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes files and speaks."""
         return self.rank == 0
 
-    def share(self, count: int) -> range:
+    def shard(self, count: int) -> range:
         """This process's part of the numbers 0 .. count-1: neighbours, every number in one part only."""
-        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return range(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
 
-    def gather(self, rows: Tensor) -> Tensor:
+    def all_gather_rows(self, rows: Tensor) -> Tensor:
         """The rows [n,..] of all processes, in the order of their ranks; n may differ between them."""
-        if self.size == 1:
+        if self.world_size == 1:
             return rows
-        counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(self.size)]
+        counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(self.world_size)]
         dist.all_gather(counts, torch.tensor(len(rows), device=rows.device))
         longest = max(int(count) for count in counts)
         padded = rows.new_zeros((longest, *rows.shape[1:]))
         padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
-    def gather_objects(self, value: Any) -> list[Any]:
+    def all_gather_objects(self, value: Any) -> list[Any]:
         """A value of each process, in the order of their ranks."""
-        found = [value] * self.size
-        if self.size > 1:
+        found = [value] * self.world_size
+        if self.world_size > 1:
             dist.all_gather_object(found, value)
         return found
 
-    def any(self, flag: bool | Tensor, device: torch.device) -> bool:
+    def any_rank(self, flag: bool | Tensor, device: torch.device) -> bool:
         """Whether the flag stands in any process."""
-        if self.size == 1:
+        if self.world_size == 1:
             return bool(flag)
         count = torch.as_tensor(flag, device=device).to(torch.int32)
         dist.all_reduce(count, dist.ReduceOp.MAX)
         return bool(count)
 
-    def mean(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
+    def mean_values(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
         """The mean of each value over the processes."""
-        if self.size == 1:
+        if self.world_size == 1:
             return values
         numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
         dist.all_reduce(numbers)
-        return dict(zip(values, (numbers / self.size).tolist(), strict=True))
+        return dict(zip(values, (numbers / self.world_size).tolist(), strict=True))
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum of a tensor over the processes; gradients flow back to all of them."""
-        return values if self.size == 1 else all_reduce(values)  # type: ignore[no-untyped-call]
+        return values if self.world_size == 1 else all_reduce(values)  # type: ignore[no-untyped-call]
 
-    def average(self, values: Tensor) -> Tensor:
+    def all_reduce_mean(self, values: Tensor) -> Tensor:
         """The mean of a tensor over the processes; gradients flow back to all of them."""
-        return values if self.size == 1 else self.total(values) / self.size
+        return values if self.world_size == 1 else self.all_reduce(values) / self.world_size
 
-    def whole(self, rows: Tensor) -> Tensor:
+    def gather_batch(self, rows: Tensor) -> Tensor:
         """A batch whose parts [n,..] the processes hold, n alike, in the order it has in one; gradients flow back.
 
-        Unlike `gather` it need not wait for the device.
+        Unlike `all_gather_rows` it need not wait for the device.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return rows
         # A sum with zeros: torch's own all_gather mixes up gradients that come back transposed (gloo, torch 2.11).
         kind = torch.uint8 if rows.dtype == torch.bool else rows.dtype
-        parts = torch.zeros(len(rows), self.size, *rows.shape[1:], dtype=kind, device=rows.device)
+        parts = torch.zeros(len(rows), self.world_size, *rows.shape[1:], dtype=kind, device=rows.device)
         parts[:, self.rank] = rows
-        return self.total(parts).flatten(0, 1).to(rows.dtype)
+        return self.all_reduce(parts).flatten(0, 1).to(rows.dtype)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here."""
-        if self.size > 1:
+        if self.world_size > 1:
             dist.barrier()
 
-    def share_gradients(self, model: nn.Module) -> None:
+    def average_gradients(self, model: nn.Module) -> None:
         """From now on every gradient is the mean over the processes, as soon as the backward pass has it.
 
         With equal parts of a batch that is the gradient of a loss that is a mean over the rows of the whole batch, and
-        of any loss of what `total`, `average` or `whole` gave, which every process computes alike.
+        of any loss of what `all_reduce`, `all_reduce_mean` or `gather_batch` gave, which every process computes alike.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return
 
         def average(parameter: Tensor) -> None:
             assert parameter.grad is not None
             dist.all_reduce(parameter.grad)
-            parameter.grad /= self.size
+            parameter.grad /= self.world_size
 
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -89,7 +89,7 @@ def read_manifest(root: Path, name: str, part: str) -> Entries:
         entries.labels.append(fields.get(label_key) if label_key else bits)
         entries.strong.append(_ready_texts(fields) if key != "path" else ())
     if not entries.items:
-        raise DataError(f"{path} lists no usable item: {'; '.join(describe(entries.problems))}; mend the file")
+        raise DataError(f"{path} lists no usable item: {'; '.join(describe(entries.problems))}; fix the file")
     return entries
 
 

@@ -49,7 +49,7 @@ def read_table(path: Path) -> Table:
         else:
             raise DataError(f"{path} is none of {', '.join(SUFFIXES)}; rename or convert it")
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read ({error}); mend the file") from error
+        raise DataError(f"{path} cannot be read ({error}); fix the file") from error
     return table
 
 

@@ -38,7 +38,7 @@ class LabelwiseAlignmentHook(DistAlignEMAHook):
 
     @torch.no_grad()
     def update_p(self, algorithm: Any, probs_x_ulb: Tensor, probs_x_lb: Tensor | None) -> None:
-        probs_x_ulb = algorithm.world.whole(probs_x_ulb.detach())
+        probs_x_ulb = algorithm.world.gather_batch(probs_x_ulb.detach())
         if not self.started:  # as in USB, the first batch is the first mean; its None could not be saved before that
             self.p_model = probs_x_ulb.mean(dim=0)
             self.p_target = self.p_target.to(probs_x_ulb.device)
@@ -56,7 +56,7 @@ class LabelwiseAdaMatchHook(AdaMatchThresholdingHook):
     @torch.no_grad()
     def masking(self, algorithm: Any, logits_x_lb: Tensor, logits_x_ulb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Probabilities [B_l,K,2] and [B_u,K,2] (USB's names say logits) -> mask [B_u,K]."""
-        confidence_lb = algorithm.world.whole(logits_x_lb.detach().amax(dim=-1))
+        confidence_lb = algorithm.world.gather_batch(logits_x_lb.detach().amax(dim=-1))
         confidence = logits_x_ulb.detach().amax(dim=-1)
         return confidence.ge(confidence_lb.mean(dim=0) * algorithm.p_cutoff).to(confidence.dtype)
 
@@ -75,7 +75,7 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
     @torch.no_grad()
     def update(self, algorithm: Any, probs_x_ulb: Tensor) -> tuple[Tensor, Tensor]:
         found = probs_x_ulb.max(dim=-1)
-        max_probs, max_idx = map(algorithm.world.whole, found)
+        max_probs, max_idx = map(algorithm.world.gather_batch, found)
         if self.per_class:
             mean, variance = self._per_class(max_probs, F.one_hot(max_idx, 2).to(max_probs.dtype))
         else:
@@ -139,7 +139,7 @@ class LabelwiseFlexMatchHook(FlexMatchThresholdingHook):
         rate = of_class(self.classwise_acc, max_idx)
         mask = max_probs.ge(algorithm.p_cutoff * (rate / (2.0 - rate))).to(max_probs.dtype)
         now = torch.where(max_probs.ge(algorithm.p_cutoff), max_idx, -1).to(torch.int8)
-        now, rows = algorithm.world.whole(now), algorithm.world.whole(idx_ulb)
+        now, rows = algorithm.world.gather_batch(now), algorithm.world.gather_batch(idx_ulb)
         self.selected_label[rows] = torch.where(now >= 0, now, self.selected_label[rows])
         self.update()
         return mask
@@ -157,7 +157,7 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
 
     @torch.no_grad()
     def update(self, algorithm: Any, probs_x_ulb: Tensor) -> None:
-        probs_x_ulb = algorithm.world.whole(probs_x_ulb)
+        probs_x_ulb = algorithm.world.gather_batch(probs_x_ulb)
         max_probs, max_idx = probs_x_ulb.max(dim=-1)
         now = torch.quantile(max_probs, 0.8, dim=0) if algorithm.use_quantile else max_probs.mean(dim=0)
         self.time_p = self.time_p.to(now.device).lerp(now, 1 - self.m)
@@ -182,7 +182,7 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
         Per label sum_c q_c log(r_c + 1e-12), q the running mean prediction over the running histogram and r the
         masked batch's over its own, both normalised; 0 for a label that the mask leaves without samples.
         """
-        mask, logits = algorithm.world.whole(mask), algorithm.world.whole(logits)
+        mask, logits = algorithm.world.gather_batch(mask), algorithm.world.gather_batch(logits)
         weight = mask.bool().unsqueeze(-1).to(logits.dtype)
         count = weight.sum(dim=0)
         probs = logits.softmax(dim=-1)

@@ -48,15 +48,15 @@ class GuardedUpdateHook(ParamUpdateHook):
 
     def usable(self, loss: Tensor) -> bool:
         """Whether a step may be made by this loss in all processes; where it is not to be read yet, it may."""
-        return not self.at_once or not self.world.any(~torch.isfinite(loss.detach()), self.device)
+        return not self.at_once or not self.world.any_rank(~torch.isfinite(loss.detach()), self.device)
 
     def after_train_epoch(self, algorithm: Any) -> None:
         self.look_back(algorithm)
 
     def look_back(self, algorithm: Any) -> None:
         """NonFiniteError if a loss since the last look was not finite. Reads one number from the device."""
-        if self.world.any(self.first_bad >= 0, self.device):
-            steps = [step for step in self.world.gather_objects(int(self.first_bad)) if step >= 0]
+        if self.world.any_rank(self.first_bad >= 0, self.device):
+            steps = [step for step in self.world.all_gather_objects(int(self.first_bad)) if step >= 0]
             raise NonFiniteError(f"the loss of step {min(steps) + 1} is not finite; {CURE}")
 
     def refuse(self, algorithm: Any, loss: float) -> None:
@@ -64,7 +64,7 @@ class GuardedUpdateHook(ParamUpdateHook):
         args = algorithm.args
         algorithm.nonfinite_steps += 1
         ours = None if math.isfinite(loss) else describe(algorithm, loss)
-        found = next(told for told in self.world.gather_objects(ours) if told)  # of the first process that has one
+        found = next(told for told in self.world.all_gather_objects(ours) if told)  # of the first process that has one
         algorithm.folder.write_json(REPORT, found)
         place = f"epoch {found['epoch']}, step {found['step']}"
         said = f"{place}: the loss is {found['loss']}, {found['seen']}; {found['batch']}"

@@ -25,7 +25,7 @@ class ProgressHook(LoggingHook):
             initial=algorithm.it,
             unit="step",
             dynamic_ncols=True,
-            disable=not (sys.stderr.isatty() and algorithm.world.leads),
+            disable=not (sys.stderr.isatty() and algorithm.world.is_main),
         )
 
     def before_train_epoch(self, algorithm: Any) -> None:
@@ -43,7 +43,7 @@ class ProgressHook(LoggingHook):
     def tell(self, algorithm: Any) -> dict[str, float]:
         """What the step reported, the mean over the processes that shared it; the logs that are on are told."""
         values = {key: float(value) for key, value in algorithm.log_dict.items()}
-        values = dict(algorithm.world.mean(values, algorithm.device))
+        values = dict(algorithm.world.mean_values(values, algorithm.device))
         if algorithm.tb_log is not None:
             algorithm.tb_log.update(values, algorithm.it)
         for name in TRACKERS:

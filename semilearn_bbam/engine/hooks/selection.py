@@ -30,5 +30,5 @@ class SelectionHook(Hook):
         if algorithm.args.select_on == "last":
             algorithm.save_model(BEST, algorithm.folder.path)
         else:
-            algorithm.world.wait()  # for the one process that writes it
+            algorithm.world.barrier()  # for the one process that writes it
             algorithm.load_selected(algorithm.folder.path / BEST)

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from semilearn_bbam.errors import FigureError
 from semilearn_bbam.report.figures.runs import (
     Method,
-    Run,
     common_seeds,
     comparable,
     differing_options,
@@ -29,6 +28,7 @@ from semilearn_bbam.report.figures.style import (
     setting_words,
     verbatim,
 )
+from semilearn_bbam.runs.reader import Run
 
 METRICS = ("test/mAP", "test/macro_f1")
 DEVIATION = "bar: ± standard deviation"
