@@ -19,11 +19,9 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from semilearn.algorithms import get_algorithm
 
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.nets import get_net_builder
-from semilearn_bbam.run import read_settings, seed_everything
+from semilearn_bbam.run import build_algorithm, read_settings, seed_everything
 from semilearn_bbam.runs.folder import RunFolder
 from semilearn_bbam.util.progress import progress_bar
 
@@ -34,9 +32,10 @@ def prepared(method: str, further: list[str], folder: str) -> tuple[Any, dict[st
     own = [word for option in options for word in (f"--{option.split('=')[0]}", option.split("=", 1)[1])]
     save = ["--save_dir", folder, "--save_name", method.replace(":", "-")]
     args = read_settings([*further, "--algorithm", name, *save, *own])
-    RunFolder(f"{args.save_dir}/{args.save_name}").prepare(resume=False, overwrite=False)
+    folder = RunFolder(f"{args.save_dir}/{args.save_name}")
+    folder.prepare(resume=False, overwrite=False)
     seed_everything(args.seed)
-    algorithm = get_algorithm(args, get_net_builder(args), None, logging.getLogger("quiet"))
+    algorithm = build_algorithm(args, folder=folder, logger=logging.getLogger("quiet"))
     algorithm.call_hook("before_run", "EMAHook")
     algorithm.epoch = algorithm.plan.warmup_epochs
     if hasattr(algorithm, "refresh"):

@@ -35,14 +35,22 @@ def data_check(chosen: argparse.Namespace, options: list[str]) -> int:
 
 def data_browse(chosen: argparse.Namespace, options: list[str]) -> int:
     """Draw a contact sheet of the training part."""
-    from semilearn_bbam.engine.pools import prepare_source
+    from semilearn_bbam.data import load_source
+    from semilearn_bbam.engine.inputs import Inputs
     from semilearn_bbam.report import draw_contact_sheet
     from semilearn_bbam.run import read_settings
 
-    settings = read_settings(options)
-    # With plain pixel values, since those can be shown.
-    source, views, tokenizer = prepare_source(argparse.Namespace(**{**vars(settings), "normalize": "none"}))
-    draw_contact_sheet(source, views, chosen.out, seed=settings.seed, rows=chosen.rows, tokenizer=tokenizer)
+    settings = read_settings(options).having(normalize="none")  # plain pixel values can be shown
+    source = load_source(settings)
+    inputs = Inputs.of(settings, source.kind, strong_texts=source.strong_texts is not None)
+    draw_contact_sheet(
+        inputs.encode(source),
+        inputs.views,
+        chosen.out,
+        seed=settings.seed,
+        rows=chosen.rows,
+        tokenizer=inputs.tokenizer,
+    )
     print(f"wrote {chosen.out}")
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from semilearn.algorithms import get_algorithm
 from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
 from torch.distributed import DistError
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.algorithms.usb_methods import REFUSED
-from semilearn_bbam.config import Conflict, dump_yaml, load_yaml, resolve
-from semilearn_bbam.data import KIND_OF, source_conflicts, view_conflicts
+from semilearn_bbam.config import Conflict, Settings, dump_yaml, load_yaml, resolve
+from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, view_conflicts
+from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
+from semilearn_bbam.engine.loaders import ALONE
 from semilearn_bbam.errors import RunError, first_line
-from semilearn_bbam.nets import get_net_builder, net_conflicts
+from semilearn_bbam.nets import net_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
 from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.signals import StopSignals
@@ -66,10 +66,16 @@ def refused_names() -> dict[str, str]:
     return refused
 
 
-def read_settings(argv: Sequence[str]) -> argparse.Namespace:
+def read_settings(argv: Sequence[str]) -> Settings:
     """The settings that a command line (without the program's name) asks for; ConfigError names every problem."""
     return resolve(
-        argv, lambda name: ALGORITHMS[name].get_argument(), algorithm_names(), USB_ONLY, refused_names(), conflicts
+        argv,
+        lambda name: ALGORITHMS[name].own_options(),
+        algorithm_names(),
+        USB_ONLY,
+        refused_names(),
+        conflicts,
+        kind_defaults,
     )
 
 
@@ -85,56 +91,68 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
         yield from ALGORITHMS[values["algorithm"]].conflicts(values, kind)
 
 
+def kind_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Defaults of the algorithm that follow from the kind of the data, where that is known before they are read."""
+    kind = KIND_OF.get(values["dataset"], "")
+    return ALGORITHMS[values["algorithm"]].kind_defaults.get(kind, {}) if values["algorithm"] else {}
+
+
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Train, or continue with `resume`, as `args` (from `config.resolve`) says; returns what `results.json` holds."""
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
-    world = World.init(resolve_device(args.device).type)
-    folder = RunFolder.inside(args.save_dir, args.save_name, writes=world.is_main)
-    with folder.prepared(resume=args.resume, overwrite=args.overwrite):
+def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
+    """Train, or continue with `resume`, as `settings` (from `read_settings`) say; returns what `results.json` holds.
+
+    source: the data set; without it the one that the settings name is loaded. The settings are not changed.
+    """
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    device = resolve_device(settings.device)
+    world = World.init(device.type)
+    folder = RunFolder.inside(settings.save_dir, settings.save_name, writes=world.is_main)
+    with folder.prepared(resume=settings.resume, overwrite=settings.overwrite):
         try:
-            results = _run(args, folder, world)
+            results = _run(settings, source, folder, world, device)
         except (RuntimeError, DistError) as error:
             if world.world_size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
                 raise RunError(
-                    f"process {world.rank} heard no more of another one of this run ({first_line(error)}); see what "
-                    "that one said, and go on with --resume"
+                    f"rank {world.rank} lost the connection to another rank of this run ({first_line(error)}); see the "
+                    "message of that one, and go on with --resume"
                 ) from error
             raise
     world.destroy()
     return results
 
 
-def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str, Any]:
-    world.barrier()  # until the folder is there
-    if args.resume:
-        _check_same_settings(args, folder.path / CONFIG)
+def _run(
+    settings: Settings, source: Source | None, folder: RunFolder, world: World, device: torch.device
+) -> dict[str, Any]:
+    world.barrier()  # until the folder exists
+    if settings.resume:
+        _check_same_settings(settings, folder.path / CONFIG)
     else:
-        folder.write(CONFIG, partial(dump_yaml, args))
-    seed_everything(args.seed)
-    logger, tb_log = logging.getLogger(f"{args.save_name} {world.rank}"), None
+        folder.write(CONFIG, partial(dump_yaml, settings))
+    seed_everything(settings.seed)
+    logger, tb_log = logging.getLogger(f"{settings.save_name} {world.rank}"), None
     logger.setLevel(logging.ERROR)
-    if not world.is_main:  # one process tells of the run
-        args.use_wandb = args.use_aim = False
-    else:
-        logger = get_logger(args.save_name)
+    if world.is_main:
+        logger = get_logger(settings.save_name)
         logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
-        tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=args.use_tensorboard)
-    began = args.resume
+        tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=settings.use_tensorboard)
+    began = settings.resume
     try:
         with folder.logged(logger):
-            if args.unused_keys:
-                logger.info(f"{args.algorithm} does not use {', '.join(args.unused_keys)} of {args.c}")
-            algorithm = get_algorithm(args, get_net_builder(args), tb_log, logger)
-            if not world.is_main:  # the weights began alike; what each process draws from here on is its own
-                seed_everything((args.seed + 1_000_003 * world.rank) % 2**32)
-            if args.resume:
+            if settings.unused_keys:
+                logger.info(f"{settings.algorithm} does not use {', '.join(settings.unused_keys)} of {settings.c}")
+            algorithm = build_algorithm(
+                settings, source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger
+            )
+            if not world.is_main:  # the weights began alike; what each rank draws from here on differs
+                seed_everything((settings.seed + 1_000_003 * world.rank) % 2**32)
+            if settings.resume:
                 algorithm.load_model(folder.path / LATEST)
                 logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
             folder.keep()
@@ -145,8 +163,27 @@ def _run(args: argparse.Namespace, folder: RunFolder, world: World) -> dict[str,
                 algorithm.train()
             return dict(algorithm.results_dict)
     finally:
-        if not began:  # bad data or settings leave nothing behind, and cost nobody an older run
+        if not began:  # bad data or settings leave no files, and no older run is lost
             folder.undo()
+
+
+def build_algorithm(
+    settings: Settings,
+    source: Source | None = None,
+    *,
+    folder: RunFolder,
+    world: World = ALONE,
+    device: torch.device | None = None,
+    tb_log: Any = None,
+    logger: Any = None,
+) -> MultiLabelAlgorithm:
+    """The algorithm of a run, before its first step: data set, net, and the method that is given both."""
+    source = load_source(settings) if source is None else source
+    net = build_net(settings, **Facts.of(settings, source).as_dict())
+    algorithm: MultiLabelAlgorithm = ALGORITHMS[settings.algorithm](
+        settings, net, source=source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger
+    )
+    return algorithm
 
 
 def saved_settings(config: Path) -> dict[str, Any]:
@@ -154,7 +191,7 @@ def saved_settings(config: Path) -> dict[str, Any]:
     return {key: item.value for key, item in load_yaml(config).items()}
 
 
-def _check_same_settings(args: argparse.Namespace, config: Path) -> None:
+def _check_same_settings(args: Settings, config: Path) -> None:
     before = saved_settings(config)
     changed = [key for key, value in before.items() if key not in FREE_ON_RESUME and getattr(args, key, None) != value]
     if changed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from semilearn.algorithms import get_algorithm
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.config import OPTIONS
+from semilearn_bbam.config import OPTIONS, Settings
 from semilearn_bbam.data.readers.ohsumed import CODES, TREE
 from semilearn_bbam.data.readers.voc import CLASSES
-from semilearn_bbam.nets import get_net_builder
-from semilearn_bbam.run import read_settings, run, seed_everything
+from semilearn_bbam.run import build_algorithm, read_settings, run, seed_everything
+from semilearn_bbam.runs.folder import RunFolder
 from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_corel5k, write_voc
 
 FEATURES = "bbam_ohsumed_features.yaml"
@@ -124,10 +122,10 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write_file
 
 
-def settings(**changes: Any) -> argparse.Namespace:
+def settings(**changes: Any) -> Settings:
     """Every option at its default, but for `changes`."""
     changes = {key: str(value) if isinstance(value, Path) else value for key, value in changes.items()}
-    return argparse.Namespace(**{option.name: option.default for option in OPTIONS} | changes)
+    return Settings(**{option.name: option.default for option in OPTIONS} | changes)
 
 
 def arguments(config: str, **overrides: Any) -> list[str]:
@@ -154,7 +152,7 @@ def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorit
         args = read_settings(arguments(config, **settings | overrides))
         (tmp_path / args.save_name).mkdir(exist_ok=True)
         seed_everything(args.seed)
-        algorithm = get_algorithm(args, get_net_builder(args), None, None)
+        algorithm = build_algorithm(args, folder=RunFolder(tmp_path / args.save_name))
         algorithm.epoch = 1
         if refresh:
             algorithm.refresh()

@@ -1,28 +1,13 @@
-"""Arguments as algorithms declare them, with types of their own."""
+"""Command lines for tests of options, and options as methods have them."""
 
 from __future__ import annotations
 
-import argparse
-from types import SimpleNamespace
-from typing import Any
+from semilearn_bbam.config import Option
 
 BASE = "algorithm: bbam\ndataset: digits\nnet: mlp\nlabel_ratio: 0.02\n"
 WORDS = ["--algorithm", "bbam", "--dataset", "digits", "--net", "mlp", "--label_ratio", "0.02"]
+MARGIN_ON = Option("margin_on", str, "both", "an option (100 %)", choices=("both", "positive"))
 
 
-def str2bool(text: str) -> bool:
-    if text.lower() in ("true", "yes"):
-        return True
-    if text.lower() in ("false", "no"):
-        return False
-    raise argparse.ArgumentTypeError("Boolean value expected.")
-
-
-def side(text: str) -> str:
-    if text not in ("both", "positive"):
-        raise ValueError("choose both\nor positive")
-    return text
-
-
-def argument(name: str, type: Any, default: Any, help: str = "an argument (100 %)") -> SimpleNamespace:
-    return SimpleNamespace(name=name, type=type, default=default, help=help)
+def declare(name: str, type: type, default: object) -> Option:
+    return Option(name, type, default, "an option (100 %)")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
-from semilearn.algorithms import get_algorithm
 
 from semilearn_bbam.config import ConfigError
 from semilearn_bbam.data import KIND_OF
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.nets import get_net_builder
-from semilearn_bbam.run import read_settings
+from semilearn_bbam.run import build_algorithm, read_settings
+from semilearn_bbam.runs.folder import RunFolder
 from tests.conftest import CONFIGS, arguments
 
 IMAGES, TEXTS, VECTORS = "bbam_voc.yaml", "bbam_ohsumed.yaml", "bbam_ohsumed_features.yaml"
@@ -37,8 +35,8 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
     (IMAGES, {"projection": "12 foo"}, "projection: 'foo' in '12 foo' is neither a width nor"),
     (VECTORS, {"use_pretrain": "true"}, "use_pretrain is true but pretrain_path is empty"),
     (IMAGES, {"head": "linear"}, "head cannot be linear, for bbam measures angles; leave it at auto"),
-    ("drml_voc.yaml", {"head": "linear"}, "head cannot be linear, for drml has one of its own; leave it at auto"),
-    ("mime_voc.yaml", {"head": "cosine"}, "head cannot be cosine, for mime has one of its own; leave it at auto"),
+    ("drml_voc.yaml", {"head": "linear"}, "head cannot be linear, for drml has its own; leave it at auto"),
+    ("mime_voc.yaml", {"head": "cosine"}, "head cannot be cosine, for mime has its own; leave it at auto"),
     (IMAGES, LEAK | {"balance": "false"}, "reproduce_released_leak: it is the map that leaks, of one branch"),
     (IMAGES, LEAK | {"num_branches": 2}, "reproduce_released_leak: it is the map that leaks, of one branch"),
     (
@@ -115,9 +113,9 @@ def test_who_builds_an_algorithm_from_code_is_told_too(
 ) -> None:
     """As is who trains on data whose kind no name tells."""
     settings = read_settings(arguments(config, data_dir=features_dir, save_dir=tmp_path))
-    args = argparse.Namespace(**vars(settings) | change)
+    changed = settings.having(**change)
     with pytest.raises(UserError, match=told):
-        get_algorithm(args, get_net_builder(args), None, None)
+        build_algorithm(changed, folder=RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

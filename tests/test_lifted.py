@@ -15,7 +15,7 @@ from semilearn.core.criterions import CELoss, ConsistencyLoss
 from semilearn.core.utils import ALGORITHMS
 from torch import nn
 
-from semilearn_bbam.config import ConfigError
+from semilearn_bbam.config import ConfigError, load_yaml
 from semilearn_bbam.engine.labelwise import Lifted
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.run import algorithm_names, read_settings
@@ -200,18 +200,18 @@ def test_vat_direction_is_worse_than_a_random_one(build: Any) -> None:
 
 def test_text_is_perturbed_in_its_embeddings_and_mixed_as_features(train: Any, ohsumed_dir: Any, bert_dir: Any) -> None:
     text = {"data_dir": ohsumed_dir, "net": f"hf:{bert_dir}", "label_ratio": 0.25, "num_train_iter": 6}
-    wanted = {"ml_vat": "vat_embed", "ml_mixmatch": "mixup_manifold", "ml_remixmatch": "mixup_manifold"}
-    for name, option in wanted.items():
-        rot = {"rot_loss_ratio": 0.0} if name == "ml_remixmatch" else {}
+    options = {"ml_vat": "vat_embed", "ml_mixmatch": "mixup_manifold", "ml_remixmatch": "mixup_manifold"}
+    for name, option in options.items():
         with pytest.raises(UserError, match=option):
-            train("bbam_ohsumed.yaml", algorithm=name, **text, **rot)
-        results, _ = train("bbam_ohsumed.yaml", algorithm=name, save_name=name, **{option: "true"}, **text, **rot)
+            train("bbam_ohsumed.yaml", algorithm=name, **text, **{option: "false"})
+        results, folder = train("bbam_ohsumed.yaml", algorithm=name, save_name=name, **text)
+        assert load_yaml(folder / "config.yaml")[option].value is True
         assert np.isfinite(results["test"]["mAP"])
 
 
 def test_rotation_needs_images(build: Any, train: Any) -> None:
     with pytest.raises(UserError, match="cannot be rotated; set rot_loss_ratio: 0"):
-        build(algorithm="ml_remixmatch")
+        build(algorithm="ml_remixmatch", rot_loss_ratio=0.5)
     results, _ = train("bbam_digits.yaml", algorithm="ml_remixmatch", num_train_iter=6)
     assert np.isfinite(results["test"]["mAP"])
 

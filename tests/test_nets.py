@@ -33,9 +33,9 @@ def absent(*args: Any, **kwargs: Any) -> None:
 
 
 def build(net: str, **changes: Any) -> nn.Module:
-    asked = {"in_features": 3, "num_classes": 3, "img_size": 32, **changes}
-    pretrained, path = asked.pop("pretrained", False), asked.pop("path", None)
-    return get_net_builder(settings(net=net, **asked))(num_classes=3, pretrained=pretrained, pretrained_path=path)
+    asked = {"img_size": 32, **changes}
+    pretrained, path, in_features = asked.pop("pretrained", False), asked.pop("path", ""), asked.pop("in_features", 3)
+    return get_net_builder(settings(net=net, pretrain_path=path, **asked))(in_features, 3, pretrained=pretrained)
 
 
 def test_names_lead_to_nets() -> None:

@@ -30,7 +30,7 @@ LIVELY = {"ema_p": 0.5, "p_cutoff": 0.6}
 
 def lively(name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options of a method's test row with which a step shows, and draws nothing by itself."""
-    known = {argument.name.removeprefix("--") for argument in ALGORITHMS[name].get_argument()}
+    known = {option.name for option in ALGORITHMS[name].own_options()}
     return {key: value for key, value in LIVELY.items() if key in known} | options | STILL.get(name, {})
 
 

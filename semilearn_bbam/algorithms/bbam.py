@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
-from semilearn.algorithms.utils import SSL_Argument, str2bool
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import (
-    ANGULAR_ARGUMENTS,
-    BRANCHES_ARGUMENT,
-    REDUCTION_ARGUMENT,
-    WEIGHTS_ARGUMENT,
-    one_of,
-    positive_or_zero,
-    share,
-    whole,
-)
 from semilearn_bbam.algorithms.pool_state import PoolState, estimate_statistics, pseudo_label
-from semilearn_bbam.algorithms.released import RELEASED_ARGUMENTS, ReleasedFaults
-from semilearn_bbam.engine.hooks import RefreshHook
-from semilearn_bbam.engine.mixed_pass import MIXUP_ARGUMENT, mixed_pass
+from semilearn_bbam.algorithms.released import RELEASED_OPTIONS, ReleasedFaults
+from semilearn_bbam.angles import AngleStatistics
+from semilearn_bbam.config import Option, Settings
+from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
+from semilearn_bbam.engine.options import (
+    ANGULAR_OPTIONS,
+    CONFIDENCE_WEIGHTS,
+    LOSS_REDUCTION,
+    NUM_BRANCHES,
+)
 from semilearn_bbam.losses import angular_logits, balanced_cosine, bam_loss, bbam_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 from semilearn_bbam.pseudo_labels import confidence_weights, smoothed_scores
@@ -43,16 +40,75 @@ class BBAM(ReleasedFaults):
     `config/bbam_voc_released.yaml` sets the released code's.
     """
 
+    options = (
+        *ANGULAR_OPTIONS,
+        Option("balance", bool, True, "false: without the map psi, i.e. the BAM loss throughout"),
+        Option("eta", float, 5.0, "sampled negatives per positive of a label", minimum=0),
+        Option(
+            "candidate_ratio",
+            float,
+            0.8,
+            "share of a label's negatives, the nearest, to draw from",
+            minimum=0,
+            maximum=1,
+        ),
+        Option("negatives", str, "sampled", "all: no negative sampling", choices=("sampled", "all")),
+        Option(
+            "labeled_negatives",
+            str,
+            "refresh",
+            "negatives of labelled rows: sampled anew each epoch (slides), as in the first (released "
+            "code, images), or all (released code, text)",
+            choices=("refresh", "frozen", "all"),
+        ),
+        Option(
+            "statistics_negatives",
+            str,
+            "sampled",
+            "negatives in the angle statistics: the sampled ones (slides) or all (released code)",
+            choices=("sampled", "all"),
+        ),
+        Option(
+            "statistics_momentum",
+            float,
+            0.0,
+            "share of the last epoch's statistics in the new ones (released code: 0.01, starting from zeros)",
+            minimum=0,
+            maximum=1,
+        ),
+        Option(
+            "refresh_model",
+            str,
+            "ema",
+            "net of the refresh pass; both: EMA for pseudo-labels, student for features (released, two passes)",
+            choices=("ema", "student", "both"),
+        ),
+        Option("positive_share", float, 1.0, "share of the pseudo-positives that count", minimum=0, maximum=1),
+        Option(
+            "negative_share",
+            float,
+            1.0,
+            "share of the pseudo-negatives that count (released code: 0.998)",
+            minimum=0,
+            maximum=1,
+        ),
+        LOSS_REDUCTION,
+        Option(
+            "score_map",
+            str,
+            "raw",
+            "test scores from the cosine itself, or after the average of both maps (released code)",
+            choices=("raw", "average"),
+        ),
+        NUM_BRANCHES,
+        CONFIDENCE_WEIGHTS,
+        Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: not", minimum=0),
+        MIXUP,
+        *RELEASED_OPTIONS,
+    )
+
     shares_batches = True
-
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        self.pool_state: PoolState | None = None
-
-    def set_hooks(self) -> None:
-        super().set_hooks()
-        # Before the progress line of the epoch, after USB's sampler hook.
-        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+    pool_state: PoolState | None = None
 
     @property
     def pseudo_targets(self) -> Tensor | None:
@@ -91,14 +147,20 @@ class BBAM(ReleasedFaults):
             return bbam_loss(cosine, targets, self.pool_state.statistics, **options)
         return bam_loss(cosine, targets, **options)
 
-    def scores(self, outputs: dict[str, Tensor]) -> Tensor:
-        if self.args.score_map == "raw" or self.pool_state is None:
-            return super().scores(outputs)
+    @classmethod
+    def scores_of(cls, outputs: Mapping[str, Tensor], settings: Settings, state: Mapping[str, Any]) -> Tensor:
+        if settings.score_map == "raw" or "statistics" not in state:
+            return super().scores_of(outputs, settings, state)
         cosine = of_branches(outputs, "cosine")
         half = torch.full_like(cosine, 0.5)
-        balanced = balanced_cosine(cosine, half, self.pool_state.statistics)
-        logits = angular_logits(balanced, half, scale=self.args.scale, margin=self.args.margin)
-        return logits.unflatten(-1, (-1, self.num_classes)).mean(-2).sigmoid()
+        statistics = AngleStatistics.from_state_dict(state["statistics"]).to(cosine.device)
+        logits = angular_logits(
+            balanced_cosine(cosine, half, statistics), half, scale=settings.scale, margin=settings.margin
+        )
+        return logits.unflatten(-1, (-1, outputs["cosine"].shape[-1])).mean(-2).sigmoid()
+
+    def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        return self.scores_of(outputs, self.args, self.get_state() if self.args.score_map == "average" else {})
 
     # ------------------------------------------------------------------ the refresh
 
@@ -131,64 +193,9 @@ class BBAM(ReleasedFaults):
     def set_state(self, state: dict[str, Any]) -> None:
         self.pool_state = PoolState.from_state_dict(state, self.device) if state else None
 
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [
-            *ANGULAR_ARGUMENTS,
-            SSL_Argument("--balance", str2bool, True, "false: without the map psi, i.e. the BAM loss throughout"),
-            SSL_Argument("--eta", positive_or_zero, 5.0, "sampled negatives per positive of a label"),
-            SSL_Argument("--candidate_ratio", share, 0.8, "share of a label's negatives, the nearest, to draw from"),
-            SSL_Argument("--negatives", one_of("sampled", "all"), "sampled", "all: no negative sampling"),
-            SSL_Argument(
-                "--labeled_negatives",
-                one_of("refresh", "frozen", "all"),
-                "refresh",
-                "negatives of labelled rows: sampled anew each epoch (slides), as in the first (released code, "
-                "images), or all (released code, text)",
-            ),
-            SSL_Argument(
-                "--statistics_negatives",
-                one_of("sampled", "all"),
-                "sampled",
-                "negatives in the angle statistics: the sampled ones (slides) or all (released code)",
-            ),
-            SSL_Argument(
-                "--statistics_momentum",
-                share,
-                0.0,
-                "share of the last epoch's statistics in the new ones (released code: 0.01, starting from zeros)",
-            ),
-            SSL_Argument(
-                "--refresh_model",
-                one_of("ema", "student", "both"),
-                "ema",
-                "net of the refresh pass; both: EMA for pseudo-labels, student for features (released, two passes)",
-            ),
-            SSL_Argument("--positive_share", share, 1.0, "share of the pseudo-positives that count"),
-            SSL_Argument(
-                "--negative_share", share, 1.0, "share of the pseudo-negatives that count (released code: 0.998)"
-            ),
-            REDUCTION_ARGUMENT,
-            SSL_Argument(
-                "--score_map",
-                one_of("raw", "average"),
-                "raw",
-                "test scores from the cosine itself, or after the average of both maps (released code)",
-            ),
-            BRANCHES_ARGUMENT,
-            WEIGHTS_ARGUMENT,
-            SSL_Argument("--neighbours", whole, 0, "smooth pool scores over each row's nearest ones; 0: not"),
-            MIXUP_ARGUMENT,
-            *RELEASED_ARGUMENTS,
-        ]
-
 
 @ALGORITHMS.register("bam")
 class BAM(BBAM):
     """The slides' "w/o BBAM": all of S2ML2-BBAM but the balancing map psi, so the BAM loss throughout."""
 
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        arguments = {argument.name: argument for argument in BBAM.get_argument()}
-        arguments["--balance"] = SSL_Argument("--balance", str2bool, False, "true: with the map psi, i.e. bbam")
-        return list(arguments.values())
+    defaults: ClassVar[dict[str, Any]] = {"balance": False}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from semilearn.algorithms.utils import SSL_Argument
+from typing import Any, ClassVar
+
 from semilearn.core.utils import ALGORITHMS
 
 from semilearn_bbam.algorithms.bbam import BBAM
@@ -17,9 +18,4 @@ class BBAMPlus(BBAM):
     `docs/methods/bbam_plus.md`.
     """
 
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        arguments = {argument.name: argument for argument in BBAM.get_argument()}
-        mixup = arguments["--mixup"]
-        arguments["--mixup"] = SSL_Argument(mixup.name, mixup.type, 2.0, mixup.help)
-        return list(arguments.values())
+    defaults: ClassVar[dict[str, Any]] = {"mixup": 2.0}

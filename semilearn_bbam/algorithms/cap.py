@@ -6,25 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import (
-    ANGULAR_ARGUMENTS,
-    ASYMMETRIC_ARGUMENTS,
-    BRANCHES_ARGUMENT,
-    REDUCTION_ARGUMENT,
-    WEIGHTS_ARGUMENT,
-    asymmetric_options,
-    one_of,
-    share,
-    whole,
-    whole_positive,
-)
+from semilearn_bbam.config import Option
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
-from semilearn_bbam.engine.hooks import RefreshHook
-from semilearn_bbam.engine.mixed_pass import MIXUP_ARGUMENT, mixed_pass
+from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
+from semilearn_bbam.engine.options import (
+    ASYMMETRIC_OPTIONS,
+    CONFIDENCE_WEIGHTS,
+    COSINE_HEAD_OPTIONS,
+    LOSS_REDUCTION,
+    NUM_BRANCHES,
+    asymmetric_options,
+)
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 from semilearn_bbam.pseudo_labels import (
@@ -49,23 +44,41 @@ class CAP(MultiLabelAlgorithm):
     `queue_size` weak scores of the EMA model (never more than the pool has rows), in place of the epoch's ranking.
     """
 
+    options = (
+        *ASYMMETRIC_OPTIONS,
+        LOSS_REDUCTION,
+        Option("positive_share", float, 1.0, "share of the pseudo-positives that count", minimum=0, maximum=1),
+        Option("negative_share", float, 0.998, "share of the pseudo-negatives that count", minimum=0, maximum=1),
+        Option(
+            "threshold_source",
+            str,
+            "epoch",
+            "epoch: rank the whole pool once an epoch (CAP); queue: each batch among the last scores",
+            choices=("epoch", "queue"),
+        ),
+        NUM_BRANCHES,
+        CONFIDENCE_WEIGHTS,
+        MIXUP,
+        Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: not", minimum=0),
+        Option("queue_size", int, 64_000, "scores per label in the queue", minimum=1),
+        *COSINE_HEAD_OPTIONS,  # for head: cosine
+    )
+
     head = "linear"
     shares_batches = True
+    pseudo_targets: Tensor | None = None
+    mask: Tensor | None = None
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        self.pseudo_targets: Tensor | None = None
-        self.mask: Tensor | None = None
-        self.queue = torch.empty(0, args.num_classes, device=self.device)
+    def set_up(self) -> None:
+        self.queue = torch.empty(0, self.num_classes, device=self.device)
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         weak = {"x_ulb_w": "weak"} if self.args.threshold_source == "queue" else {}
         return self.labeled_views, {**self.unlabeled_views, **weak}
 
-    def set_hooks(self) -> None:
-        super().set_hooks()
-        if self.args.threshold_source == "epoch":
-            self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+    @property
+    def refreshes(self) -> bool:
+        return self.args.threshold_source == "epoch"
 
     # ------------------------------------------------------------------ steps
 
@@ -144,24 +157,3 @@ class CAP(MultiLabelAlgorithm):
         if "mask" in state:
             self.pseudo_targets = state["pseudo_targets"].to(self.device, torch.float32)
             self.mask = state["mask"].to(self.device)
-
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [
-            *ASYMMETRIC_ARGUMENTS,
-            REDUCTION_ARGUMENT,
-            SSL_Argument("--positive_share", share, 1.0, "share of the pseudo-positives that count"),
-            SSL_Argument("--negative_share", share, 0.998, "share of the pseudo-negatives that count"),
-            SSL_Argument(
-                "--threshold_source",
-                one_of("epoch", "queue"),
-                "epoch",
-                "epoch: rank the whole pool once an epoch (CAP); queue: each batch among the last scores",
-            ),
-            BRANCHES_ARGUMENT,
-            WEIGHTS_ARGUMENT,
-            MIXUP_ARGUMENT,
-            SSL_Argument("--neighbours", whole, 0, "smooth pool scores over each row's nearest ones; 0: not"),
-            SSL_Argument("--queue_size", whole_positive, 64_000, "scores per label in the queue"),
-            *ANGULAR_ARGUMENTS[:2],  # for head: cosine
-        ]

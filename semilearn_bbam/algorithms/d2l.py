@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from semilearn.algorithms.utils import SSL_Argument, str2bool
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 
-from semilearn_bbam.algorithms.arguments import (
-    ANGULAR_ARGUMENTS,
-    ASYMMETRIC_ARGUMENTS,
-    REDUCTION_ARGUMENT,
-    asymmetric_options,
-    one_of,
-    positive,
-)
-from semilearn_bbam.config import Conflict
+from semilearn_bbam.config import Conflict, Option, Settings
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
-from semilearn_bbam.engine.hooks import RefreshHook
+from semilearn_bbam.engine.options import (
+    ASYMMETRIC_OPTIONS,
+    COSINE_HEAD_OPTIONS,
+    LOSS_REDUCTION,
+    asymmetric_options,
+)
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.twins import LOCAL_VIEWS, TwinHeads, TwinNet
 from semilearn_bbam.thresholds import FORMS, TIES, f_beta_thresholds
@@ -47,14 +43,41 @@ class D2L(MultiLabelAlgorithm):
     abstract was read: whether it says what the released code does, on which this rests.
     """
 
+    options = (
+        Option(
+            "local_view",
+            str,
+            "auto",
+            "second view: four patches of an image, four parts of the features, or a second "
+            "projection of them; auto: patches of images, else projection",
+            choices=("auto", *LOCAL_VIEWS),
+        ),
+        Option("decouple", bool, True, "false: the heads that make pseudo-labels learn from them as well"),
+        Option("beta", float, 0.5, "beta of F_beta, the weight of recall against precision", above=0),
+        Option(
+            "f_beta_form",
+            str,
+            "standard",
+            "standard: beta^2 P + R below the fraction; released: beta P + R (released code)",
+            choices=FORMS,
+        ),
+        Option(
+            "threshold_ties",
+            str,
+            "lowest",
+            "which of a label's equally good thresholds: the lowest (released code), middle or highest",
+            choices=TIES,
+        ),
+        *ASYMMETRIC_OPTIONS,
+        LOSS_REDUCTION,
+        *COSINE_HEAD_OPTIONS,  # for head: cosine
+    )
+
     head = "linear"
     shares_batches = True
+    thresholds: Tensor | None = None
+    pseudo_targets: Tensor | None = None
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
-
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        self.thresholds: Tensor | None = None
-        self.pseudo_targets: Tensor | None = None
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -65,18 +88,15 @@ class D2L(MultiLabelAlgorithm):
         if values["projection"] == "none" and (DEFAULT_VIEWS.get(kind) if view == "auto" else view) == "projection":
             yield ("local_view", "projection"), "local_view: projection needs a projection; set one"
 
-    def build_net(self, build_backbone: Callable[..., nn.Module], **kwargs: Any) -> nn.Module:
-        view = self.args.local_view
-        net = super().build_net(build_backbone, **kwargs)
-        return TwinNet(net, DEFAULT_VIEWS[self.kind] if view == "auto" else view)
+    @classmethod
+    def build_net(cls, settings: Settings, kind: str, in_features: int, num_classes: int) -> nn.Module:
+        view = settings.local_view
+        net = super().build_net(settings, kind, in_features, num_classes)
+        return TwinNet(net, DEFAULT_VIEWS[kind] if view == "auto" else view)
 
-    def build_head(self, in_features: int) -> nn.Module:
-        return TwinHeads(partial(super().build_head, in_features))
-
-    def set_hooks(self) -> None:
-        super().set_hooks()
-        # Before the progress line of the epoch, after USB's sampler hook.
-        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+    @classmethod
+    def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
+        return TwinHeads(partial(super().build_head, settings, in_features, num_classes=num_classes))
 
     # ------------------------------------------------------------------ steps
 
@@ -149,34 +169,3 @@ class D2L(MultiLabelAlgorithm):
     def set_state(self, state: dict[str, Any]) -> None:
         for name in ("thresholds", "pseudo_targets"):
             setattr(self, name, state[name].to(self.device) if name in state else None)
-
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [
-            SSL_Argument(
-                "--local_view",
-                one_of("auto", *LOCAL_VIEWS),
-                "auto",
-                "second view: four patches of an image, four parts of the features, or a second projection of them; "
-                "auto: patches of images, else projection",
-            ),
-            SSL_Argument(
-                "--decouple", str2bool, True, "false: the heads that make pseudo-labels learn from them as well"
-            ),
-            SSL_Argument("--beta", positive, 0.5, "beta of F_beta, the weight of recall against precision"),
-            SSL_Argument(
-                "--f_beta_form",
-                one_of(*FORMS),
-                "standard",
-                "standard: beta^2 P + R below the fraction; released: beta P + R (released code)",
-            ),
-            SSL_Argument(
-                "--threshold_ties",
-                one_of(*TIES),
-                "lowest",
-                "which of a label's equally good thresholds: the lowest (released code), middle or highest",
-            ),
-            *ASYMMETRIC_ARGUMENTS,
-            REDUCTION_ARGUMENT,
-            *ANGULAR_ARGUMENTS[:2],  # for head: cosine
-        ]

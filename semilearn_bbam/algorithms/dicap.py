@@ -8,28 +8,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import (
-    ANGULAR_ARGUMENTS,
-    ASYMMETRIC_ARGUMENTS,
-    REDUCTION_ARGUMENT,
-    asymmetric_options,
-    one_of,
-    positive,
-    positive_or_zero,
-    share,
-    whole,
-    whole_positive,
-)
-from semilearn_bbam.config import Conflict
+from semilearn_bbam.config import Conflict, Option
 from semilearn_bbam.correctness import KNOTS, WeightedLabels, class_contrastive_loss, class_embeddings
 from semilearn_bbam.data import Pool
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
-from semilearn_bbam.engine.hooks import RefreshHook
 from semilearn_bbam.engine.loaders import reading_loader, training_loader
+from semilearn_bbam.engine.options import (
+    ASYMMETRIC_OPTIONS,
+    COSINE_HEAD_OPTIONS,
+    LOSS_REDUCTION,
+    asymmetric_options,
+)
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.heads import CosinePrototypes
@@ -51,13 +43,23 @@ class DiCaP(MultiLabelAlgorithm):
     use in the warm-up, which is left out.
     """
 
+    options = (
+        *COSINE_HEAD_OPTIONS,  # for head: cosine
+        Option("estimation_ratio", float, 0.2, "share of the labelled rows that are held out", minimum=0, maximum=1),
+        Option("correctness_bins", int, 20, "bins of scores with a correctness rate each", minimum=1),
+        Option("bin_knots", str, "edge", "a bin's rate stands at its lower edge or its center", choices=KNOTS),
+        Option("temperature", float, 0.1, "T of the contrastive term (not given by the source)", above=0),
+        Option("contrastive_weight", float, 1.0, "weight of the contrastive term", minimum=0),
+        *ASYMMETRIC_OPTIONS,
+        LOSS_REDUCTION,
+        Option("finetune_epochs", int, 1, "last epochs, of the head on the held-out rows", minimum=0),
+        Option("finetune_lr", float, 1e-4, "learning rate of these epochs; 0: the schedule's", minimum=0),
+    )
+
     head = "linear"
     shares_batches = True
+    labels: WeightedLabels | None = None
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
-
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        self.labels: WeightedLabels | None = None
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -92,7 +94,7 @@ class DiCaP(MultiLabelAlgorithm):
                 pool = pools[name]
                 rows = np.concatenate([pool.rows, labeled.rows[held]])
                 pools[name] = Pool(pool.items, rows, pool.views, suffix=pool.suffix)
-        args.lb_dest_len, args.ulb_dest_len = len(kept), len(pools["train_ulb"])
+        self.count_rows(pools)
         self.print_fn(f"{args.algorithm}: {count} of {len(labeled)} labelled rows are held out to estimate correctness")
         return pools
 
@@ -104,11 +106,6 @@ class DiCaP(MultiLabelAlgorithm):
             size, steps = args.warmup_batch_size, self.plan.steps
             loaders["train_est"] = training_loader(args, pools["train_est"], size, steps, 3, self.world)
         return loaders
-
-    def set_hooks(self) -> None:
-        super().set_hooks()
-        # Before the progress line of the epoch, after USB's sampler hook.
-        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
 
     @property
     def pseudo_targets(self) -> Tensor | None:
@@ -191,18 +188,3 @@ class DiCaP(MultiLabelAlgorithm):
     def set_state(self, state: dict[str, Any]) -> None:
         tensors = {name: tensor.to(self.device) for name, tensor in state.items()}
         self.labels = WeightedLabels(**tensors) if state else None
-
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [
-            *ANGULAR_ARGUMENTS[:2],  # for head: cosine
-            SSL_Argument("--estimation_ratio", share, 0.2, "share of the labelled rows that are held out"),
-            SSL_Argument("--correctness_bins", whole_positive, 20, "bins of scores with a correctness rate each"),
-            SSL_Argument("--bin_knots", one_of(*KNOTS), "edge", "a bin's rate stands at its lower edge or its center"),
-            SSL_Argument("--temperature", positive, 0.1, "T of the contrastive term (not given by the source)"),
-            SSL_Argument("--contrastive_weight", positive_or_zero, 1.0, "weight of the contrastive term"),
-            *ASYMMETRIC_ARGUMENTS,
-            REDUCTION_ARGUMENT,
-            SSL_Argument("--finetune_epochs", whole, 1, "last epochs, of the head on the held-out rows"),
-            SSL_Argument("--finetune_lr", positive_or_zero, 1e-4, "learning rate of these epochs; 0: the schedule's"),
-        ]

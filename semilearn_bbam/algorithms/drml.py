@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 
-from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole, whole_positive
+from semilearn_bbam.config import Option, Settings
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
-from semilearn_bbam.engine.hooks import RefreshHook
 from semilearn_bbam.engine.phase import Phase
 from semilearn_bbam.nets.relation import RelationLabels, disagreement, discrepancy, most_agreed
 from semilearn_bbam.util.distributed import World
@@ -36,14 +34,32 @@ class DRML(MultiLabelAlgorithm):
     prediction as their target. A label without positives is learnt as absent.
     """
 
+    options = (
+        Option("alpha", float, 0.5, "share of L_C against L_R in the joint objective", minimum=0, maximum=1),
+        Option("discrepancy_lambda", float, 10.0, "lambda, weight of L_C against -L_DA", minimum=0),
+        Option("element_loss", str, "squared", "loss of a prediction (source: squared)", choices=("squared", "bce")),
+        Option("classifier_lr_ratio", float, 0.1, "phase B's learning rate over lr; 0: none", minimum=0),
+        Option("projection_lr_ratio", float, 0.1, "phase C's learning rate over lr; 0: none", minimum=0),
+        Option("relation_lr_ratio", float, 10.0, "phase G's learning rate over lr; 0: none", minimum=0),
+        Option(
+            "added_share", float, 0.01, "share of the pool that joins the labelled rows per epoch", minimum=0, maximum=1
+        ),
+        Option("added_rows", int, 0, "rows that join per epoch (source: 10 to 20); 0: added_share", minimum=0),
+        Option("added_targets", str, "hard", "their targets: C_R's decisions or its scores", choices=("hard", "soft")),
+        Option("refresh_model", str, "student", "net that adds rows (source: student)", choices=("student", "ema")),
+        Option("projector_dim", int, 256, "width of P's output", minimum=1),
+        Option("classifier_dim", int, 0, "hidden width of C1 and C2 (released: 800); 0: linear", minimum=0),
+        Option("relation_dim", int, 0, "hidden width of C_R (released: 1000); 0: linear", minimum=0),
+    )
+
     head = "own"
     shares_batches = True
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+    def set_up(self) -> None:
         size = len(self.dataset_dict["pool_ulb"])
         self.added = torch.zeros(size, dtype=torch.bool, device=self.device)
-        self.pseudo_targets = torch.zeros(size, args.num_classes, device=self.device)
+        args = self.args
+        self.pseudo_targets = torch.zeros(size, self.num_classes, device=self.device)
         head = self.model.head
         classifiers = [*head.classifier_1.parameters(), *head.classifier_2.parameters()]
         relation = list(head.relation.parameters())
@@ -55,15 +71,10 @@ class DRML(MultiLabelAlgorithm):
             "relation": Phase(self, relation, args.relation_lr_ratio),
         }
 
-    def build_head(self, in_features: int) -> nn.Module:
-        args = self.args
-        widths = {name: getattr(args, name) for name in ("projector_dim", "classifier_dim", "relation_dim")}
-        return RelationLabels(in_features, args.num_classes, **widths)
-
-    def set_hooks(self) -> None:
-        super().set_hooks()
-        # Before the progress line of the epoch, after USB's sampler hook.
-        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+    @classmethod
+    def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
+        widths = {name: getattr(settings, name) for name in ("projector_dim", "classifier_dim", "relation_dim")}
+        return RelationLabels(in_features, num_classes, **widths)
 
     # ------------------------------------------------------------------ steps
 
@@ -153,30 +164,6 @@ class DRML(MultiLabelAlgorithm):
         self.added, self.pseudo_targets = (state[name].to(self.device) for name in ("added", "pseudo_targets"))
         for name, phase in self.phases.items():
             phase.optimizer.load_state_dict(state["optimizers"][name])
-
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [
-            SSL_Argument("--alpha", share, 0.5, "share of L_C against L_R in the joint objective"),
-            SSL_Argument("--discrepancy_lambda", positive_or_zero, 10.0, "lambda, weight of L_C against -L_DA"),
-            SSL_Argument(
-                "--element_loss", one_of("squared", "bce"), "squared", "loss of a prediction (source: squared)"
-            ),
-            SSL_Argument("--classifier_lr_ratio", positive_or_zero, 0.1, "phase B's learning rate over lr; 0: none"),
-            SSL_Argument("--projection_lr_ratio", positive_or_zero, 0.1, "phase C's learning rate over lr; 0: none"),
-            SSL_Argument("--relation_lr_ratio", positive_or_zero, 10.0, "phase G's learning rate over lr; 0: none"),
-            SSL_Argument("--added_share", share, 0.01, "share of the pool that joins the labelled rows per epoch"),
-            SSL_Argument("--added_rows", whole, 0, "rows that join per epoch (source: 10 to 20); 0: added_share"),
-            SSL_Argument(
-                "--added_targets", one_of("hard", "soft"), "hard", "their targets: C_R's decisions or its scores"
-            ),
-            SSL_Argument(
-                "--refresh_model", one_of("student", "ema"), "student", "net that adds rows (source: student)"
-            ),
-            SSL_Argument("--projector_dim", whole_positive, 256, "width of P's output"),
-            SSL_Argument("--classifier_dim", whole, 0, "hidden width of C1 and C2 (released: 800); 0: linear"),
-            SSL_Argument("--relation_dim", whole, 0, "hidden width of C_R (released: 1000); 0: linear"),
-        ]
 
 
 def row_mean(loss: Tensor, weights: Tensor, world: World) -> Tensor:

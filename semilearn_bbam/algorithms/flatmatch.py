@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share
 from semilearn_bbam.algorithms.usb_methods import MLFreeMatch
+from semilearn_bbam.config import Option
 from semilearn_bbam.gradients import ascent, gradients_of, perturbed, with_gradients
 
 
@@ -32,11 +31,31 @@ class FlatMatch(MLFreeMatch):
     fixes confident samples as labelled.
     """
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+    options = (
+        *MLFreeMatch.options,
+        Option("rho", float, 0.1, "length of the perturbation (paper 0.1, its code 0.05)", minimum=0),
+        Option(
+            "perturb_along",
+            str,
+            "gradient",
+            "gradient: the step's labelled gradient; buffer: a running mean of the past ones (FlatMatch-e)",
+            choices=("gradient", "buffer"),
+        ),
+        Option("buffer_momentum", float, 0.999, "share of the past in that running mean", minimum=0, maximum=1),
+        Option(
+            "sharpness",
+            str,
+            "pseudo_label",
+            "unlabelled loss: masked cross-entropy with FreeMatch's pseudo-labels, or squared difference",
+            choices=("pseudo_label", "mse"),
+        ),
+    )
+
+    def set_up(self) -> None:
+        super().set_up()
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.buffer: list[Tensor] = []
-        if args.perturb_along == "buffer":
+        if self.args.perturb_along == "buffer":
             self.buffer = [torch.zeros_like(parameter) for parameter in self.trained]
 
     def train_step(self, x_lb: Any, y_lb: Tensor, x_ulb_w: Any, x_ulb_s: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -81,7 +100,7 @@ class FlatMatch(MLFreeMatch):
         pseudo_label = self.call_hook(
             "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )
-        fairness = self.hooks_dict["MaskingHook"].fairness(self, mask, strong)
+        fairness = self.masking.fairness(self, mask, strong)
         return self.consistency_loss(strong, pseudo_label, "ce", mask=mask) + self.lambda_e * fairness
 
     def get_state(self) -> dict[str, Any]:
@@ -89,23 +108,3 @@ class FlatMatch(MLFreeMatch):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.buffer = [past.to(self.device) for past in state["buffer"]]
-
-    @classmethod
-    def get_argument(cls) -> list[SSL_Argument]:
-        return [
-            *super().get_argument(),
-            SSL_Argument("--rho", positive_or_zero, 0.1, "length of the perturbation (paper 0.1, its code 0.05)"),
-            SSL_Argument(
-                "--perturb_along",
-                one_of("gradient", "buffer"),
-                "gradient",
-                "gradient: the step's labelled gradient; buffer: a running mean of the past ones (FlatMatch-e)",
-            ),
-            SSL_Argument("--buffer_momentum", share, 0.999, "share of the past in that running mean"),
-            SSL_Argument(
-                "--sharpness",
-                one_of("pseudo_label", "mse"),
-                "pseudo_label",
-                "unlabelled loss: masked cross-entropy with FreeMatch's pseudo-labels, or squared difference",
-            ),
-        ]

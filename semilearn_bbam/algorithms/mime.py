@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 
-from semilearn_bbam.algorithms.arguments import one_of, positive_or_zero, share, whole_positive
+from semilearn_bbam.config import Option, Settings
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
-from semilearn_bbam.engine.hooks import RefreshHook
 from semilearn_bbam.losses import reduce_loss
 from semilearn_bbam.nets.latent import GaussianLabels, latent_divergence
 
@@ -31,22 +29,32 @@ class MIME(MultiLabelAlgorithm):
     it usually gets none.
     """
 
+    options = (
+        Option("beta", float, 1e-4, "weight of the divergence, averaged over z_dim", minimum=0),
+        Option(
+            "theta", float, 0.8, "score above which a label of the pool becomes positive for good", minimum=0, maximum=1
+        ),
+        Option("z_dim", int, 512, "width of a label's latent variable", minimum=1),
+        Option("num_samples", int, 10, "draws of a latent variable that are averaged", minimum=1),
+        Option(
+            "refresh_model",
+            str,
+            "student",
+            "net whose scores add positives (source: student)",
+            choices=("student", "ema"),
+        ),
+    )
+
     head = "own"
     shares_batches = True
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
-        shape = (len(self.dataset_dict["pool_ulb"]), args.num_classes)
+    def set_up(self) -> None:
+        shape = (len(self.dataset_dict["pool_ulb"]), self.num_classes)
         self.pseudo_targets = torch.zeros(shape, dtype=torch.bool, device=self.device)
 
-    def build_head(self, in_features: int) -> nn.Module:
-        args = self.args
-        return GaussianLabels(in_features, args.num_classes, latent_dim=args.z_dim, num_samples=args.num_samples)
-
-    def set_hooks(self) -> None:
-        super().set_hooks()
-        # Before the progress line of the epoch, after USB's sampler hook.
-        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+    @classmethod
+    def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
+        return GaussianLabels(in_features, num_classes, latent_dim=settings.z_dim, num_samples=settings.num_samples)
 
     # ------------------------------------------------------------------ steps
 
@@ -86,18 +94,3 @@ class MIME(MultiLabelAlgorithm):
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.pseudo_targets = state["pseudo_targets"].to(self.device)
-
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [
-            SSL_Argument("--beta", positive_or_zero, 1e-4, "weight of the divergence, averaged over z_dim"),
-            SSL_Argument("--theta", share, 0.8, "score above which a label of the pool becomes positive for good"),
-            SSL_Argument("--z_dim", whole_positive, 512, "width of a label's latent variable"),
-            SSL_Argument("--num_samples", whole_positive, 10, "draws of a latent variable that are averaged"),
-            SSL_Argument(
-                "--refresh_model",
-                one_of("student", "ema"),
-                "student",
-                "net whose scores add positives (source: student)",
-            ),
-        ]

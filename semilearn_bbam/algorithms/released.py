@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from semilearn.algorithms.utils import SSL_Argument, str2bool
 from torch import Tensor
 
 from semilearn_bbam.angles import AngleStatistics
-from semilearn_bbam.config import Conflict
+from semilearn_bbam.config import Conflict, Option
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.pools import labeled_pool, read_split
 from semilearn_bbam.errors import UserError
@@ -59,7 +57,7 @@ class ReleasedFaults(MultiLabelAlgorithm):
             self.hidden_labels = "leak"
             self.print_fn("WARNING reproduce_released_leak: pseudo-labels read the TRUE labels of unlabelled rows")
         if args.reproduce_released_splits:
-            other = read_split(argparse.Namespace(**{**vars(args), "seed": args.seed + SEED_SHIFT}), source)
+            other = read_split(args.having(seed=args.seed + SEED_SHIFT), source)
             other = replace(other, labeled=other.labeled[~np.isin(other.labeled, self.split.validation)])
             pools["warmup_lb"] = labeled_pool(source, other, self.views, self.labeled_views)
             self.hidden_labels = "leak"
@@ -73,16 +71,16 @@ class ReleasedFaults(MultiLabelAlgorithm):
         return balanced_cosine(cosine, self.true_targets, statistics)
 
 
-RELEASED_ARGUMENTS = (
-    SSL_Argument(
-        "--reproduce_released_leak",
-        str2bool,
+RELEASED_OPTIONS = (
+    Option(
+        "reproduce_released_leak",
+        bool,
         False,
         "true: a FAULT of the released code, pseudo-labels that read the true labels of unlabelled rows",
     ),
-    SSL_Argument(
-        "--reproduce_released_splits",
-        str2bool,
+    Option(
+        "reproduce_released_splits",
+        bool,
         False,
         "true: a FAULT of the released scripts, a warm-up on the labels of another split",
     ),

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import (
-    ANGULAR_ARGUMENTS,
-    ASYMMETRIC_ARGUMENTS,
-    BRANCHES_ARGUMENT,
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.options import (
+    ANGULAR_OPTIONS,
+    ASYMMETRIC_OPTIONS,
+    COSINE_HEAD_OPTIONS,
+    NUM_BRANCHES,
     asymmetric_options,
 )
-from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.losses import asymmetric_loss, bam_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 
@@ -42,15 +42,16 @@ class Supervised(MultiLabelAlgorithm):
 class SupervisedBAM(Supervised):
     """Cosine prototypes with the binary angular margin loss (slides, "BAM loss")."""
 
+    options = (
+        *ANGULAR_OPTIONS,
+        NUM_BRANCHES,
+    )
+
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         args = self.args
         cosine = of_branches(outputs, "cosine")
         targets = for_branches(targets, cosine)
         return bam_loss(cosine, targets, scale=args.scale, margin=args.margin, margin_on=args.margin_on)
-
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [*ANGULAR_ARGUMENTS, BRANCHES_ARGUMENT]
 
 
 @ALGORITHMS.register("fullysupervised_bam")
@@ -64,27 +65,30 @@ class FullySupervisedBAM(SupervisedBAM):
 class SupervisedASL(Supervised):
     """A linear classifier with the asymmetric loss, which is CAP without unlabelled data."""
 
+    options = (
+        *ASYMMETRIC_OPTIONS,
+        *COSINE_HEAD_OPTIONS,
+        NUM_BRANCHES,
+    )
+
     head = "linear"
 
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         logits = of_branches(outputs, "logits")
         return asymmetric_loss(logits, for_branches(targets, logits), **asymmetric_options(self.args))
 
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [*ASYMMETRIC_ARGUMENTS, *ANGULAR_ARGUMENTS[:2], BRANCHES_ARGUMENT]
-
 
 @ALGORITHMS.register("supervised_bce")
 class SupervisedBCE(Supervised):
     """A linear classifier with binary cross-entropy, on the same projection."""
+
+    options = (
+        *COSINE_HEAD_OPTIONS,
+        NUM_BRANCHES,
+    )
 
     head = "linear"
 
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         logits = of_branches(outputs, "logits")
         return F.binary_cross_entropy_with_logits(logits, for_branches(targets, logits), reduction="none")
-
-    @staticmethod
-    def get_argument() -> list[SSL_Argument]:
-        return [*ANGULAR_ARGUMENTS[:2], BRANCHES_ARGUMENT]  # for head: cosine

@@ -19,6 +19,7 @@ from semilearn.algorithms.mixmatch import MixMatch
 from semilearn.algorithms.pimodel import PiModel
 from semilearn.algorithms.pseudolabel import PseudoLabel
 from semilearn.algorithms.remixmatch import ReMixMatch
+from semilearn.algorithms.remixmatch.remixmatch import ReMixMatch_Net
 from semilearn.algorithms.softmatch import SoftMatch
 from semilearn.algorithms.uda import UDA
 from semilearn.algorithms.vat import VAT
@@ -27,9 +28,10 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semilearn_bbam.config import Conflict
-from semilearn_bbam.engine.hooks import RefreshHook
+from semilearn_bbam.config import Conflict, Settings
+from semilearn_bbam.data.dataset import KINDS
 from semilearn_bbam.engine.hooks.labelwise import (
+    KeptDashHook,
     LabelwiseAdaMatchHook,
     LabelwiseAlignmentHook,
     LabelwiseFlexMatchHook,
@@ -46,9 +48,16 @@ REFUSED = {
 }
 
 
+# What follows from the kind of the data: texts can only be mixed as features, perturbed in their embeddings, and what
+# is no image cannot be rotated.
+MANIFOLD = {kind: {"mixup_manifold": kind == "text"} for kind in KINDS}
+ROTATION = {kind: {**MANIFOLD[kind], "rot_loss_ratio": 0.5 if kind == "image" else 0.0} for kind in KINDS}
+EMBEDDING = {kind: {"vat_embed": kind == "text"} for kind in KINDS}
+
+
 def mixing_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
     """Inputs would have to be mixed that cannot be."""
-    if kind == "text" and not values["mixup_manifold"]:
+    if kind == "text" and values["mixup_manifold"] is False:
         yield ("mixup_manifold",), "mixup_manifold: texts can be mixed as features only; set mixup_manifold: true"
 
 
@@ -88,8 +97,9 @@ class MLUDA(Lifted, UDA):
 
 @ALGORITHMS.register("ml_mixmatch")
 class MLMixMatch(Lifted, MixMatch):
-    """MixMatch label by label; texts, which cannot be averaged, need `mixup_manifold`."""
+    """MixMatch label by label; texts, which cannot be averaged, are mixed as features (`mixup_manifold`)."""
 
+    kind_defaults = MANIFOLD
     second_view_is_weak = True
 
     @classmethod
@@ -107,11 +117,12 @@ class MLDash(Lifted, Dash):
 
     def set_hooks(self) -> None:
         super().set_hooks()
-        self.hooks_dict["MaskingHook"].kept = ("rho_init", "rho_update_cnt", "rho")
-        self.register_hook(RefreshHook(), None, "BELOW_NORMAL")
+        args = self.args
+        hook = KeptDashHook(rho_min=args.rho_min, gamma=args.gamma, C=args.C)
+        self.masking = self.replace_hook("MaskingHook", hook)
 
     def refresh(self) -> dict[str, float]:
-        hook = self.hooks_dict["MaskingHook"]
+        hook = self.masking
         if hook.rho_init is None:
             targets = self.dataset_dict["pool_lb"].targets.long().to(self.device)
             self.rho_init = float(self.ce_loss(self.read("pool_lb")["logits"], targets, reduction="mean"))
@@ -140,8 +151,8 @@ class MLAdaMatch(Lifted, AdaMatch):
 
     def set_hooks(self) -> None:
         super().set_hooks()
-        self.register_hook(LabelwiseAlignmentHook(self.positive_rate, self.args.ema_p), "DistAlignHook")
-        self.register_hook(LabelwiseAdaMatchHook(), "MaskingHook")
+        self.replace_hook("DistAlignHook", LabelwiseAlignmentHook(self.positive_rate, self.args.ema_p))
+        self.masking = self.replace_hook("MaskingHook", LabelwiseAdaMatchHook())
 
 
 class _SoftMatchOfMany(SoftMatch):
@@ -162,9 +173,9 @@ class MLSoftMatch(Lifted, _SoftMatchOfMany):
     def set_hooks(self) -> None:
         super().set_hooks()
         args = self.args
-        self.register_hook(LabelwiseAlignmentHook(self.positive_rate, args.ema_p), "DistAlignHook")
+        self.replace_hook("DistAlignHook", LabelwiseAlignmentHook(self.positive_rate, args.ema_p))
         hook = LabelwiseSoftMatchHook(args.num_classes, args.n_sigma, args.ema_p, args.per_class)
-        self.register_hook(hook, "MaskingHook")
+        self.masking = self.replace_hook("MaskingHook", hook)
 
 
 @ALGORITHMS.register("ml_flexmatch")
@@ -188,7 +199,7 @@ class MLFreeMatch(Lifted, FreeMatch):
 
     def set_hooks(self) -> None:
         super().set_hooks()
-        self.register_hook(LabelwiseFreeMatchHook(self.args.num_classes, self.args.ema_p), "MaskingHook")
+        self.masking = self.replace_hook("MaskingHook", LabelwiseFreeMatchHook(self.args.num_classes, self.args.ema_p))
 
     def train_step(self, x_lb: Any, y_lb: Tensor, x_ulb_w: Any, x_ulb_s: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
@@ -199,7 +210,7 @@ class MLFreeMatch(Lifted, FreeMatch):
             "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )
         unsup_loss = self.consistency_loss(strong, pseudo_label, "ce", mask=mask)
-        ent_loss = self.hooks_dict["MaskingHook"].fairness(self, mask, strong)
+        ent_loss = self.masking.fairness(self, mask, strong)
         total = sup_loss + self.lambda_u * unsup_loss + self.lambda_e * ent_loss
         return self.step_result(total, sup_loss=sup_loss, unsup_loss=unsup_loss, util_ratio=mask.mean())
 
@@ -211,14 +222,16 @@ class MLVAT(Lifted, VAT):
     Texts are perturbed in their embeddings (`vat_embed`).
     """
 
+    kind_defaults = EMBEDDING
+
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
         yield from super().conflicts(values, kind)
-        if kind and values["vat_embed"] != (kind == "text"):
+        if kind and values["vat_embed"] not in (None, kind == "text"):
             yield ("vat_embed",), f"vat_embed must be {str(kind == 'text').lower()} for {kind} data"
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+    def set_up(self) -> None:
+        super().set_up()
         self.vat_embed = False  # USB's step for embeddings asks nets for an output that only some of its own have
 
     def vat_loss(
@@ -270,6 +283,8 @@ class _ReMixMatchOfMany(ReMixMatch):
 class MLReMixMatch(Lifted, _ReMixMatchOfMany):
     """ReMixMatch label by label, aligned to the labelled rate; only images can be rotated (`rot_loss_ratio`)."""
 
+    kind_defaults = ROTATION
+
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
         yield from super().conflicts(values, kind)
@@ -277,9 +292,15 @@ class MLReMixMatch(Lifted, _ReMixMatchOfMany):
         if values["rot_loss_ratio"] and kind not in ("", "image"):
             yield ("rot_loss_ratio",), f"rot_loss_ratio: {kind} data cannot be rotated; set rot_loss_ratio: 0"
 
+    @classmethod
+    def build_net(cls, settings: Settings, kind: str, in_features: int, num_classes: int) -> nn.Module:
+        """USB's wrapper with a classifier of rotations."""
+        settings = cls.with_kind_defaults(settings, kind)
+        return ReMixMatch_Net(super().build_net(settings, kind, in_features, num_classes), settings.rot_loss_ratio > 0)
+
     def set_hooks(self) -> None:
         super().set_hooks()
-        self.register_hook(LabelwiseAlignmentHook(self.positive_rate), "DistAlignHook")
+        self.replace_hook("DistAlignHook", LabelwiseAlignmentHook(self.positive_rate))
 
     def train_step(
         self, x_lb: Any, y_lb: Tensor, x_ulb_w: Any, x_ulb_s_0: Any, x_ulb_s_1: Any

@@ -6,6 +6,7 @@ from .conflicts import Conflict, stage_conflicts
 from .option import Option, nearest
 from .options import OPTIONS
 from .resolve import default_save_name, dump_yaml, resolve
+from .settings import Settings
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ConfigError",
     "Located",
     "Option",
+    "Settings",
     "default_save_name",
     "dump_yaml",
     "format_yaml",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,27 +24,24 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Option:
-    """One setting: its name, type, default, group of the help, one-line help and inclusive limits.
+    """One setting: its name, type, default, one-line help, limits and the group of the help that it belongs to.
 
-    `type` is int, float, bool or str; an algorithm's own argument may bring any other function of a text that
-    raises ValueError or argparse.ArgumentTypeError (one whose default is a truth value counts as bool). `refused`
-    maps values that somebody may well try to the reason why they are not among the choices.
+    `type` is int, float, bool or str. `minimum` and `maximum` are inclusive, `above` and `below` are not. A default of
+    None stands for one that follows from the kind of the data. `refused` maps values that somebody may well try to the
+    reason why they are not among the choices.
     """
 
     name: str
-    type: Callable[..., Any]
+    type: type[Any]
     default: Any
-    group: str
     help: str
+    group: str = ""
     choices: tuple[str, ...] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def kind(self) -> Callable[..., Any]:
-        """int, float, bool or str, or `type` itself where it is a function of the algorithm's own."""
-        return bool if self.type not in _WANTED and isinstance(self.default, bool) else self.type
 
     def parse(self, value: Any) -> Any:
         """Check `value` strictly and return it (a whole number becomes a float where a float is wanted).
@@ -57,30 +53,15 @@ class Option:
             if self.default is None:
                 return None
             raise ValueError('has no value; give it one ("" for empty text) or delete the line')
-        kind = self.kind
-        if kind not in _WANTED:
-            value = self._parse_own(value)
-        accepted = (int, float) if kind is float else (kind,)
-        if kind in _WANTED and type(value) not in accepted:  # exact types, since True is an int to Python
-            raise ValueError(f"must be {_WANTED[kind]}, not {_show(value)}{_hint(kind, value)}")
-        if kind is float:
+        accepted = (int, float) if self.type is float else (self.type,)
+        if type(value) not in accepted:  # exact types, since True is an int to Python
+            raise ValueError(f"must be {_WANTED[self.type]}, not {_show(value)}{_hint(self.type, value)}")
+        if self.type is float:
             value = float(value)  # the loader keeps whole numbers short enough not to overflow
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError("must be a finite number")
         self._check_limits(value)
         return value
-
-    def _parse_own(self, value: Any) -> Any:
-        if isinstance(value, (list, dict)):
-            raise ValueError(f"must be a single value, not {_show(value)}")
-        try:
-            result = self.type(str(value).lower() if isinstance(value, bool) else str(value))
-        except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-            reason = " ".join(str(error).split()) or "it does not say why"
-            raise ValueError(f"is refused with the value {_show(value)}: {reason}") from error
-        if not isinstance(result, (int, float, str)):  # bool is an int
-            raise TypeError(f"the type of option {self.name} must give a number, a truth value or text")
-        return result
 
     def _check_limits(self, value: Any) -> None:
         if self.choices is not None and value in self.refused:
@@ -89,17 +70,20 @@ class Option:
             guess = nearest(value, self.choices)
             meant = f"; did you mean {guess!r}?" if guess else ""
             raise ValueError(f"must be one of {', '.join(self.choices)}, not {_show(value)}{meant}")
-        low = self.minimum is not None and value < self.minimum
-        if low or (self.maximum is not None and value > self.maximum):
+        if (
+            (self.minimum is not None and value < self.minimum)
+            or (self.maximum is not None and value > self.maximum)
+            or (self.above is not None and value <= self.above)
+            or (self.below is not None and value >= self.below)
+        ):
             raise ValueError(f"must be {self.limits()}, not {_show(value)}")
 
     def limits(self) -> str:
         """The allowed range in words, or an empty text where there is none."""
         if self.minimum is not None and self.maximum is not None:
             return f"between {self.minimum:.12g} and {self.maximum:.12g}"
-        if self.minimum is not None:
-            return f"at least {self.minimum:.12g}"
-        return "" if self.maximum is None else f"at most {self.maximum:.12g}"
+        limits = (("at least", self.minimum), ("above", self.above), ("at most", self.maximum), ("below", self.below))
+        return " and ".join(f"{word} {limit:.12g}" for word, limit in limits if limit is not None)
 
 
 def _show(value: Any) -> str:
@@ -112,7 +96,7 @@ def _show(value: Any) -> str:
     return f"the text {text}" if isinstance(value, str) else text
 
 
-def _hint(kind: Callable[..., Any], value: Any) -> str:
+def _hint(kind: type[Any], value: Any) -> str:
     word = str(value).lower()
     if kind is bool and word in _TRUTH_WORDS:
         return f" (write {_TRUTH_WORDS[word]})"

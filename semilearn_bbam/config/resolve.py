@@ -15,6 +15,7 @@ from typing import Any
 from .conflicts import OWN_FILES, Conflict, conflicts
 from .option import Option, nearest
 from .options import OPTIONS
+from .settings import Settings
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
 _COMMAND_LINE = "command line"
@@ -22,7 +23,8 @@ _BARE_FLAGS = ("resume", "overwrite")
 _REQUIRED = ("algorithm", "dataset", "net")
 _RESERVED = ("c", "algorithm", "inherits", "help", "unused_keys", "algorithm_keys")
 
-Arguments = Callable[[str], Sequence[Any]]
+MethodOptions = Callable[[str], Sequence[Option]]
+KindDefaults = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Conflicts = Callable[[Mapping[str, Any]], Iterable[Conflict]]
 
 
@@ -40,25 +42,25 @@ class _Findings:
 
 def resolve(
     argv: Sequence[str],
-    algorithm_arguments: Arguments,
+    method_options: MethodOptions,
     algorithm_names: Sequence[str],
     usb_only: Mapping[str, str] = MappingProxyType({}),
     refused: Mapping[str, str] = MappingProxyType({}),
     further_conflicts: Conflicts = lambda values: (),
-) -> argparse.Namespace:
+    kind_defaults: KindDefaults = lambda values: {},
+) -> Settings:
     """Settings of a run from the command line `argv` (without the program's name), its YAML file, defaults.
 
     The command line wins over the YAML file, and that over the defaults; of a key given twice on the command
-    line the last one counts. `algorithm_arguments(name)` lists an algorithm's own arguments (objects with
-    `name`, `type`, `default`, `help`); `usb_only` maps keys of USB that are not taken here to the reason, and
-    `refused` names of algorithms. `further_conflicts` says of all values which do not go together, besides those of
-    `conflicts`; a key that is at fault already does not count twice.
-    The namespace holds every option, the algorithm's arguments, `algorithm`, `c` (the file, or ""),
-    `algorithm_keys` (names of the algorithm's arguments) and `unused_keys` (keys that the YAML sets for its
-    own algorithm while the command line names another). `default_save_name` fills in an empty save_name.
-    `--help` prints the options and raises SystemExit(0). Raises ConfigError with all problems, one per line;
-    an algorithm's argument that clashes with a shared option, or has an unfit default, is a programming
-    error: ValueError.
+    line the last one counts. `method_options(name)` lists the options of an algorithm; `usb_only` maps keys of USB
+    that are not taken here to the reason, and `refused` names of algorithms. `further_conflicts` names all values that
+    do not go together, besides those of `conflicts`; a key that is at fault already does not count twice.
+    `kind_defaults` gives values for options whose default is None. The settings hold every option, those of the
+    algorithm, `algorithm`, `c` (the file, or ""), `algorithm_keys` (names of the options of the algorithm) and
+    `unused_keys` (keys that the YAML sets for its own algorithm while the command line names another).
+    `default_save_name` fills in an empty save_name. `--help` prints the options and raises SystemExit(0). Raises
+    ConfigError with all problems, one per line; an algorithm's option that clashes with a shared one, or has an unfit
+    default, is a programming error: ValueError.
     """
     findings = _Findings()
     typed = _read_command_line(argv, findings)
@@ -69,9 +71,11 @@ def resolve(
     from_file = load_yaml(path, faults) if path else {}
     findings.problems[:0] = faults
 
-    owned = partial(_own_options, algorithm_arguments=algorithm_arguments)
+    owned = partial(_own_options, method_options=method_options)
     names = tuple(algorithm_names)
-    algorithm = Option("algorithm", str, "", "algorithm", "name of the algorithm (required)", names, refused=refused)
+    algorithm = Option(
+        "algorithm", str, "", "name of the algorithm (required)", "algorithm", choices=names, refused=refused
+    )
     chosen = _known(algorithm, typed.get("algorithm", from_file.get("algorithm")))
     of_file = _known(algorithm, from_file.get("algorithm"))
     own = owned(chosen) if chosen else {}
@@ -90,6 +94,7 @@ def resolve(
             # Without a known algorithm nobody can tell whose key it is, so that of any algorithm passes.
             if chosen or not owners:
                 findings.problems.append(f"{item.where}: {_unknown(key, chosen, owners, options, usb_only)}")
+    values |= {key: value for key, value in kind_defaults(values).items() if values[key] is None}
     source = path or _COMMAND_LINE
     if not faults:  # what an unreadable file lacks is not known
         _check_required(values, places, source, findings)
@@ -102,7 +107,7 @@ def resolve(
     if findings.problems:
         raise ConfigError("\n".join(findings.problems))
     values["save_name"] = values["save_name"] or default_save_name(values)
-    return argparse.Namespace(**values, c=path, algorithm_keys=list(own), unused_keys=unused)
+    return Settings(**values, c=path, algorithm_keys=list(own), unused_keys=unused)
 
 
 def default_save_name(values: Mapping[str, Any]) -> str:
@@ -173,20 +178,17 @@ def _known(algorithm: Option, item: Located | None) -> str:
     return str(item.value) if item is not None and item.value in (algorithm.choices or ()) else ""
 
 
-def _own_options(algorithm: str, algorithm_arguments: Arguments) -> dict[str, Option]:
+def _own_options(algorithm: str, method_options: MethodOptions) -> dict[str, Option]:
     taken = {option.name for option in OPTIONS} | set(_RESERVED)
     options: dict[str, Option] = {}
-    for argument in algorithm_arguments(algorithm):
-        name = argument.name.lstrip("-").replace("-", "_")
-        if name in taken or name in options:
-            raise ValueError(f"argument --{name} of algorithm {algorithm} has another option's name; rename it")
-        option = Option(name, argument.type, argument.default, f"algorithm {algorithm}", argument.help or "")
+    for option in method_options(algorithm):
+        if option.name in taken or option.name in options:
+            raise ValueError(f"option {option.name} of algorithm {algorithm} has another option's name; rename it")
         try:
-            # As argparse does with defaults; it also turns 3 into 3.0 where the type is float.
-            default = option.parse(argument.default)
+            default = option.parse(option.default)
         except ValueError as error:
-            raise ValueError(f"the default of --{name} of algorithm {algorithm} {error}") from error
-        options[name] = replace(option, default=default)
+            raise ValueError(f"the default of {option.name} of algorithm {algorithm} {error}") from error
+        options[option.name] = replace(option, default=default, group=f"algorithm {algorithm}")
     return options
 
 
@@ -200,7 +202,7 @@ def _take(
         option = options.get(key)
         if option is not None:
             places[key] = item.where
-            untyped = item.line == 0 and option.kind in (int, float, bool)
+            untyped = item.line == 0 and option.type is not str
             try:
                 values[key] = option.parse(plain_value(item.value) if untyped else item.value)
             except ValueError as error:
@@ -247,10 +249,10 @@ def _print_help(options: Iterable[Option]) -> None:
         shown = str(option.default).lower() if isinstance(option.default, bool) else repr(option.default)
         notes = [", ".join(option.choices)] if option.choices else []
         notes += [text for text in (option.limits(), f"default {shown}") if text]
-        kinds: dict[Callable[..., Any], str] = {int: "INT", float: "FLOAT", bool: "true|false"}
+        kinds: dict[type[Any], str] = {int: "INT", float: "FLOAT", bool: "true|false"}
         groups[option.group].add_argument(
             f"--{option.name}",
-            metavar=kinds.get(option.kind, "TEXT"),
+            metavar=kinds.get(option.type, "TEXT"),
             help=f"{option.help} ({'; '.join(notes)})".strip().replace("%", "%%"),
         )
     parser.print_help()

@@ -2,67 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from semilearn.core.hooks import Hook
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-from semilearn_bbam.config import Conflict
-from semilearn_bbam.data import Source, save_split, with_all_labels
+from semilearn_bbam.config import Settings
+from semilearn_bbam.data import Pool, Source, save_split, with_all_labels
+from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device
-from semilearn_bbam.engine.hooks import (
-    AllValuesToAim,
-    AllValuesToWandb,
-    EpochCheckpointHook,
-    FigureDataHook,
-    GuardedUpdateHook,
-    ModelEMAHook,
-    MultiLabelEvaluationHook,
-    ProgressHook,
-    PseudoLabelQualityHook,
-    ResultsHook,
-    SelectionHook,
-    WallTimerHook,
-    check_finite,
-)
-from semilearn_bbam.engine.loaders import reading_loader, training_loader
+from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook, check_finite
+from semilearn_bbam.engine.hooks.table import register_hooks
+from semilearn_bbam.engine.inputs import Inputs
+from semilearn_bbam.engine.loaders import ALONE, reading_loader, training_loader
 from semilearn_bbam.engine.loop import TrainingLoop
-from semilearn_bbam.engine.pools import build_pools, prepare_source, read_split
+from semilearn_bbam.engine.method import Method
+from semilearn_bbam.engine.pools import build_pools, read_split
 from semilearn_bbam.engine.schedule import plan_stages, unlabeled_batch_size
+from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.metrics import multilabel_metrics
-from semilearn_bbam.nets.ensemble import BranchedNet
-from semilearn_bbam.nets.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLabels, MultiLabelNet
 from semilearn_bbam.nets.shared_norm import share_batch_norms
 from semilearn_bbam.runs.folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.util.distributed import World
 
-# What USB's AlgorithmBase and hooks read besides our own options. Its distribution is not used; `world` is ours.
-USB_SETTINGS = {
-    "gpu": None,
-    "rank": 0,
-    "world_size": 1,
-    "distributed": False,
-    "multiprocessing_distributed": False,
-    "train_sampler": "RandomSampler",
-    "imb_algorithm": None,
-    "lb_imb_ratio": 1,
-    "ulb_imb_ratio": 1,
-    "ulb_num_labels": None,
-}
 
-
-class MultiLabelAlgorithm(TrainingLoop):
+class MultiLabelAlgorithm(Method, TrainingLoop):
     """Base class of multi-label algorithms on USB's `AlgorithmBase`.
 
     A run has two stages (`schedule.StagePlan`): a warm-up on labelled data, `warmup_step`, and `train_step` on
@@ -70,7 +42,6 @@ class MultiLabelAlgorithm(TrainingLoop):
     views its batches hold, and keeps what it learns about the pool in `get_state` / `set_state`.
     """
 
-    head: ClassVar[str] = "cosine"  # or "linear", which `head` may change to cosine, or "own"
     labeled_views: ClassVar[dict[str, str]] = {"x_lb_s": "strong"}
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_s": "strong"}
     uses_unlabeled: ClassVar[bool] = True
@@ -80,56 +51,80 @@ class MultiLabelAlgorithm(TrainingLoop):
     stage_name: ClassVar[str] = "semi-supervised"
     shown: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
 
-    def __init__(self, args: argparse.Namespace, net_builder: Any, tb_log: Any = None, logger: Any = None, **kw: Any):
-        for key, value in USB_SETTINGS.items():
-            vars(args).setdefault(key, value)
-        self.device = resolve_device(args.device)
-        self.world = World.init(self.device.type)
-        if self.world.world_size > 1 and not self.shares_batches:
-            raise UserError(f"{args.algorithm} shares no batches between processes; start it without torchrun")
-        if self.world.world_size > 1 and getattr(args, "loss_reduction", "mean") == "sum":  # an option of some methods
+    def __init__(
+        self,
+        settings: Settings,
+        net: nn.Module,
+        *,
+        source: Source,
+        folder: RunFolder,
+        world: World = ALONE,
+        device: torch.device | None = None,
+        tb_log: Any = None,
+        logger: Any = None,
+    ) -> None:
+        """An algorithm that trains `net` (from `building.build_net`) on a data set.
+
+        source: its texts are not tokenised yet; folder: where the run writes; world: the processes that share the run;
+        device: without it the one that the settings name. The settings are not written to: what is derived from them
+        and the data is in `self.args`, a copy. UserError for settings that the method cannot have with such data.
+        """
+        self.device = resolve_device(settings.device) if device is None else device
+        self.world, self.folder, self.net = world, folder, net
+        self.facts = Facts.of(settings, source)
+        self.kind = source.kind
+        self.check(settings, self.kind)
+        if world.world_size > 1 and not self.shares_batches:
+            raise UserError(f"{settings.algorithm} shares no batches between processes; start it without torchrun")
+        if world.world_size > 1 and getattr(settings, "loss_reduction", "mean") == "sum":  # an option of some methods
             raise UserError("loss_reduction: sum is not shared between processes; set mean, or start without torchrun")
-        self.source, self.views, _ = prepare_source(args)
-        self.kind = self.source.kind
-        for _, sentence in self.conflicts(vars(args), self.kind):  # the command line has asked before, if it could
-            raise UserError(sentence)
-        self.num_training = len(self.source.train)
-        self.split = read_split(args, self.source)
-        num_unlabeled = len(self.split.unlabeled) + (len(self.split.labeled) if args.include_lb_to_ulb else 0)
+        inputs = Inputs.of(settings, self.kind, strong_texts=source.strong_texts is not None)
+        self.source, self.views = inputs.encode(source), inputs.views
+        self.num_training = len(source.train)
+        self.split = read_split(settings, source)
+        num_unlabeled = len(self.split.unlabeled) + (len(self.split.labeled) if settings.include_lb_to_ulb else 0)
         if self.uses_unlabeled and not len(self.split.unlabeled):
             raise UserError(
-                f"{args.algorithm} needs unlabelled data, but every training row is labelled; lower label_ratio"
+                f"{settings.algorithm} needs unlabelled data, but every training row is labelled; lower label_ratio"
             )
-        self.plan = plan_stages(args, len(self.split.labeled), num_unlabeled)
+        self.plan = plan_stages(settings, len(self.split.labeled), num_unlabeled)
         self.hidden_labels = "all" if self.uses_all_labels else "none"  # labels given away that a method must not have
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
-            self.split = with_all_labels(self.split, len(self.source.targets))
-        args.num_train_iter = self.plan.total
-        self.folder = RunFolder.inside(args.save_dir, args.save_name, writes=self.world.is_main)
+            self.split = with_all_labels(self.split, len(source.targets))
         self.seconds_before, self.selected_epoch = 0.0, self.plan.epochs
-        with warnings.catch_warnings():
-            # USB asks for CUDA's scaler by a deprecated name, and is told so; ours replaces it below.
-            warnings.filterwarnings("ignore", message=".*GradScaler.*")
-            super().__init__(args, partial(self.build_net, net_builder), tb_log, logger, **kw)
+        args = self.with_kind_defaults(settings, self.kind).having(
+            **{key: value for key, value in USB_SETTINGS.items() if not hasattr(settings, key)},
+            num_classes=self.facts.num_classes,
+            num_train_iter=self.plan.total,
+        )
+        with without_scaler_warning():
+            super().__init__(args, None, tb_log, logger)
         self.amp_cm, self.loss_scaler = precision(self.device, args.amp, args.amp_dtype)
         self.best_eval_acc = -1.0
-        self.world.average_gradients(self.model)
+        world.average_gradients(self.model)
+        self.set_up()
         if not args.resume:  # a resumed run first sees whether its split is the checkpoint's
             self.folder.write(SPLIT, partial(save_split, self.split))
 
-    @classmethod
-    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
-        """Settings that the method cannot have: their keys, and why.
-
-        values: all options; kind: that of the data, "image", "text" or "features", or "" where it is not known yet.
-        """
-        if cls.head == "cosine" and values["head"] == "linear":
-            yield ("head",), f"head cannot be linear, for {values['algorithm']} measures angles; leave it at auto"
-        if cls.head == "own" and values["head"] != "auto":
-            name, head = values["algorithm"], values["head"]
-            yield ("head",), f"head cannot be {head}, for {name} has one of its own; leave it at auto"
+    def set_up(self) -> None:
+        """What a method prepares once its nets, pools and optimiser are there."""
 
     # ------------------------------------------------------------------ what USB builds, built for many labels
+
+    def set_model(self) -> nn.Module:
+        for module in self.net.modules():
+            if hasattr(module, "weights_report"):
+                self.print_fn(module.weights_report)
+        share_batch_norms(self.net, self.world)
+        # Channels last makes convolutions faster on every device.
+        return self.net.to(self.device, memory_format=torch.channels_last)
+
+    def set_ema_model(self) -> nn.Module:
+        # A second net as USB builds it, not a copy: its initial weights take random numbers, which the figures rest on.
+        ema_model = build_net(self.args.having(use_pretrain=False), **self.facts.as_dict())
+        share_batch_norms(ema_model, self.world)
+        ema_model.load_state_dict(self.model.state_dict())
+        return ema_model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
     def set_dataset(self) -> dict[str, Any]:
         args = self.args
@@ -149,12 +144,16 @@ class MultiLabelAlgorithm(TrainingLoop):
         self.report_data(self.source)
         # From here on nothing but the diagnostic hooks can reach a label of the unlabelled pool.
         self.source = None
-        args.lb_dest_len, args.ulb_dest_len = len(pools["train_lb"]), len(pools["train_ulb"])
+        self.count_rows(pools)
         self.print_fn(
-            f"{args.dataset}: {args.lb_dest_len} labelled, {args.ulb_dest_len} unlabelled, {len(pools['test'])} test "
-            f"rows, {args.num_classes} labels"
+            f"{args.dataset}: {len(pools['train_lb'])} labelled, {len(pools['train_ulb'])} unlabelled, "
+            f"{len(pools['test'])} test rows, {args.num_classes} labels"
         )
         return pools
+
+    def count_rows(self, pools: Mapping[str, Pool]) -> None:
+        """Tell USB how long its two training pools are."""
+        self.args = self.args.having(lb_dest_len=len(pools["train_lb"]), ulb_dest_len=len(pools["train_ulb"]))
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Views in a labelled and in an unlabelled training batch: key of the batch -> name of the view."""
@@ -166,7 +165,7 @@ class MultiLabelAlgorithm(TrainingLoop):
             self.print_fn(f"{self.args.dataset}: {note}")
         if self.args.resume:
             return
-        self.folder.write_json(LABELS, {"label_names": list(source.label_names)})
+        self.folder.write_json(LABELS, {"label_names": list(source.label_names), **self.facts.as_dict()})
         if source.problems:
             self.folder.write_json(SKIPPED, {"skipped": [asdict(problem) for problem in source.problems]})
 
@@ -188,35 +187,6 @@ class MultiLabelAlgorithm(TrainingLoop):
         reading = ("pool_lb", "pool_ulb", "prior", "validation", "test")
         return loaders | {name: reading_loader(args, pools[name], world) for name in reading if name in pools}
 
-    def build_net(self, build_backbone: Callable[..., torch.nn.Module], **kwargs: Any) -> torch.nn.Module:
-        """What USB takes for its net builder: the configured backbone under projection and head."""
-        spec = self.args.projection
-        if spec == "auto":
-            spec = DEFAULT_PROJECTIONS[self.kind]
-        backbone = build_backbone(**kwargs)
-        if hasattr(backbone, "weights_report"):
-            self.print_fn(backbone.weights_report)
-        net = MultiLabelNet(backbone, spec, self.build_head)
-        branches = getattr(self.args, "num_branches", 1)  # an option of those methods that can use them
-        net = net if branches == 1 else BranchedNet(net, spec, self.build_head, branches)
-        share_batch_norms(net, self.world)
-        return net
-
-    def build_head(self, in_features: int) -> torch.nn.Module:
-        """The last layer over features of this width; a method with a head of its own overrides this."""
-        args = self.args
-        if (self.head if args.head == "auto" else args.head) == "cosine":
-            return CosinePrototypes(in_features, args.num_classes, scale=args.scale, margin=args.margin)
-        return LinearLabels(in_features, args.num_classes)
-
-    def set_model(self) -> torch.nn.Module:
-        # Channels last makes convolutions faster on every device.
-        return super().set_model().to(self.device, memory_format=torch.channels_last)
-
-    def set_ema_model(self) -> torch.nn.Module:
-        ema_model = super().set_ema_model().to(self.device, memory_format=torch.channels_last)
-        return ema_model.eval().requires_grad_(False)
-
     def set_optimizer(self) -> tuple[Any, Any]:
         optimizer, scheduler = super().set_optimizer()
         if isinstance(optimizer, AdamW) and self.device.type in ("cpu", "cuda"):
@@ -227,28 +197,16 @@ class MultiLabelAlgorithm(TrainingLoop):
             scheduler = OneCycleLR(optimizer, peaks, total_steps=self.plan.total, pct_start=self.args.pct_start)
         return optimizer, scheduler
 
+    @property
+    def refreshes(self) -> bool:
+        """Whether the method has a `refresh`, which renews what it knows of the pool at the start of an epoch."""
+        return hasattr(self, "refresh")
+
     def set_hooks(self) -> None:
         super().set_hooks()
-        # Registering again under USB's names replaces its hooks in their places in the queue. The checkpoint takes
-        # a later place, because it must hold what the selection says.
-        self.register_hook(
-            GuardedUpdateHook(self.device, self.args.on_nonfinite, self.world), "ParamUpdateHook", "HIGHEST"
-        )
-        self.register_hook(ModelEMAHook(), "EMAHook", "HIGH")
-        self.register_hook(MultiLabelEvaluationHook(), "EvaluationHook", "HIGH")
-        self.register_hook(Hook(), "CheckpointHook", "HIGH")
-        self.register_hook(WallTimerHook(), "TimerHook", "LOW")
-        self.register_hook(ProgressHook(), "LoggingHook", "LOWEST")
-        self.register_hook(SelectionHook(), None, "ABOVE_NORMAL")
-        self.register_hook(EpochCheckpointHook(), None, "BELOW_NORMAL")
-        self.register_hook(ResultsHook(), None, "LOW")
-        for name, tracker in (("WANDBHook", AllValuesToWandb), ("AimHook", AllValuesToAim)):
-            if name in self.hooks_dict:
-                self.register_hook(tracker(), name, "LOWEST")
-        if self.args.report_pseudo_label_quality:
-            self.register_hook(PseudoLabelQualityHook(*self.diagnostic), None, "LOW")
-        if self.args.report_figures:  # after the selection, but before the checkpoint, so that no row is lost
-            self.register_hook(FigureDataHook(*self.diagnostic), None, "NORMAL")
+        self.update_hook = GuardedUpdateHook(self.device, self.args.on_nonfinite, self.world)
+        self.results_hook = ResultsHook()
+        register_hooks(self)
 
     # ------------------------------------------------------------------ steps
 
@@ -289,9 +247,9 @@ class MultiLabelAlgorithm(TrainingLoop):
         check_finite(self, outputs, f"the net's outputs on {name}")
         return outputs
 
-    def scores(self, outputs: dict[str, Tensor]) -> Tensor:
-        """Scores in [0, 1] from a net's outputs; 0.5 is the training boundary."""
-        return outputs["logits"].sigmoid()
+    def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Scores [N,K] in [0, 1] from the outputs of one of the run's nets."""
+        return self.scores_of(outputs, self.args, {})
 
     def predict(self, name: str) -> tuple[Tensor, Tensor | None]:
         """Scores of the EMA model over a pool, [N,K], and the pool's targets where it has any."""

@@ -44,7 +44,6 @@ class Checkpoints(AlgorithmBase):
 
     def get_save_dict(self) -> dict[str, Any]:
         save_dict = super().get_save_dict()
-        results = self.hooks_dict["ResultsHook"]
         save_dict.update(
             algorithm=self.args.algorithm,
             num_classes=self.args.num_classes,
@@ -52,7 +51,7 @@ class Checkpoints(AlgorithmBase):
             it=self.it,
             epoch=self.plan.whole_epochs(self.it),
             best_eval_acc=float(self.best_eval_acc),
-            seconds=results.elapsed(self),
+            seconds=self.results_hook.elapsed(self),
             nonfinite_steps=self.nonfinite_steps,
             state=self.get_state(),
             random=self.world.all_gather_objects(random_state()),  # of each process that shares the run

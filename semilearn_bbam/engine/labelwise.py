@@ -7,19 +7,19 @@ that share the net. The names are `ml_<USB's name>`.
 
 from __future__ import annotations
 
-import contextlib
-import io
+from collections import OrderedDict
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any, ClassVar
 
-import torch
-from semilearn.algorithms.utils import SSL_Argument
 from semilearn.core.criterions import CELoss, ConsistencyLoss
-from torch import Tensor
+from semilearn.core.hooks import Hook
+from torch import Tensor, nn
 
-from semilearn_bbam.algorithms.arguments import ANGULAR_ARGUMENTS, one_of
+from semilearn_bbam.config import Option, Settings
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.options import COSINE_HEAD_OPTIONS
+from semilearn_bbam.engine.usb_adapter import from_usb, without_prints
 from semilearn_bbam.nets.heads import TwoWay
 
 # What USB calls the views of a batch, and which view each is.
@@ -50,12 +50,21 @@ class Lifted(MultiLabelAlgorithm):
     USB's hooks learn is saved under USB's keys, by their attribute `kept`.
     """
 
+    options = (
+        Option(
+            "labeled_view",
+            str,
+            "strong",
+            "of labelled batches: as all methods here, or as in USB",
+            choices=("strong", "weak"),
+        ),
+        *COSINE_HEAD_OPTIONS,
+    )
     head = "linear"
     shares_batches = True
     second_view_is_weak: ClassVar[bool] = False  # USB's second unlabelled view of these algorithms is a weak one
 
-    def __init__(self, args: Any, net_builder: Any, tb_log: Any = None, logger: Any = None, **kwargs: Any) -> None:
-        super().__init__(args, net_builder, tb_log, logger, **kwargs)
+    def set_up(self) -> None:
         self.use_cat = self.use_cat and self.kind != "text"  # texts of different lengths do not stack
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
@@ -70,14 +79,26 @@ class Lifted(MultiLabelAlgorithm):
             unlabeled["x_ulb_s"] = "weak"
         return labeled, unlabeled
 
-    def build_head(self, in_features: int) -> torch.nn.Module:
-        return TwoWay(super().build_head(in_features))
+    @classmethod
+    def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
+        return TwoWay(super().build_head(settings, in_features, num_classes=num_classes))
 
     def set_hooks(self) -> None:
         self.num_classes = 2
         self.ce_loss, self.consistency_loss = LabelwiseCELoss(), LabelwiseConsistencyLoss()
-        with contextlib.redirect_stdout(io.StringIO()):  # USB prints the targets of hooks that are replaced here
+        with without_prints():
             super().set_hooks()
+
+    def replace_hook(self, name: str, hook: Hook) -> Any:
+        """Put a hook in the place of USB's of this name; gives it back."""
+        place = next((number for number, own in enumerate(self._hooks) if own.name == name), None)
+        if place is not None:
+            del self._hooks[place]
+        self.register_hook(hook, name)
+        if place is not None:
+            self._hooks.insert(place, self._hooks.pop(self._hooks.index(hook)))
+            self.hooks_dict = OrderedDict((own.name, own) for own in self._hooks)
+        return hook
 
     def process_batch(self, input_args: list[str] | None = None, **batch: Any) -> dict[str, Any]:
         found = super().process_batch(input_args, **batch)
@@ -92,7 +113,8 @@ class Lifted(MultiLabelAlgorithm):
             logits = self.model(x_lb_s)["logits"]
         return self.step_result(self.ce_loss(logits, y_lb, reduction="mean"))
 
-    def scores(self, outputs: dict[str, Tensor]) -> Tensor:
+    @classmethod
+    def scores_of(cls, outputs: Mapping[str, Tensor], settings: Settings, state: Mapping[str, Any]) -> Tensor:
         return outputs["logits"].softmax(dim=-1)[..., 1]
 
     def load_model(self, load_path: Any) -> dict[str, Any]:
@@ -106,12 +128,6 @@ class Lifted(MultiLabelAlgorithm):
         return checkpoint
 
     @classmethod
-    def get_argument(cls) -> list[SSL_Argument]:
-        """USB's own, the labelled view and the cosine head's."""
-        view = SSL_Argument(
-            "--labeled_view",
-            one_of("strong", "weak"),
-            "strong",
-            "of labelled batches: as all methods here, or as in USB",
-        )
-        return [*super().get_argument(), view, *ANGULAR_ARGUMENTS[:2]]
+    def own_options(cls) -> tuple[Option, ...]:
+        """USB's own before those of this class."""
+        return cls.with_defaults((*map(from_usb, super().get_argument()), *cls.options))

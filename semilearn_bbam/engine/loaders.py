@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Iterator
 
 import torch
-from semilearn.core.utils import get_data_loader
 from semilearn.datasets import DistributedSampler
 from torch.utils.data import DataLoader
 
 from semilearn_bbam.data.pool import Pool, collate
+from semilearn_bbam.engine.usb_adapter import usb_loader
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.util.distributed import World
 
@@ -54,7 +54,7 @@ def training_loader(
     if batch_size % world.world_size:
         raise UserError(f"a batch of {batch_size} cannot be shared by {world.world_size} processes; make it a multiple")
     sampler = SeededSampler(pool, steps * batch_size, seed=args.seed, stream=stream, shuffle=args.shuffle, world=world)
-    return _usb_loader(args, pool, batch_size // world.world_size, data_sampler=sampler)
+    return usb_loader(args, pool, batch_size // world.world_size, collate, data_sampler=sampler)
 
 
 def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -> DataLoader:
@@ -66,12 +66,4 @@ def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -
         raise UserError(f"{len(pool)} row(s) cannot be read by {world.world_size} processes; start fewer")
     if world.world_size > 1:
         pool = pool.part(world.shard(len(pool)))
-    return _usb_loader(args, pool, args.eval_batch_size, data_sampler=None, drop_last=False)
-
-
-def _usb_loader(args: argparse.Namespace, pool: Pool, batch_size: int, **options: object) -> DataLoader:
-    # USB picks a collator by the net's name and for some names asks a hub for a tokenizer; a pool collates by itself.
-    nameless = argparse.Namespace(**{**vars(args), "net": ""})
-    loader = get_data_loader(nameless, pool, batch_size, num_workers=args.num_workers, **options)
-    loader.collate_fn = collate
-    return loader
+    return usb_loader(args, pool, args.eval_batch_size, collate, data_sampler=None, drop_last=False)

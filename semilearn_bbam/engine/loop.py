@@ -14,9 +14,6 @@ from semilearn_bbam.engine.schedule import StagePlan
 from semilearn_bbam.errors import Interrupted
 from semilearn_bbam.runs.folder import LATEST
 
-# Hooks that prepare an epoch afresh in a resumed process too; what the others did is in the checkpoint.
-EVERY_PROCESS = ("DistSamplerSeedHook", "LoggingHook")
-
 
 class TrainingLoop(Checkpoints):
     """USB's loop over epochs and hooks, with a step per stage.
@@ -81,8 +78,9 @@ class TrainingLoop(Checkpoints):
             self.random_at_epoch = random_state()
             yield from self.batches(epoch)
             return
-        for name in EVERY_PROCESS:
-            self.hooks_dict[name].before_train_epoch(self)
+        for hook in self._hooks:
+            if getattr(hook, "prepares_epoch", False):
+                hook.before_train_epoch(self)
         here = random_state()  # of the checkpoint
         set_random_state(self.random_at_epoch)
         batches = self.batches(epoch)
@@ -97,7 +95,7 @@ class TrainingLoop(Checkpoints):
             return
         every, stop = self.args.num_save_iter, self.must_stop()
         if stop or (every and self.it % every == 0):
-            self.hooks_dict["ParamUpdateHook"].look_back(self)
+            self.update_hook.look_back(self)
             self.save_model(LATEST, self.folder.path)
         if stop:
             self.stop()

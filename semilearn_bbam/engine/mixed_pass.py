@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from semilearn.algorithms.utils import SSL_Argument
 from torch import Tensor
 
-from semilearn_bbam.algorithms.arguments import positive_or_zero
+from semilearn_bbam.config import Option
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.mixing import mix_rows
 
-MIXUP_ARGUMENT = SSL_Argument(
-    "--mixup", positive_or_zero, 0.0, "alpha: each row of a batch is mixed with another by Beta(alpha, alpha); 0: not"
+MIXUP = Option(
+    "mixup", float, 0.0, "alpha: each row of a batch is mixed with another by Beta(alpha, alpha); 0: not", minimum=0
 )
 
 Values = tuple[Tensor, ...]

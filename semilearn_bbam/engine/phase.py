@@ -33,7 +33,7 @@ class Phase:
 
     def step(self, loss: Tensor) -> None:
         """Minimise `loss` [] by one step over these parameters alone; no other gradient is touched."""
-        if not self.ratio or not self.algorithm.hooks_dict["ParamUpdateHook"].usable(loss):
+        if not self.ratio or not self.algorithm.update_hook.usable(loss):
             return
         for group, number in zip(self.optimizer.param_groups, self.leading, strict=True):
             leading = self.algorithm.optimizer.param_groups[number]

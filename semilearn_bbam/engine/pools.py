@@ -1,44 +1,15 @@
-"""From a configured data set to the pools that a run reads."""
+"""From a data set and its split to the pools that a run reads."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from semilearn_bbam.data import Pool, Source, Split, View, build_views, load_source, load_split, make_split
-from semilearn_bbam.data.text import load_tokenizer, tokenize
-from semilearn_bbam.errors import UserError
-from semilearn_bbam.nets import USB_BERTS, check_input
-
-
-def prepare_source(args: argparse.Namespace) -> tuple[Source, dict[str, View], Any]:
-    """The configured data set with texts turned into tokens, its views, and the tokenizer (None without texts).
-
-    Completes `num_classes` and `in_features` of `args`.
-    """
-    source = load_source(args)
-    check_input(args.net, source.kind)
-    num_classes = source.targets.shape[1]
-    if args.num_classes not in (0, num_classes):
-        raise UserError(
-            f"num_classes: {args.num_classes} is set but '{args.dataset}' has {num_classes} labels; leave it at 0"
-        )
-    args.num_classes, args.in_features = num_classes, 0
-    if source.kind == "text":
-        name = USB_BERTS.get(args.net, args.net.removeprefix("hf:"))
-        tokenizer = load_tokenizer(name)
-        source = tokenize(source, tokenizer, args.max_length)
-        mask = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
-        ready = source.strong_texts is not None
-        views = build_views("text", args, tokenizer.pad_token_id or 0, mask_token_id=mask, ready=ready)
-        return source, views, tokenizer
-    args.in_features = int(source.train[0].shape[0])
-    return source, build_views(source.kind, args), None
+from semilearn_bbam.data import Pool, Source, Split, View, load_split, make_split
 
 
 def read_split(args: argparse.Namespace, source: Source) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,37 +49,46 @@ def usb_net_names() -> list[str]:
     return sorted(name for name in modules if callable(getattr(semilearn.nets, name)))
 
 
-def get_net_builder(args: argparse.Namespace) -> NetBuilder:
-    """A builder in USB's form, `builder(num_classes, pretrained=False, pretrained_path=None)`, for `args.net`.
+def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
+    """What makes the backbone that `settings.net` names: `builder(in_features, num_classes, pretrained=False)`.
 
     Names are those of USB, `plain`, `mlp` or `mlp:<layers>` for vectors, `small_cnn`, `timm:<name>`,
-    `torchvision:<name>` and `hf:<folder or hub name>`. The width of the input, `args.in_features`, is read when the
-    builder is called, because the data are loaded after the command line is read. `pretrained` without a path means
-    the library's own weights. The net has a `weights_report` if weights of a path were loaded. Raises NetError for an
-    unknown name, naming the nearest.
+    `torchvision:<name>` and `hf:<folder or hub name>`. in_features is the width of vectors or the number of channels of
+    images; `pretrained` means the weights in `pretrain_path`, or where that is empty the library's own. The net has a
+    `weights_report` if weights of a path were loaded. Raises NetError for an unknown name, naming the nearest.
     """
-    library, _, name = args.net.partition(":")
+    net = settings.net
+    library, _, name = net.partition(":")
     if library == "hf" and name:
-        return _builder(args, lambda pretrained: HFEncoder(name, pretrained=pretrained))
+        return _builder(settings, lambda facts, pretrained: HFEncoder(name, pretrained=pretrained))
     if library in ("timm", "torchvision") and name:
         make = timm_net if library == "timm" else torchvision_net
-        return _builder(args, lambda pretrained: make(name, **_input(args), pretrained=pretrained))
+        return _builder(settings, lambda facts, pretrained: make(name, **facts.image, pretrained=pretrained))
     if library == "mlp":
-        return _builder(args, lambda pretrained: FeatureMLP(args.in_features, name or MLP_LAYERS))
-    if args.net == "plain":
-        return _builder(args, lambda pretrained: PlainFeatures(args.in_features))
-    if args.net == "small_cnn":
-        return _builder(args, lambda pretrained: SmallCNN(args.in_features))
+        return _builder(settings, lambda facts, pretrained: FeatureMLP(facts.in_features, name or MLP_LAYERS))
+    if net == "plain":
+        return _builder(settings, lambda facts, pretrained: PlainFeatures(facts.in_features))
+    if net == "small_cnn":
+        return _builder(settings, lambda facts, pretrained: SmallCNN(facts.in_features))
     known = usb_net_names()
-    if args.net in USB_BERTS:
-        return _builder(args, lambda pretrained: _usb_bert(args.net))
-    if args.net in SOUND:
-        raise NetError(f"net: {args.net} hears sound, which no data set here holds; choose a net for your data")
-    if args.net in known:
-        return _builder(args, lambda pretrained: _usb_net(args))
-    near = f"did you mean timm:{args.net}?" if timm.is_model(args.net) else did_you_mean(args.net, [*known, *OWN])
+    if net in USB_BERTS:
+        return _builder(settings, lambda facts, pretrained: _usb_bert(net))
+    if net in SOUND:
+        raise NetError(f"net: {net} hears sound, which no data set here holds; choose a net for your data")
+    if net in known:
+        return _builder(settings, lambda facts, pretrained: _usb_net(net, facts))
+    near = f"did you mean timm:{net}?" if timm.is_model(net) else did_you_mean(net, [*known, *OWN])
     hint = near or f"known are {', '.join([*OWN, *known])}"
-    raise NetError(f"net: '{args.net}' is unknown; {hint} (or timm:<name>, torchvision:<name>, hf:<folder>)")
+    raise NetError(f"net: '{net}' is unknown; {hint} (or timm:<name>, torchvision:<name>, hf:<folder>)")
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a backbone is built for: the width of its input, the number of labels, channels and side of images."""
+
+    in_features: int
+    num_classes: int
+    image: dict[str, int]
 
 
 def net_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -122,16 +132,12 @@ def check_input(net: str, kind: str) -> None:
         raise NetError(f"net: {net} reads {PLURAL[reads]}, and the data set holds {PLURAL[kind]}; give {fit[kind]}")
 
 
-def _input(args: argparse.Namespace) -> dict[str, int]:
-    """Channels and side of the images that the net gets: normalisation gives a grey image three channels."""
-    return {"channels": args.in_features if args.normalize == "none" else 3, "size": args.img_size}
-
-
-def _usb_net(args: argparse.Namespace) -> nn.Module:
+def _usb_net(name: str, facts: _Facts) -> nn.Module:
     """USB's image net, built for `img_size` where it takes it; NetError if it does not take the images."""
-    builder = getattr(semilearn.nets, args.net)
-    net = with_size(args.net, lambda extra: builder(num_classes=args.num_classes, **extra), args.img_size)
-    return probed(args.net, net, **_input(args))
+    builder = getattr(semilearn.nets, name)
+    size = facts.image["size"]
+    net = with_size(name, lambda extra: builder(num_classes=facts.num_classes, **extra), size)
+    return probed(name, net, **facts.image)
 
 
 def _usb_bert(name: str) -> nn.Module:
@@ -147,13 +153,15 @@ def _usb_bert(name: str) -> nn.Module:
         raise NetError(f"net: {name} cannot be loaded: {error}; give hf:<folder> with a local BERT") from error
 
 
-def _builder(args: argparse.Namespace, make: Callable[[bool], nn.Module]) -> NetBuilder:
-    def build(num_classes: int, pretrained: bool = False, pretrained_path: str | None = None) -> nn.Module:
-        del num_classes  # the classifier is replaced anyway
-        net = make(pretrained and not pretrained_path)
-        if pretrained and pretrained_path:
-            net.weights_report = str(load_weights(net, pretrained_path, args.pretrain_match))
-        elif pretrained and not has_own_weights(args.net):
+def _builder(settings: argparse.Namespace, make: Callable[[_Facts, bool], nn.Module]) -> NetBuilder:
+    def build(in_features: int, num_classes: int, pretrained: bool = False) -> nn.Module:
+        # Normalisation gives a grey image three channels.
+        image = {"channels": in_features if settings.normalize == "none" else 3, "size": settings.img_size}
+        path = settings.pretrain_path if pretrained else ""
+        net = make(_Facts(in_features, num_classes, image), pretrained and not path)
+        if path:
+            net.weights_report = str(load_weights(net, path, settings.pretrain_match))
+        elif pretrained and not has_own_weights(settings.net):
             raise NetError(NO_WEIGHTS)
         return net
 

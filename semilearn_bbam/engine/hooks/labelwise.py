@@ -12,12 +12,19 @@ from typing import Any, ClassVar
 
 import torch
 from semilearn.algorithms.adamatch.utils import AdaMatchThresholdingHook
+from semilearn.algorithms.dash.utils import DashThresholdingHook
 from semilearn.algorithms.flexmatch.utils import FlexMatchThresholdingHook
 from semilearn.algorithms.freematch.utils import FreeMatchThresholdingHook
 from semilearn.algorithms.hooks import DistAlignEMAHook
 from semilearn.algorithms.softmatch.utils import SoftMatchWeightingHook
 from torch import Tensor
 from torch.nn import functional as F
+
+
+class KeptDashHook(DashThresholdingHook):
+    """USB's hook of Dash, whose threshold a checkpoint holds."""
+
+    kept: ClassVar[tuple[str, ...]] = ("rho_init", "rho_update_cnt", "rho")
 
 
 class LabelwiseAlignmentHook(DistAlignEMAHook):

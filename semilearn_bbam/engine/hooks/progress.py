@@ -18,6 +18,8 @@ class ProgressHook(LoggingHook):
     Values reach the host only every `num_log_iter` steps, so that a step on a GPU need not wait for them.
     """
 
+    prepares_epoch = True  # in a resumed process too; what other hooks did is in the checkpoint
+
     def before_run(self, algorithm: Any) -> None:
         self.start, self.first = perf_counter(), algorithm.it
         self.bar = tqdm(

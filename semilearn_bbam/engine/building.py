@@ -1,0 +1,50 @@
+"""Nets of methods from settings and three facts about the data; no data set is needed."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from semilearn.core.utils import ALGORITHMS
+from torch import nn
+
+from semilearn_bbam.data.dataset import Source
+from semilearn_bbam.errors import UserError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a net depends on besides the settings; a run keeps them in `labels.json`.
+
+    kind: "image", "text" or "features"; in_features: width of vectors or channels of images, 0 for texts;
+    num_classes: number of labels K.
+    """
+
+    kind: str
+    in_features: int
+    num_classes: int
+
+    @classmethod
+    def of(cls, settings: argparse.Namespace, source: Source) -> Facts:
+        """Those of a data set. UserError where `num_classes` is set to another number."""
+        num_classes = int(source.targets.shape[1])
+        if settings.num_classes not in (0, num_classes):
+            raise UserError(
+                f"num_classes: {settings.num_classes} is set but '{settings.dataset}' has {num_classes} labels; "
+                "leave it at 0"
+            )
+        return cls(source.kind, 0 if source.kind == "text" else int(source.train[0].shape[0]), num_classes)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def build_net(settings: argparse.Namespace, kind: str, in_features: int, num_classes: int) -> nn.Module:
+    """The net of `settings.algorithm` (backbone, projection and head) for data of this form; see `Facts`.
+
+    Initial weights are drawn from torch's generator, or read as `use_pretrain` and `pretrain_path` say. UserError for
+    settings that the method cannot have with such data, NetError for a net that does not read them.
+    """
+    net: nn.Module = ALGORITHMS[settings.algorithm].build_net(settings, kind, in_features, num_classes)
+    return net

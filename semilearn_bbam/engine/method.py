@@ -1,0 +1,90 @@
+"""What a method is apart from any run: its options, what it cannot have, its net and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from semilearn_bbam.config import Conflict, Option, Settings
+from semilearn_bbam.errors import UserError
+from semilearn_bbam.nets import check_input, get_net_builder
+from semilearn_bbam.nets.ensemble import BranchedNet
+from semilearn_bbam.nets.heads import DEFAULT_PROJECTIONS, CosinePrototypes, LinearLabels, MultiLabelNet
+
+
+class Method:
+    """The part of a method that needs neither data nor a run."""
+
+    options: ClassVar[tuple[Option, ...]] = ()
+    defaults: ClassVar[Mapping[str, Any]] = {}  # of options that a parent class defines with other ones
+    # Defaults that follow from the kind of the data: kind -> option -> value; the option's default is None then.
+    kind_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    head: ClassVar[str] = "cosine"  # or "linear", which the option `head` may change to cosine, or "own"
+
+    @classmethod
+    def own_options(cls) -> tuple[Option, ...]:
+        """The options of the method, with its defaults."""
+        return cls.with_defaults(cls.options)
+
+    @classmethod
+    def with_defaults(cls, options: Iterable[Option]) -> tuple[Option, ...]:
+        """These options with the defaults that this class gives them."""
+        by_kind = {key: None for values in cls.kind_defaults.values() for key in values}
+        defaults = {**by_kind, **cls.defaults}
+        return tuple(replace(option, default=defaults.get(option.name, option.default)) for option in options)
+
+    @classmethod
+    def with_kind_defaults(cls, settings: Settings, kind: str) -> Settings:
+        """The settings with what the kind of the data decides where nobody else did."""
+        values = cls.kind_defaults.get(kind, {})
+        return settings.having(**{key: value for key, value in values.items() if getattr(settings, key) is None})
+
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        """Settings that the method cannot have: their keys, and why.
+
+        values: all options; kind: that of the data, "image", "text" or "features", or "" where it is not known yet.
+        """
+        if cls.head == "cosine" and values["head"] == "linear":
+            yield ("head",), f"head cannot be linear, for {values['algorithm']} measures angles; leave it at auto"
+        if cls.head == "own" and values["head"] != "auto":
+            name, head = values["algorithm"], values["head"]
+            yield ("head",), f"head cannot be {head}, for {name} has its own; leave it at auto"
+
+    @classmethod
+    def check(cls, settings: Settings, kind: str) -> None:
+        """UserError where the net does not read such data, or where settings clash; the command line asks before."""
+        check_input(settings.net, kind)
+        for _, sentence in cls.conflicts(vars(cls.with_kind_defaults(settings, kind)), kind):
+            raise UserError(sentence)
+
+    # ------------------------------------------------------------------ the net
+
+    @classmethod
+    def build_net(cls, settings: Settings, kind: str, in_features: int, num_classes: int) -> nn.Module:
+        """The configured backbone under projection and head; see `building.build_net`."""
+        cls.check(settings, kind)
+        spec = DEFAULT_PROJECTIONS[kind] if settings.projection == "auto" else settings.projection
+        backbone = get_net_builder(settings)(in_features, num_classes, pretrained=settings.use_pretrain)
+        build_head = partial(cls.build_head, settings, num_classes=num_classes)
+        net = MultiLabelNet(backbone, spec, build_head)
+        branches = getattr(settings, "num_branches", 1)  # an option of those methods that can use them
+        return net if branches == 1 else BranchedNet(net, spec, build_head, branches)
+
+    @classmethod
+    def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
+        """The last layer over features of this width; a method with its own head overrides this."""
+        if (cls.head if settings.head == "auto" else settings.head) == "cosine":
+            return CosinePrototypes(in_features, num_classes, scale=settings.scale, margin=settings.margin)
+        return LinearLabels(in_features, num_classes)
+
+    # ------------------------------------------------------------------ its scores
+
+    @classmethod
+    def scores_of(cls, outputs: Mapping[str, Tensor], settings: Settings, state: Mapping[str, Any]) -> Tensor:
+        """Scores [N,K] in [0, 1] from a net's outputs; 0.5 is the training boundary. state: as of `get_state`."""
+        return outputs["logits"].sigmoid()
