@@ -54,7 +54,7 @@ def with_gradients(value: Tensor, parameters: Sequence[Tensor], gradients: Seque
 
 
 def gradients_of(loss: Tensor, parameters: Sequence[Tensor], scaler: GradScaler) -> list[Tensor]:
-    """Gradients of a loss, computed at the scaler's scale so that half precision does not lose them, at the loss's own.
+    """Gradients of a loss, computed at a scaler's scale, so that half precision does not lose them, and divided by it.
 
     Args:
         loss: [].

@@ -54,7 +54,7 @@ def _mean(values: Floats) -> float:
 
 
 def _ranking_metrics(score: Floats, target: Bools) -> dict[str, float]:
-    """scikit-learn's ranking metrics, whose own functions take a Python step per sample, from two tables of ranks.
+    """scikit-learn's ranking metrics, whose functions take a Python step per sample, from two tables of ranks.
 
     rank_ij: labels of sample i that score at least what j does; among_ij: those of them that are relevant.
     """

@@ -1,4 +1,4 @@
-"""Class-aware pseudo-labels (CAP): every label gets as many positives as its labelled frequency says."""
+"""Class-aware pseudo-labels (CAP): every label gets as many positives as its labelled frequency gives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def class_aware_pseudo_labels(
     positive_share: float = 1.0,
     negative_share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Take each label's highest scores as its positives, as many as its rate says (slides, 'CAP').
+    """Take each label's highest scores as its positives, as many as its rate gives (slides, 'CAP').
 
         positive  the top     floor(rate_k N + 1e-3)
         kept      the top     floor(positive_share rate_k N + 1e-3)
@@ -198,7 +198,7 @@ def smoothed_scores(scores: Tensor, features: Tensor, num_neighbours: int, chunk
     Args:
         scores: [N,K].
         features: [N,D].
-        num_neighbours: rows besides the row itself, >= 0; all others where there are fewer.
+        num_neighbours: rows in addition to the row itself, >= 0; all others where there are fewer.
         chunk: rows whose similarities with all N are held at a time.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Thresholds per label that make the decisions on labelled data as good as a metric says.
+"""Thresholds per label whose decisions on labelled data are best by a metric.
 
 Source: MAT, metric-adaptive thresholding (Xiao et al., ECCV 2024, arXiv 2407.18624).
 """

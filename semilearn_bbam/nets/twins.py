@@ -125,7 +125,7 @@ class TwinNet(MultiLabelNet):
         return {**self.head(whole, self.parts_of(x, found, **kwargs)), "feat": whole}
 
     def parts_of(self, x: Any, found: Tensor, **kwargs: Any) -> Tensor:
-        """Features [P,B,D] of the local view of the input `x`; `found` [B,D'] is the backbone's of it, `kwargs` are its."""
+        """Features [P,B,D] of the local view of the input `x`; the backbone gives `found` [B,D'], with `kwargs`."""
         if self.local_view == "patches":
             features = self.projection(self.backbone(quarters(x), only_feat=True, **kwargs))
             return features.unflatten(0, (PARTS, -1))
