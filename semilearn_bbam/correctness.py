@@ -25,12 +25,25 @@ def _checked_scores(scores: Tensor) -> Tensor:
 
 
 def correctness_rates(scores: Tensor, targets: Tensor, bins: int = 20) -> Tensor:
-    """Share r_b of true positives among the scores in [b/bins, (b+1)/bins), pooled over labels.
+    """Share of true positives among the scores of each bin, pooled over labels.
 
-    scores [N,K] in [0, 1] (1 belongs to the last bin), targets [N,K] of 0 and 1, N >= 1 -> [bins] in [0, 1]. A bin
-    without scores takes the straight line between its nearest filled neighbours, or its only neighbour's rate. The
-    labels are pooled, so one with 0 or 1 positives counts as the others do. ValueError for shapes that differ, an
-    empty table, bins below 1, or scores outside [0, 1].
+        r_b = positives / all, of the scores in [b/bins, (b+1)/bins); a score of 1 belongs to the last bin
+
+    Args:
+        scores: [N,K] in [0, 1], not empty.
+        targets: [N,K] of 0 and 1.
+        bins: number of bins, at least 1.
+
+    Returns:
+        r, [bins] in [0, 1]. A bin without scores takes the straight line between its nearest filled neighbours, or
+        its only neighbour's rate. A label with 0 or 1 positives counts as the others do.
+
+    Raises:
+        ValueError: shapes that differ, an empty table, bins below 1, or scores outside [0, 1].
+
+    Example:
+        >>> correctness_rates(torch.tensor([[0.1, 0.2], [0.9, 0.8]]), torch.tensor([[0, 0], [1, 0]]), bins=4)
+        tensor([0.0000, 0.1667, 0.3333, 0.5000])
     """
     require_same_shape(scores=scores, targets=targets)
     if bins < 1 or scores.numel() == 0:
@@ -54,10 +67,25 @@ def correctness_rates(scores: Tensor, targets: Tensor, bins: int = 20) -> Tensor
 def correctness_weights(scores: Tensor, pseudo_targets: Tensor, rates: Tensor, knots: str = "edge") -> Tensor:
     """Weight of each pseudo-label: the interpolated rate r(p) of a positive one, 1 - r(p) of a negative one.
 
-    knots="edge" is the formula of the notes, the rate of bin b standing at p = b/bins (with the factor `bins` that
-    its two coefficients need to sum to 1); "center" puts it at the middle of its bin. Beyond the outermost knots the
-    rate is constant. scores [N,K] in [0, 1], pseudo_targets [N,K] of 0 and 1, rates [bins] -> [N,K] in [0, 1],
-    float32 or better. ValueError for shapes that differ, scores outside [0, 1] or other knots.
+        knots    rate of bin b is at
+        edge     p = b / bins            the notes' formula, with the factor `bins` for its coefficients to sum to 1
+        center   p = (b + 1/2) / bins
+
+    Args:
+        scores: p, [N,K] in [0, 1].
+        pseudo_targets: [N,K] of 0 and 1.
+        rates: r, [bins] in [0, 1], as from `correctness_rates`.
+        knots: "edge" or "center".
+
+    Returns:
+        [N,K] in [0, 1], float32 or better. Beyond the outermost knots the rate is constant.
+
+    Raises:
+        ValueError: shapes that differ, scores outside [0, 1], or other knots.
+
+    Example:
+        >>> correctness_weights(torch.tensor([[0.25, 0.25]]), torch.tensor([[1, 0]]), torch.tensor([0.0, 0.5]))
+        tensor([[0.2500, 0.7500]])
     """
     require_same_shape(scores=scores, pseudo_targets=pseudo_targets)
     if knots not in KNOTS or rates.ndim != 1 or len(rates) == 0:
@@ -71,31 +99,60 @@ def correctness_weights(scores: Tensor, pseudo_targets: Tensor, rates: Tensor, k
 
 
 def midrange_thresholds(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Per label tau_pos and tau_neg: half of highest plus lowest score of its positives, and of its negatives.
+    """Two thresholds per label, the middle of its positives' scores and that of its negatives'.
 
-    scores [N,K] in [0, 1], targets [N,K] of 0 and 1 -> two [K], float32 or better. A label with one positive has
-    that one's score as tau_pos; one without positives has tau_pos = inf, one without negatives tau_neg = -inf, which
-    no score reaches. ValueError for shapes that differ or scores outside [0, 1].
+        tau_pos = (max + min) / 2 of the scores of the positives, tau_neg likewise of the negatives
+
+    Args:
+        scores: [N,K] in [0, 1].
+        targets: [N,K] of 0 and 1.
+
+    Returns:
+        tau_pos and tau_neg, each [K], float32 or better. A label with one positive has its score as tau_pos; one
+        without positives has tau_pos = inf, one without negatives tau_neg = -inf, which no score passes.
+
+    Raises:
+        ValueError: shapes that differ, or scores outside [0, 1].
+
+    Example:
+        >>> scores = torch.tensor([[1.0, 0.5], [0.5, 0.5], [0.25, 0.0]])
+        >>> midrange_thresholds(scores, torch.tensor([[1, 0], [1, 0], [0, 0]]))
+        (tensor([0.7500,    inf]), tensor([0.2500, 0.2500]))
     """
     require_same_shape(scores=scores, targets=targets)
     scores = _checked_scores(scores)
     infinity = scores.new_full((1, scores.shape[1]), float("inf"))
-    middle = []
-    for chosen in (targets > 0, targets <= 0):
+    midranges = []
+    for members in (targets > 0, targets <= 0):
         # A row of infinities lets a label, or a table, without members through.
-        highest = torch.cat([torch.where(chosen, scores, -infinity), -infinity]).amax(0)
-        lowest = torch.cat([torch.where(chosen, scores, infinity), infinity]).amin(0)
-        middle.append(torch.where(chosen.any(0), (highest + lowest) / 2, infinity[0]))
-    tau_pos, tau_neg = middle
+        highest = torch.cat([torch.where(members, scores, -infinity), -infinity]).amax(0)
+        lowest = torch.cat([torch.where(members, scores, infinity), infinity]).amin(0)
+        midranges.append(torch.where(members.any(0), (highest + lowest) / 2, infinity[0]))
+    tau_pos, tau_neg = midranges
     return tau_pos, torch.where(tau_neg.isinf(), -tau_neg, tau_neg)
 
 
 def dual_threshold_labels(scores: Tensor, tau_pos: Tensor, tau_neg: Tensor) -> tuple[Tensor, Tensor]:
-    """Pseudo-labels by two thresholds: 1 where p > tau_pos, else 0 where p < tau_neg, else ambiguous.
+    """Pseudo-labels by two thresholds.
 
-    scores [N,K], tau_pos and tau_neg [K] -> targets [N,K] float32 of 0 and 1 (0 where ambiguous) and ambiguous
-    [N,K] bool. Where tau_neg > tau_pos the first case goes first, as the notes list them, and nothing is ambiguous.
-    ValueError for shapes that do not fit.
+        1 where p > tau_pos, else 0 where p < tau_neg, else ambiguous
+
+    Args:
+        scores: p, [N,K].
+        tau_pos: [K].
+        tau_neg: [K]; where it is above tau_pos the first case goes first and nothing is ambiguous.
+
+    Returns:
+        Targets [N,K], float32 of 0 and 1 (0 where ambiguous), and ambiguous [N,K], bool.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> scores = torch.tensor([[0.9], [0.5], [0.1]])
+        >>> targets, ambiguous = dual_threshold_labels(scores, torch.tensor([0.7]), torch.tensor([0.3]))
+        >>> targets.T, ambiguous.T
+        (tensor([[1., 0., 0.]]), tensor([[False,  True, False]]))
     """
     if scores.ndim != 2 or tau_pos.shape != scores.shape[1:] or tau_neg.shape != scores.shape[1:]:
         shapes = [list(t.shape) for t in (scores, tau_pos, tau_neg)]
@@ -106,7 +163,20 @@ def dual_threshold_labels(scores: Tensor, tau_pos: Tensor, tau_neg: Tensor) -> t
 
 @dataclass(frozen=True, eq=False)
 class WeightedLabels:
-    """Pseudo-labels of a pool, [N,K] of 0 and 1; their weights in [0, 1], 0 where ambiguous; the ambiguous entries."""
+    """Pseudo-labels of a pool with the weights of their terms.
+
+    Args:
+        pseudo_targets: [N,K] of 0 and 1.
+        weights: [N,K] in [0, 1], 0 where ambiguous.
+        ambiguous: [N,K], bool.
+
+    Example:
+        >>> known = torch.tensor([[0.9], [0.7], [0.4], [0.2]]), torch.tensor([[1], [1], [0], [0]])
+        >>> scores = torch.tensor([[0.95], [0.5], [0.1]])
+        >>> labels = WeightedLabels.estimate(scores, labeled=known, estimation=known, bins=2, knots="center")
+        >>> labels.weights.T, labels.ambiguous.T
+        (tensor([[1., 0., 1.]]), tensor([[False,  True, False]]))
+    """
 
     pseudo_targets: Tensor
     weights: Tensor
@@ -116,18 +186,28 @@ class WeightedLabels:
     def estimate(
         cls, scores: Tensor, *, labeled: tuple[Tensor, Tensor], estimation: tuple[Tensor, Tensor], bins: int, knots: str
     ) -> WeightedLabels:
-        """Label a pool by its scores [N,K]: thresholds from `labeled`, correctness rates from `estimation`.
+        """Label a pool by its scores: thresholds from `labeled`, correctness rates from `estimation`.
 
-        Both are pairs of scores [n,K] in [0, 1] and targets [n,K]; rows that training reads belong to the first only,
-        since a rate that is measured on them is too high. Errors and labels with few positives as in the functions
-        used: `midrange_thresholds`, `dual_threshold_labels`, `correctness_rates`, `correctness_weights`.
+        Args:
+            scores: those of the pool, [N,K] in [0, 1].
+            labeled: scores [n,K] in [0, 1] and targets [n,K] of the rows that `midrange_thresholds` reads.
+            estimation: the same of the rows that `correctness_rates` reads. Rows that training reads do not belong
+                here: a rate that is measured on them is too high.
+            bins: as in `correctness_rates`.
+            knots: as in `correctness_weights`.
+
+        Returns:
+            Labels of the pool. A label without positives in `labeled` gets none.
+
+        Raises:
+            ValueError: as in the functions used.
         """
         pseudo, ambiguous = dual_threshold_labels(scores, *midrange_thresholds(*labeled))
         weights = correctness_weights(scores, pseudo, correctness_rates(*estimation, bins), knots)
         return cls(pseudo, weights.masked_fill(ambiguous, 0.0), ambiguous)
 
     def summary(self) -> dict[str, float]:
-        """Shares of positive and of ambiguous entries, and the mean weight of positives and of negatives."""
+        """Shares of positive and of ambiguous entries, and the mean weight of positives and of negatives, in [0, 1]."""
         positive = self.pseudo_targets > 0
         return {
             "pseudo_positive_rate": float(self.pseudo_targets.mean()),
@@ -138,10 +218,24 @@ class WeightedLabels:
 
 
 def class_embeddings(features: Tensor, class_weights: Tensor) -> Tensor:
-    """One vector per sample and label, z_i * W_k: the terms whose sum is the logit of a linear head, less its bias.
+    """One vector per sample and label: the terms whose sum is the logit of a linear head, less its bias.
 
-    features [B,D], class_weights [K,D] -> [B,K,D], float32 or better; no gradient reaches the weights. It stands in
-    for the label-wise outputs of the decoder that the source has. ValueError for widths that differ.
+        z_i * W_k, elementwise; in place of the label-wise outputs of the source's decoder
+
+    Args:
+        features: z, [B,D].
+        class_weights: W, [K,D]; no gradient reaches them.
+
+    Returns:
+        [B,K,D], float32 or better.
+
+    Raises:
+        ValueError: widths that differ.
+
+    Example:
+        >>> class_embeddings(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0], [1.0, 1.0]]))
+        tensor([[[3., 0.],
+                 [1., 2.]]])
     """
     if features.ndim != 2 or class_weights.ndim != 2 or features.shape[1] != class_weights.shape[1]:
         shapes = list(features.shape), list(class_weights.shape)
@@ -150,13 +244,31 @@ def class_embeddings(features: Tensor, class_weights: Tensor) -> Tensor:
 
 
 def class_contrastive_loss(first: Tensor, second: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    """InfoNCE within each label between two views: -log exp(u.u+ / T) / sum_{v != u} exp(u.v / T), the views' mean.
+    """InfoNCE within each label between two views, averaged over the views.
+
+        -log exp(u . u+ / T) / sum_{v != u} exp(u . v / T)
 
     u and v are normalised embeddings of one label whose entry the mask keeps, both views of it; u+ is the other view
-    of u's own entry. The notes sum over 2B embeddings without naming the label: contrasting within one is our reading.
-    first and second [B,K,D], mask [B,K] bool -> [B,K], >= 0, float32 or better also under autocast, 0 where the mask
-    is False and where it keeps a label's only entry. A zero embedding has similarity 0 to all. Memory: K (2B)^2
-    similarities. ValueError for shapes that do not fit or a temperature that is not positive.
+    of u's entry. The notes sum over 2B embeddings without naming the label: contrasting within one is our reading.
+
+    Args:
+        first: one view, [B,K,D].
+        second: the other, [B,K,D].
+        mask: [B,K], bool.
+        temperature: T > 0.
+
+    Returns:
+        Element losses [B,K], >= 0, float32 or better also under autocast; 0 where the mask is False and where it keeps
+        a label's only entry. A zero embedding has similarity 0 to all. Memory: K (2B)^2 similarities.
+
+    Raises:
+        ValueError: shapes that do not fit, or a temperature that is not positive.
+
+    Example:
+        >>> views = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 1.0]]])
+        >>> mask = torch.tensor([[True], [True], [False]])
+        >>> class_contrastive_loss(views, views, mask, temperature=1.0).T
+        tensor([[0.5514, 0.5514, 0.0000]])
     """
     if first.ndim != 3 or first.shape != second.shape or mask.shape != first.shape[:2]:
         shapes = [list(t.shape) for t in (first, second, mask)]
@@ -165,16 +277,16 @@ def class_contrastive_loss(first: Tensor, second: Tensor, mask: Tensor, temperat
         raise ValueError(f"temperature must be positive, got {temperature}")
     batch = first.shape[0]
     with without_autocast(first):
-        both = full_precision(torch.cat([first, second])).transpose(0, 1)  # [K, 2B, D]
-        norm = torch.linalg.vector_norm(both, dim=2, keepdim=True)
-        unit = both / torch.where(norm > 0, norm, torch.ones_like(norm))
+        views = full_precision(torch.cat([first, second])).transpose(0, 1)  # [K, 2B, D]
+        norm = torch.linalg.vector_norm(views, dim=2, keepdim=True)
+        unit = views / torch.where(norm > 0, norm, torch.ones_like(norm))
         similarity = unit @ unit.transpose(1, 2) / temperature
         kept = mask.repeat(2, 1).T  # [K, 2B]
-        itself = torch.eye(2 * batch, dtype=torch.bool, device=mask.device)
-        others = kept.unsqueeze(1) & ~itself
+        diagonal = torch.eye(2 * batch, dtype=torch.bool, device=mask.device)
+        others = kept.unsqueeze(1) & ~diagonal
         partner = similarity.diagonal(batch, 1, 2).repeat(1, 2)
         # An entry outside the mask competes with its own partner only, which gives it the finite value 0.
-        alone = itself.roll(batch, 1) & ~kept.unsqueeze(2)
-        competing = similarity.masked_fill(~((others & kept.unsqueeze(2)) | alone), float("-inf"))
+        partner_only = diagonal.roll(batch, 1) & ~kept.unsqueeze(2)
+        competing = similarity.masked_fill(~((others & kept.unsqueeze(2)) | partner_only), float("-inf"))
         loss = competing.logsumexp(2) - partner
-        return torch.where(kept, loss, torch.zeros_like(loss)).view(len(both), 2, batch).mean(1).T
+        return torch.where(kept, loss, torch.zeros_like(loss)).view(len(views), 2, batch).mean(1).T

@@ -28,11 +28,29 @@ def _binary_log_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def angular_logits(cosine: Tensor, targets: Tensor, *, scale: float, margin: float, margin_on: str = "both") -> Tensor:
-    """Turn cosines into logits: s (c - m) with margin_on="both", s (c - m y) with "positive".
+    """Turn cosines into logits.
 
-    "both" is the slides' form (a constant shift, boundary at cosine m); "positive" is the released code's
-    (the margin only makes positives harder). cosine and targets [B,K], targets in [0, 1] -> [B,K], float32 or
-    better. ValueError for shapes that differ, another margin_on, or a scale that is not positive.
+        margin_on   x                the margin
+        both        s (c - m)        shifts the boundary to cosine m (slides)
+        positive    s (c - m y)      only makes positives harder (released code)
+
+    Args:
+        cosine: c, [B,K], in [-1, 1].
+        targets: y, [B,K] in [0, 1].
+        scale: s > 0, the sharpness of the sigmoid.
+        margin: m, a cosine.
+        margin_on: "both" or "positive".
+
+    Returns:
+        x, [B,K], float32 or better.
+
+    Raises:
+        ValueError: shapes that differ, another margin_on, or a scale that is not positive.
+
+    Example:
+        >>> cosine, targets = torch.tensor([[0.5, 0.5]]), torch.tensor([[1, 0]])
+        >>> angular_logits(cosine, targets, scale=10, margin=0.25, margin_on="positive")
+        tensor([[2.5000, 5.0000]])
     """
     require_same_shape(cosine=cosine, targets=targets)
     if margin_on not in MARGIN_CHOICES:
@@ -46,10 +64,26 @@ def angular_logits(cosine: Tensor, targets: Tensor, *, scale: float, margin: flo
 
 
 def bam_loss(cosine: Tensor, targets: Tensor, *, scale: float, margin: float, margin_on: str = "both") -> Tensor:
-    """Binary angular margin loss: softplus(-x) for y = 1, softplus(x) for y = 0, with x = `angular_logits`.
+    """Binary angular margin loss (slides, 'BAM loss').
 
-    Source: slides, 'BAM loss'. cosine [B,K], targets [B,K] in [0, 1] (soft targets mix the two) -> [B,K], >=
-    0. Errors as in `angular_logits`.
+        y softplus(-x) + (1 - y) softplus(x),  x = angular_logits(c, y)
+
+    Args:
+        cosine: c, [B,K], in [-1, 1].
+        targets: y, [B,K] in [0, 1].
+        scale: s > 0.
+        margin: m, a cosine.
+        margin_on: "both" or "positive", see `angular_logits`.
+
+    Returns:
+        Element losses [B,K], >= 0, float32 or better.
+
+    Raises:
+        ValueError: as in `angular_logits`.
+
+    Example:
+        >>> bam_loss(torch.tensor([[0.5, 0.1]]), torch.tensor([[1, 0]]), scale=10, margin=0.1)
+        tensor([[0.0181, 0.6931]])
     """
     with without_autocast(cosine):
         logits = angular_logits(cosine, targets, scale=scale, margin=margin, margin_on=margin_on)
@@ -57,10 +91,27 @@ def bam_loss(cosine: Tensor, targets: Tensor, *, scale: float, margin: float, ma
 
 
 def balanced_cosine(cosine: Tensor, targets: Tensor, statistics: AngleStatistics) -> Tensor:
-    """Return cos(psi(arccos c)), the cosine after the balancing map of `AngleStatistics.balance`.
+    """Cosine after the balancing map of `AngleStatistics.balance`.
 
-    cosine and targets [B,K] -> [B,K] in [-1, 1]. Targets of 0.5 give the label-free average of both maps.
-    A label that is not usable keeps its cosine bit for bit, which a detour over arccos would not.
+        cos(psi(arccos c))
+
+    Args:
+        cosine: c, [B,K], in [-1, 1].
+        targets: y, [B,K] in [0, 1]; 0.5 everywhere gives the average of both maps, which needs no labels.
+        statistics: those of the K labels.
+
+    Returns:
+        [B,K] in [-1, 1], float32 or better. A label that is not usable (fewer than two positives or negatives, zero
+        variance) keeps its cosine bit for bit, which a detour over arccos would not.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Example:
+        >>> mean_pos, var_pos, mean_neg, var_neg = torch.tensor([[0.5], [0.01], [1.5], [0.07]])
+        >>> statistics = AngleStatistics(mean_pos, var_pos, mean_neg, var_neg)  # positives: psi = 2 theta - 0.5
+        >>> balanced_cosine(torch.tensor([[0.7]]).cos(), torch.tensor([[1]]), statistics).arccos()
+        tensor([[0.9000]])
     """
     with without_autocast(cosine):
         cosine = full_precision(cosine)
@@ -77,11 +128,29 @@ def bbam_loss(
     margin: float,
     margin_on: str = "both",
 ) -> Tensor:
-    """Balanced binary angular margin loss: the BAM loss of cos(psi) in place of cos(theta).
+    """Balanced binary angular margin loss (slides, 'BBAM loss').
 
-    Source: slides, 'BBAM loss'. cosine [B,K] of features and classifier weights, targets [B,K] in [0, 1],
-    statistics of K labels -> [B,K], >= 0. A label that is not usable (fewer than two positives or negatives,
-    zero variance) has exactly its `bam_loss`. Errors as in `angular_logits`.
+        bam_loss(cos(psi), y),  psi the balanced angle of `AngleStatistics.balance`
+
+    Args:
+        cosine: cosines of features and classifier weights, [B,K], in [-1, 1].
+        targets: y, [B,K] in [0, 1].
+        statistics: those of the K labels.
+        scale: s > 0.
+        margin: m, a cosine.
+        margin_on: "both" or "positive", see `angular_logits`.
+
+    Returns:
+        Element losses [B,K], >= 0, float32 or better. A label that is not usable (fewer than two positives or
+        negatives, zero variance) has exactly its `bam_loss`.
+
+    Raises:
+        ValueError: as in `angular_logits`, and statistics of another number of labels.
+
+    Example:
+        >>> cosine, targets = torch.tensor([[0.5, 0.1]]), torch.tensor([[1, 0]])
+        >>> bbam_loss(cosine, targets, AngleStatistics.zeros(2), scale=10, margin=0.1)  # not usable: the BAM loss
+        tensor([[0.0181, 0.6931]])
     """
     balanced = balanced_cosine(cosine, targets, statistics)
     return bam_loss(balanced, targets, scale=scale, margin=margin, margin_on=margin_on)
@@ -97,9 +166,25 @@ def asymmetric_loss(
 ) -> Tensor:
     """Asymmetric loss (Ridnik et al., ICCV 2021), with focal weights that carry no gradient.
 
-    y = 1: -(1 - p)^gamma_positive log p; y = 0: -q^gamma_negative log(1 - q), with p = sigmoid(logit) and the
-    shifted probability q = max(p - clip, 0). Soft targets mix the two. logits [B,K], targets [B,K] in [0, 1]
-    -> [B,K], >= 0. ValueError for shapes that differ, a negative gamma, or a clip outside [0, 1).
+        y = 1:  -(1 - p)^gamma_positive log p         p = sigmoid(logit)
+        y = 0:  -q^gamma_negative log(1 - q)          q = max(p - clip, 0)
+
+    Args:
+        logits: [B,K].
+        targets: y, [B,K] in [0, 1]; soft targets mix the two.
+        gamma_negative: focal exponent of negatives, >= 0.
+        gamma_positive: focal exponent of positives, >= 0.
+        clip: probability in [0, 1) up to which a negative costs nothing.
+
+    Returns:
+        Element losses [B,K], >= 0, float32 or better.
+
+    Raises:
+        ValueError: shapes that differ, a negative gamma, or a clip outside [0, 1).
+
+    Example:
+        >>> asymmetric_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[1, 0]]))
+        tensor([[0.6931, 0.0245]])
     """
     require_same_shape(logits=logits, targets=targets)
     if gamma_negative < 0 or gamma_positive < 0:
@@ -121,18 +206,32 @@ def asymmetric_loss(
 
 
 def reduce_loss(loss: Tensor, mask: Tensor | None = None, reduction: str = "mean") -> Tensor:
-    """Reduce element losses: "mean" is sum(mask * loss) / (B K), "sum" is sum(mask * loss) (slides, 'L(W)').
+    """Reduce element losses (slides, 'L(W)').
 
-    The mean divides by all B K entries, not by those that the mask keeps, as the slides' objective does; an
-    empty batch gives 0. loss [B,K]; mask [B,K], bool or weights (beta_ik), None keeps all. What the mask
-    drops may be inf or NaN. ValueError for shapes that differ or another reduction.
+        mean  sum(mask * loss) / (B K)      of all entries, not of those that the mask keeps
+        sum   sum(mask * loss)
+
+    Args:
+        loss: [B,K]; entries that the mask drops may be inf or NaN.
+        mask: [B,K], bool or weights (beta_ik); None keeps all.
+        reduction: "mean" or "sum".
+
+    Returns:
+        A scalar, float32 or better; 0 for an empty batch.
+
+    Raises:
+        ValueError: shapes that differ, or another reduction.
+
+    Example:
+        >>> reduce_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[True, False]]))
+        tensor(0.5000)
     """
     require_same_shape(loss=loss, mask=mask)
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    kept = full_precision(loss)
+    loss = full_precision(loss)
     if mask is not None:
-        weights = mask.to(kept.dtype)
+        weights = mask.to(loss.dtype)
         # The selection comes first: 0 * inf would be NaN.
-        kept = torch.where(weights != 0, kept, torch.zeros_like(kept)) * weights
-    return kept.sum() if reduction == "sum" else kept.sum() / max(kept.numel(), 1)
+        loss = torch.where(weights != 0, loss, torch.zeros_like(loss)) * weights
+    return loss.sum() if reduction == "sum" else loss.sum() / max(loss.numel(), 1)

@@ -1,9 +1,9 @@
 """Multi-label metrics, each under a named protocol.
 
-Ranking metrics need only scores. F1, Hamming loss and VCA need hard predictions, and three protocols make
-them: `score >= 0.5`, per-label thresholds (`prior_predictions`), and the oracle, which is told how many
-labels each sample has. Their numbers are not comparable, so the oracle's carry a prefix. Arguments may be
-numpy arrays or torch tensors, on any device.
+Ranking metrics need only scores. F1, Hamming loss and VCA need hard predictions, and three protocols make them:
+`score >= 0.5`, per-label thresholds (`prior_predictions`), and the oracle, which is given the number of labels of each
+sample. Their numbers are not comparable, so the oracle's carry a prefix. Arguments may be numpy arrays or torch
+tensors, on any device; "binary" means that all values are 0 or 1.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _mean(values: Floats) -> float:
 
 
 def _ranking_metrics(score: Floats, target: Bools) -> dict[str, float]:
-    """scikit-learn's ranking metrics, whose own functions take a Python step per sample, from two tables of ranks.
+    """scikit-learn's ranking metrics, whose functions take a Python step per sample, from two tables of ranks.
 
     rank_ij: labels of sample i that score at least what j does; among_ij: those of them that are relevant.
     """
@@ -92,8 +92,21 @@ def _accuracy_variance(prediction: Bools, target: Bools) -> float:
 def oracle_predictions(scores: Array, targets: Array) -> Bools:
     """Predict the n_i highest-scored labels of each sample, n_i being its true number of labels.
 
-    scores and targets [N,K] -> bool [N,K]; of two labels with the same score the earlier one comes first.
     This gives ground truth away; it is the protocol of the paper's tables.
+
+    Args:
+        scores: [N,K], finite, not empty.
+        targets: [N,K], binary.
+
+    Returns:
+        Bool [N,K]; of two labels with the same score the earlier one comes first.
+
+    Raises:
+        ValueError: shapes that differ, scores that are not finite, targets that are not binary.
+
+    Example:
+        >>> oracle_predictions(np.array([[0.9, 0.8, 0.1]]), np.array([[0, 1, 1]]))
+        array([[ True,  True, False]])
     """
     score = _checked_scores(scores)
     target = _checked_binary("targets", targets, score.shape)
@@ -105,8 +118,19 @@ def oracle_predictions(scores: Array, targets: Array) -> Bools:
 def prior_predictions(scores: Array, thresholds: Array) -> Bools:
     """Predict `score >= threshold` with one threshold per label, such as those of `class_thresholds`.
 
-    scores [N,K], thresholds [K] (inf predicts none) -> bool [N,K]. ValueError for NaN or shapes that do not
-    fit.
+    Args:
+        scores: [N,K], finite, not empty.
+        thresholds: [K], on the scale of the scores; inf predicts none.
+
+    Returns:
+        Bool [N,K].
+
+    Raises:
+        ValueError: shapes that do not fit, scores that are not finite, thresholds that are NaN.
+
+    Example:
+        >>> prior_predictions(np.array([[0.4, 0.9]]), np.array([0.3, np.inf]))
+        array([[ True, False]])
     """
     score, threshold = _checked_scores(scores), _numpy(thresholds)
     if threshold.shape != score.shape[1:] or np.isnan(threshold).any():
@@ -116,10 +140,25 @@ def prior_predictions(scores: Array, thresholds: Array) -> Bools:
 
 
 def average_precision_per_label(scores: Array, targets: Array) -> Floats:
-    """Average precision of every label, scikit-learn's: sum over thresholds of (R_n - R_{n-1}) P_n.
+    """Average precision of every label, scikit-learn's.
 
-    scores [N,K], targets [N,K] (0/1) -> [K] in [0, 1]; NaN for a label without positives, where it is not
-    defined.
+        sum over thresholds of (R_n - R_{n-1}) P_n
+
+    Args:
+        scores: [N,K], finite, not empty.
+        targets: [N,K], binary.
+
+    Returns:
+        [K] in [0, 1]; NaN for a label without positives, where it is not defined. With one positive it is 1 over the
+        number of rows that score at least as high.
+
+    Raises:
+        ValueError: shapes that differ, scores that are not finite, targets that are not binary.
+
+    Example:
+        >>> scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+        >>> average_precision_per_label(scores, np.array([[0, 0], [1, 0], [0, 0]]))
+        array([0.5, nan])
     """
     score = _checked_scores(scores)
     target = _checked_binary("targets", targets, score.shape)
@@ -130,9 +169,21 @@ def average_precision_per_label(scores: Array, targets: Array) -> Floats:
 
 
 def prediction_metrics(predictions: Array, targets: Array) -> dict[str, float]:
-    """Those of `multilabel_metrics` that depend on hard predictions: micro_f1, macro_f1, hamming_loss, vca.
+    """Those of `multilabel_metrics` that depend on hard predictions.
 
-    predictions and targets [N,K] (0/1). ValueError for shapes that differ or values that are not binary.
+    Args:
+        predictions: [N,K], binary.
+        targets: [N,K], binary.
+
+    Returns:
+        micro_f1, macro_f1, hamming_loss and vca.
+
+    Raises:
+        ValueError: shapes that differ, or values that are not binary.
+
+    Example:
+        >>> prediction_metrics(np.array([[1, 0], [1, 1]]), np.array([[1, 0], [0, 1]]))["hamming_loss"]
+        0.25
     """
     target = _checked_binary("targets", targets, _numpy(targets).shape)
     predicted = _checked_binary("predictions", predictions, target.shape)
@@ -142,22 +193,34 @@ def prediction_metrics(predictions: Array, targets: Array) -> dict[str, float]:
 def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | None = None) -> dict[str, float]:
     """Score a multi-label ranking and its hard predictions.
 
-    scores [N,K] finite, targets [N,K] (0/1), predictions [N,K] (0/1; default scores >= 0.5) -> a dictionary
-    of floats:
+        mAP, mAP_present   mean average precision over labels in [0, 1]; a label without positives counts 0, or is
+                           left out
+        micro_f1, macro_f1, hamming_loss
+                           of `predictions`, in [0, 1]; an F1 without positives and predictions is 0
+        vca                variance of class-wise accuracy in [0, 1/4]: the population variance of {accuracy on
+                           positives, accuracy on negatives}, averaged over the labels that have both
+        one_error          share of samples whose highest-scored label is not relevant; a sample without labels is an
+                           error
+        ranking_loss, coverage_error, lrap
+                           scikit-learn's, in [0, 1], [0, K] and [0, 1]; a sample without labels counts 0, 0 and 1
+        oracle_micro_f1, oracle_macro_f1, oracle_hamming_loss
+                           the same three for `oracle_predictions`
 
-    - mAP: mean average precision over labels, a label without positives counts 0; mAP_present leaves such
-      labels out
-    - micro_f1, macro_f1, hamming_loss: of `predictions`; an F1 without positives and predictions is 0
-    - vca: variance of class-wise accuracy. The two classes of a label are its positives and its negatives;
-      the value is the population variance of {accuracy on positives, accuracy on negatives}, averaged over
-      the labels that have both
-    - one_error: share of samples whose highest-scored label is not relevant; a sample without labels is an
-      error
-    - ranking_loss, coverage_error, lrap: scikit-learn's, where a sample without labels counts 0, 0 and 1
-    - oracle_micro_f1, oracle_macro_f1, oracle_hamming_loss: the same three for `oracle_predictions`
+    Args:
+        scores: [N,K], finite, not empty.
+        targets: [N,K], binary.
+        predictions: [N,K], binary; None is scores >= 0.5.
 
-    A mean over no label at all is 0. ValueError for shapes that differ, values that are not finite or not
-    binary.
+    Returns:
+        The values by name. A mean over no label at all is 0.
+
+    Raises:
+        ValueError: shapes that differ, scores that are not finite, targets or predictions that are not binary.
+
+    Example:
+        >>> metrics = multilabel_metrics(np.array([[0.9, 0.2], [0.3, 0.4]]), np.array([[1, 0], [0, 1]]))
+        >>> metrics["mAP"], metrics["hamming_loss"]
+        (1.0, 0.25)
     """
     score = _checked_scores(scores)
     target = _checked_binary("targets", targets, score.shape)

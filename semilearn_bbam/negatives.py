@@ -19,17 +19,30 @@ def sample_negatives(
     generator: torch.Generator | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Draw eta N_k negatives per label, uniformly from those nearest to its prototype.
+    """Draw a few negatives per label, uniformly from those nearest to its prototype (slides, 'negative sampling').
 
-    Source: slides, 'negative sampling'. Candidates of label k are its ceil(candidate_ratio * negatives) most
-    similar valid negatives (ties by row order), never fewer than are drawn; min(floor(eta N_k), negatives) of
-    them are drawn without replacement. candidate_ratio = 0 takes the nearest ones, 1 draws from all
-    negatives. N_k is the number of valid positives; a label with N_k = 0 draws floor(eta) at most, never all.
-    similarity [N,K] (any finite values, higher is nearer), targets [N,K] (0/1), valid [N,K] bool leaves
-    entries out of both sides -> bool [N,K] on the device of similarity; positives and invalid entries are
-    never in it. The work is done on the CPU with a CPU generator, so a seed gives the same draw on every
-    device; given None, torch's global generator is used. ValueError for shapes that differ, values that are
-    not finite, eta < 0, candidate_ratio outside [0, 1], or a generator on another device.
+        candidates  the ceil(candidate_ratio * negatives) most similar valid negatives, never fewer than are drawn
+        drawn       min(floor(eta N_k), negatives) of them without replacement, N_k the number of valid positives
+
+    Args:
+        similarity: [N,K], finite, higher is nearer; ties go by row order.
+        targets: [N,K] of 0 and 1.
+        eta: negatives per positive, finite, >= 0.
+        candidate_ratio: in [0, 1]; 0 takes the nearest ones, 1 draws from all negatives.
+        generator: a CPU generator, so that a seed gives the same draw on every device; None is torch's global one.
+        valid: [N,K] bool; entries where it is False count on neither side.
+
+    Returns:
+        Bool [N,K] on the device of `similarity`, False for positives and invalid entries. A label without positives
+        draws floor(eta), as one with a single positive does, never all.
+
+    Raises:
+        ValueError: shapes that differ, values that are not finite or outside the ranges, a generator on another device.
+
+    Example:
+        >>> similarity = torch.tensor([[0.9], [0.8], [0.7], [0.6]])
+        >>> sample_negatives(similarity, torch.tensor([[1], [0], [0], [0]]), eta=2, candidate_ratio=0).T
+        tensor([[False,  True,  True, False]])
     """
     require_same_shape(similarity=similarity, targets=targets, valid=valid)
     if not (eta >= 0 and math.isfinite(eta)):
@@ -54,6 +67,6 @@ def sample_negatives(
         # The 1e-9 here and above keeps a product that is whole but for rounding from gaining or losing one.
         num_candidates = max(math.ceil(candidate_ratio * len(negatives) - 1e-9), num_drawn)
         nearest = torch.sort(nearness[k, negatives], descending=True, stable=True).indices[:num_candidates]
-        drawn = torch.randperm(len(nearest), generator=generator)[:num_drawn]
-        sampled[k, negatives[nearest[drawn]]] = True
+        draws = torch.randperm(len(nearest), generator=generator)[:num_drawn]
+        sampled[k, negatives[nearest[draws]]] = True
     return sampled.T.contiguous().to(similarity.device)

@@ -1,4 +1,4 @@
-"""Class-aware pseudo-labels (CAP): every label gets as many positives as its labelled frequency says."""
+"""Class-aware pseudo-labels (CAP): every label gets as many positives as its labelled frequency gives."""
 
 from __future__ import annotations
 
@@ -37,15 +37,33 @@ def class_aware_pseudo_labels(
     positive_share: float = 1.0,
     negative_share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Give each label its floor(rate_k N + 1e-3) highest scores as positives, the others as negatives.
+    """Take each label's highest scores as its positives, as many as its rate gives (slides, 'CAP').
 
-    Source: slides, 'CAP' (Xie et al., NeurIPS 2023). scores [N,K], any finite or infinite values;
-    positive_rate [K] in [0, 1]; shares in [0, 1] -> targets [N,K] float32 of 0 and 1, and mask [N,K] bool.
-    The count is exact: ties are broken by row order (the earlier row is the higher one), and a label whose
-    count is 0 gets no positive. The mask keeps the top floor(positive_share rate_k N + 1e-3) and the bottom
-    floor(negative_share (1 - rate_k) N + 1e-3) rows of each label; with both shares 1 it keeps everything.
-    Memory: one stable sort of the columns, about three [N,K] arrays of 8 bytes (150 MB for 80,000 x 80).
-    ValueError for NaN scores, shapes that do not fit, rates or shares outside [0, 1].
+        positive  the top     floor(rate_k N + 1e-3)
+        kept      the top     floor(positive_share rate_k N + 1e-3)
+              and the bottom  floor(negative_share (1 - rate_k) N + 1e-3); everything where both shares are 1
+
+    Source: Xie et al., NeurIPS 2023.
+
+    Args:
+        scores: [N,K], finite or infinite.
+        positive_rate: rate, [K] in [0, 1].
+        positive_share: part of the positives that the mask keeps, in [0, 1].
+        negative_share: part of the negatives that the mask keeps, in [0, 1].
+
+    Returns:
+        Targets [N,K], float32 of 0 and 1, and mask [N,K], bool. The counts are exact: of equal scores the earlier
+        row is the higher one, and a label whose count is 0 gets no positive. Memory: one stable sort of the columns,
+        about three [N,K] arrays of 8 bytes (150 MB for 80,000 x 80).
+
+    Raises:
+        ValueError: NaN scores, shapes that do not fit, rates or shares outside [0, 1].
+
+    Example:
+        >>> scores = torch.tensor([[0.9], [0.6], [0.6], [0.1]])
+        >>> targets, mask = class_aware_pseudo_labels(scores, torch.tensor([0.5]), negative_share=0.5)
+        >>> targets.T, mask.T
+        (tensor([[1., 1., 0., 0.]]), tensor([[ True,  True, False,  True]]))
     """
     if not (0 <= positive_share <= 1 and 0 <= negative_share <= 1):
         raise ValueError(f"shares must lie in [0, 1], got {positive_share} and {negative_share}")
@@ -75,31 +93,60 @@ def pseudo_labels_against(
 ) -> tuple[Tensor, Tensor]:
     """Class-aware pseudo-labels of a batch by its place among other scores, such as a queue of the last ones.
 
-    scores [B,K]; reference [Q,K]; positive_rate [K] and the shares as in `class_aware_pseudo_labels` -> targets [B,K]
-    float32 and mask [B,K] bool. A score is positive where fewer than floor(rate_k Q + 1e-3) of the reference are
-    higher, so ties are all positive, and a label whose count is 0 gets none; the mask keeps it where fewer than
-    floor(positive_share rate_k Q + 1e-3) are higher, or fewer than floor(negative_share (1 - rate_k) Q + 1e-3) lower.
-    No host synchronisation but the check of the rates. ValueError for shapes that do not fit or rates outside [0, 1].
+        positive  fewer than floor(rate_k Q + 1e-3) of the reference are higher
+        kept      fewer than floor(positive_share rate_k Q + 1e-3) are higher,
+              or  fewer than floor(negative_share (1 - rate_k) Q + 1e-3) are lower
+
+    Args:
+        scores: [B,K].
+        reference: [Q,K], without NaN.
+        positive_rate: rate, [K] in [0, 1].
+        positive_share: part of the positives that the mask keeps, in [0, 1].
+        negative_share: part of the negatives that the mask keeps, in [0, 1].
+
+    Returns:
+        Targets [B,K], float32 of 0 and 1, and mask [B,K], bool. Ties are all positive; a label whose count is 0 gets
+        none. Only the checks of the arguments wait for the device.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN in the reference, rates outside [0, 1].
+
+    Example:
+        >>> reference = torch.tensor([[0.8], [0.6], [0.4], [0.2]])
+        >>> pseudo_labels_against(torch.tensor([[0.7], [0.5]]), reference, torch.tensor([0.5]))[0].T
+        tensor([[1., 0.]])
     """
     rate = _checked_rate(reference, positive_rate)
     size = reference.shape[0]
     ordered = reference.detach().T.sort(dim=1).values.contiguous()
-    wanted = scores.detach().T.contiguous()
-    lower = torch.searchsorted(ordered, wanted).T
-    higher = size - torch.searchsorted(ordered, wanted, right=True).T
+    columns = scores.detach().T.contiguous()
+    lower = torch.searchsorted(ordered, columns).T
+    higher = size - torch.searchsorted(ordered, columns, right=True).T
     count, top, bottom = (
-        _counts(part, part_share, size).to(scores.device)
-        for part, part_share in ((rate, 1.0), (rate, positive_share), (1 - rate, negative_share))
+        _counts(class_rate, share, size).to(scores.device)
+        for class_rate, share in ((rate, 1.0), (rate, positive_share), (1 - rate, negative_share))
     )
     return (higher < count).float(), (higher < top) | (lower < bottom)
 
 
 def class_thresholds(scores: Tensor, positive_rate: Tensor) -> Tensor:
-    """Score of the last positive of each label: the floor(rate_k N + 1e-3)-th highest, inf where that is 0.
+    """Score of the last positive of each label, the floor(rate_k N + 1e-3)-th highest.
 
-    scores [N,K], positive_rate [K] in [0, 1] -> [K], float32 or better. `scores >= threshold` gives each
-    label its rate on this pool, and a few more positives only where scores tie. ValueError as in
-    `class_aware_pseudo_labels`.
+    Args:
+        scores: [N,K], of any scale.
+        positive_rate: rate, [K] in [0, 1].
+
+    Returns:
+        [K], float32 or better; inf for a label whose count is 0. `scores >= threshold` gives each label its rate on
+        this pool, and a few more positives only where scores tie.
+
+    Raises:
+        ValueError: NaN scores, shapes that do not fit, rates outside [0, 1].
+
+    Example:
+        >>> scores = torch.tensor([[0.9, 0.5], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]])
+        >>> class_thresholds(scores, torch.tensor([0.5, 0.0]))
+        tensor([0.4000,    inf])
     """
     rate = _checked_rate(scores, positive_rate)
     counts = _counts(rate, 1.0, scores.shape[0]).to(scores.device)
@@ -111,12 +158,27 @@ def class_thresholds(scores: Tensor, positive_rate: Tensor) -> Tensor:
 
 
 def confidence_weights(scores: Tensor, positive_rate: Tensor) -> Tensor:
-    """Weight w_ik = min(1, |s_ik - t_k| / sd_k): how far a score lies from the threshold that decided it.
+    """Weight of a pseudo-label: how far its score is from the threshold that decided it.
 
-    scores [N,K], positive_rate [K] in [0, 1]; t_k is the midpoint between the last positive and the first negative
-    score of label k's class-aware pseudo-labels, sd_k the standard deviation of its scores -> [N,K] float32 in
-    [0, 1]. A label without pseudo-positives, or of which all are positive, has its one extreme score as threshold; a
-    label whose scores are all equal gets weights of 1. ValueError as in `class_aware_pseudo_labels`.
+        w_ik = min(1, |s_ik - t_k| / sd_k)
+
+    t_k is the midpoint between the last positive and the first negative score of label k's class-aware pseudo-labels,
+    sd_k the standard deviation of its scores.
+
+    Args:
+        scores: s, [N,K].
+        positive_rate: rate, [K] in [0, 1].
+
+    Returns:
+        [N,K] in [0, 1], float32 or better. A label without pseudo-positives, or of which all are positive, has its one
+        extreme score as t_k; a label whose scores are all equal gets weights of 1.
+
+    Raises:
+        ValueError: NaN scores, shapes that do not fit, rates outside [0, 1].
+
+    Example:
+        >>> confidence_weights(torch.tensor([[0.9], [0.6], [0.4], [0.1]]), torch.tensor([0.5])).T
+        tensor([[1.0000, 0.2970, 0.2970, 1.0000]])
     """
     rate = _checked_rate(scores, positive_rate)
     scores = full_precision(scores.detach())
@@ -133,12 +195,26 @@ def confidence_weights(scores: Tensor, positive_rate: Tensor) -> Tensor:
 def smoothed_scores(scores: Tensor, features: Tensor, num_neighbours: int, chunk: int = 4096) -> Tensor:
     """Mean of each row's scores with those of its nearest rows by cosine of their features.
 
-    scores [N,K], features [N,D] -> [N,K] float32: the mean over the row itself and its `num_neighbours` nearest others
-    (all others where there are fewer). Memory: chunk x N similarities at a time. ValueError for other shapes.
+    Args:
+        scores: [N,K].
+        features: [N,D].
+        num_neighbours: rows in addition to the row itself, >= 0; all others where there are fewer.
+        chunk: rows whose similarities with all N are held at a time.
+
+    Returns:
+        [N,K], float32 or better.
+
+    Raises:
+        ValueError: other shapes.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+        >>> smoothed_scores(torch.tensor([[1.0], [0.0], [0.0]]), features, num_neighbours=1).T
+        tensor([[0.5000, 0.5000, 0.0000]])
     """
     if scores.ndim != 2 or features.ndim != 2 or len(scores) != len(features):
         raise ValueError(f"scores {list(scores.shape)} and features {list(features.shape)} must have the same rows")
     scores, unit = full_precision(scores.detach()), F.normalize(full_precision(features.detach()), dim=1)
-    wanted = min(num_neighbours + 1, len(scores))  # a row is its own nearest
-    parts = [scores[(rows @ unit.T).topk(wanted, dim=1).indices].mean(1) for rows in torch.split(unit, chunk)]
+    num_rows = min(num_neighbours + 1, len(scores))  # a row is its own nearest
+    parts = [scores[(rows @ unit.T).topk(num_rows, dim=1).indices].mean(1) for rows in torch.split(unit, chunk)]
     return torch.cat(parts)

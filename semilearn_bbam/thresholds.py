@@ -1,4 +1,4 @@
-"""Thresholds per label that make the decisions on labelled data as good as a metric says.
+"""Thresholds per label whose decisions on labelled data are best by a metric.
 
 Source: MAT, metric-adaptive thresholding (Xiao et al., ECCV 2024, arXiv 2407.18624).
 """
@@ -16,7 +16,7 @@ FORMS = ("standard", "released")
 TIES = ("lowest", "middle", "highest")
 # Relative difference below which two values of F are the same: several orders above rounding.
 SAME = 1e-12
-# Rows that are counted at once: what is held beside the table of scores is a few times this many rows.
+# Rows that are counted at once: the memory in addition to the table of scores is a few times this many rows.
 CHUNK = 16_384
 
 
@@ -29,20 +29,35 @@ def f_beta_thresholds(
     ties: str = "lowest",
     grid_size: int = GRID_SIZE,
 ) -> tuple[Tensor, Tensor]:
-    """Threshold t of 0, 1/G, ..., (G-1)/G per label whose decisions `score >= t` have the highest F_beta.
+    """Threshold of each label whose decisions `score >= t` have the highest F_beta, on the grid 0, 1/G, .., (G-1)/G.
 
-        standard:  F = (1 + beta^2) P R / (beta^2 P + R) = (1 + beta^2) TP / (beta^2 (TP + FN) + TP + FP)
-        released:  F = (1 + beta^2) P R / (beta P + R)   the released code's, whose thresholds are those of the
-                                                         standard form with sqrt(beta) in place of beta
+        standard  F = (1 + beta^2) P R / (beta^2 P + R) = (1 + beta^2) TP / (beta^2 (TP + FN) + TP + FP)
+        released  F = (1 + beta^2) P R / (beta P + R), the released code's; thresholds as in the first with sqrt(beta)
 
-    P is precision, R recall, G `grid_size`. scores [N,K] in [0, 1], targets [N,K] of 0 and 1, beta > 0 -> thresholds
-    [K] in the precision of the scores (float32 or better), and F [K] in float64, at most 1 in the standard form. Of
-    several best thresholds `ties` takes the lowest, as the source does, the highest, or the middle one (of an even
-    number the lower): where rows are separated, these lie next above the highest negative, next below the lowest
-    positive, and between. A label without positives gets inf, which no score reaches, and an F of 0; one with a single
-    positive is treated as any other. Scores are counted in bins between grid points, exactly, in chunks of rows:
-    memory is O(G K) beside the inputs, time O(N K log G). ValueError for shapes that differ, scores that are NaN or
-    outside [0, 1], beta that is not positive and finite, another form or rule for ties, or a grid below 1.
+    P is precision, R recall. Scores are counted in bins between grid points, exactly, in chunks of rows: memory is
+    O(G K) in addition to the inputs, time O(N K log G).
+
+    Args:
+        scores: [N,K] in [0, 1].
+        targets: [N,K] of 0 and 1.
+        beta: weight of recall against precision, positive and finite.
+        form: "standard" or "released".
+        ties: which of several best thresholds: the "lowest", as in the source, the "highest", or the "middle" (of an
+            even number the lower). Where rows are separated, these are next above the highest negative, next below the
+            lowest positive, and between.
+        grid_size: G >= 1.
+
+    Returns:
+        Thresholds [K], float32 or better, and F [K], float64, in [0, 1] in the standard form. A label without positives
+        gets inf, which no score reaches, and F = 0; one with a single positive is treated as any other.
+
+    Raises:
+        ValueError: shapes that differ, scores that are NaN or outside [0, 1], or another argument outside its range.
+
+    Example:
+        >>> scores = torch.tensor([[0.9, 0.5], [0.6, 0.5], [0.2, 0.5]])
+        >>> f_beta_thresholds(scores, torch.tensor([[1, 0], [1, 0], [0, 0]]), ties="highest")
+        (tensor([0.6000,    inf]), tensor([1., 0.], dtype=torch.float64))
     """
     require_same_shape(scores=scores, targets=targets)
     if form not in FORMS:
@@ -71,9 +86,9 @@ def f_beta_thresholds(
     f = torch.where(positive > 0, f, 0.0)
     value = f.amax(dim=0)
     equal = f >= value * (1 - SAME)
-    number = equal.sum(dim=0)
-    wanted = {"lowest": torch.ones_like(number), "middle": (number + 1) // 2, "highest": number}[ties]
-    best = (equal.cumsum(dim=0) >= wanted).int().argmax(dim=0)  # the first of equals
+    num_equal = equal.sum(dim=0)
+    rank = {"lowest": torch.ones_like(num_equal), "middle": (num_equal + 1) // 2, "highest": num_equal}[ties]
+    best = (equal.cumsum(dim=0) >= rank).int().argmax(dim=0)  # the first of equals
     thresholds = torch.where(positive > 0, grid[best], float("inf"))
     return thresholds, value
 

@@ -13,15 +13,30 @@ from semilearn_bbam.nets.heads import MultiLabelNet, build_projection
 class BranchedNet(MultiLabelNet):
     """H branches of projection and head over one backbone, whose logits and cosines are averaged.
 
+    A loss over H K columns trains every branch by itself; what the branches share is the backbone and the
+    pseudo-labels.
+
     Args:
         net: a net whose modules become the backbone and the first branch of this one.
         projection: its projection in words, as in `build_projection`, for the other branches.
-        build_head: makes one head, z [B, D] -> {"logits" [B, K], perhaps "cosine" [B, K]}.
-        num_branches: H >= 1. With 1 the net gives what `net` gives.
+        build_head: makes one head, z [B,D] -> {"logits" [B,K], perhaps "cosine" [B,K]}.
+        num_branches: H >= 1; with 1 the net gives what `net` gives.
 
-    `net(x)` gives "logits" and "cosine" [B, K], the means over branches; "feat" [B, H D], the features of all branches
-    side by side; and "branch_logits", "branch_cosine" [B, H K], branch h in columns h K to (h + 1) K. A loss over H K
-    columns trains every branch by itself; what the branches share is the backbone and the pseudo-labels.
+    Shapes:
+        x as the backbone takes it -> "logits" and "cosine" [B,K], the means over branches; "feat" [B,H D], the features
+        of all branches; "branch_logits" and "branch_cosine" [B,H K], branch h in columns h K to (h + 1) K.
+
+    Raises:
+        ValueError: num_branches below 1.
+
+    Example:
+        >>> from semilearn_bbam.nets.heads import LinearLabels
+        >>> from semilearn_bbam.nets.small import PlainFeatures
+        >>> def build_head(width):
+        ...     return LinearLabels(width, 3)
+        >>> net = BranchedNet(MultiLabelNet(PlainFeatures(8), "4", build_head), "4", build_head, num_branches=2)
+        >>> {name: list(value.shape) for name, value in net(torch.ones(2, 8)).items()}
+        {'logits': [2, 3], 'branch_logits': [2, 6], 'feat': [2, 8]}
     """
 
     def __init__(
@@ -53,11 +68,35 @@ class BranchedNet(MultiLabelNet):
 
 
 def of_branches(outputs: dict[str, Tensor], key: str) -> Tensor:
-    """What a net's branches give side by side [B, H K], or [B, K] of a net without branches."""
+    """One of a net's outputs for every branch.
+
+    Args:
+        outputs: what the net gave.
+        key: name of the output, such as "logits".
+
+    Returns:
+        [B,H K], or [B,K] of a net without branches.
+
+    Example:
+        >>> of_branches({"logits": torch.zeros(1, 3), "branch_logits": torch.zeros(1, 6)}, "logits").shape
+        torch.Size([1, 6])
+    """
     return outputs.get(f"branch_{key}", outputs[key])
 
 
 def for_branches(values: Tensor, like: Tensor) -> Tensor:
-    """Repeat [B, K] (or [K]) for each branch, so that its last size is that of `like` [B, H K]."""
+    """Repeat values of labels for each branch.
+
+    Args:
+        values: [B,K] or [K].
+        like: [B,H K], whose last size is taken.
+
+    Returns:
+        [B,H K] or [H K].
+
+    Example:
+        >>> for_branches(torch.tensor([1.0, 2.0]), like=torch.zeros(1, 4))
+        tensor([1., 2., 1., 2.])
+    """
     times = like.shape[-1] // values.shape[-1]
     return values if times == 1 else values.repeat(*(1 for _ in values.shape[:-1]), times)

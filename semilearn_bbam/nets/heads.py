@@ -20,11 +20,19 @@ DEFAULT_PROJECTIONS = {"image": "512 gelu 256", "text": "256 gelu", "features": 
 def build_projection(spec: str, in_features: int) -> tuple[nn.Module, int]:
     """Layers written as words: a number is a linear layer of that width, `gelu` or `relu` what follows it.
 
-    >>> build_projection("512 gelu 256", 2048)[1]
-    256
+    Args:
+        spec: words separated by spaces; `none` or an empty string leaves the features as they are.
+        in_features: width of the features.
 
-    `none` or an empty string leaves the features as they are. Returns the module and its output width. Raises
-    NetError for any other word.
+    Returns:
+        The module, and its output width.
+
+    Raises:
+        NetError: any other word.
+
+    Example:
+        >>> build_projection("512 gelu 256", 2048)[1]
+        256
     """
     layers: list[nn.Module] = []
     for word in spec.split():
@@ -41,16 +49,23 @@ def build_projection(spec: str, in_features: int) -> tuple[nn.Module, int]:
 
 
 class CosinePrototypes(nn.Module):
-    """K weight vectors W_k; p_ik = cos(z_i, W_k) = z_i . W_k / (|z_i| |W_k|), always computed in float32.
+    """K weight vectors, with which features are compared by cosine (slides, 'BAM loss').
+
+        p_ik = z_i . W_k / (|z_i| |W_k|),  logits = s (p - m), so that 0 is the boundary; always in float32
 
     Args:
         in_features: width D of z.
         num_classes: number of labels K.
         scale: s > 0, the sharpness of the sigmoid.
-        margin: m, a cosine in [-1, 1]; the training boundary lies where p_ik = m.
+        margin: m, a cosine in [-1, 1]; the training boundary is where p_ik = m.
 
-    Shapes: z [B, D] -> (logits [B, K], cosine [B, K]) with logits = s (p - m), so that 0 is the boundary.
-    Source: slides, "BAM loss".
+    Shapes:
+        z [B,D] -> "logits" [B,K] in [s (-1 - m), s (1 - m)], "cosine" [B,K] in [-1, 1].
+
+    Example:
+        >>> outputs = CosinePrototypes(4, 3, scale=10.0, margin=0.1)(torch.ones(2, 4))
+        >>> {name: list(value.shape) for name, value in outputs.items()}
+        {'logits': [2, 3], 'cosine': [2, 3]}
     """
 
     def __init__(self, in_features: int, num_classes: int, *, scale: float, margin: float) -> None:
@@ -65,7 +80,19 @@ class CosinePrototypes(nn.Module):
 
 
 class LinearLabels(nn.Module):
-    """A linear classifier under the same interface: z [B, D] -> logits [B, K]."""
+    """A linear classifier under the interface of `CosinePrototypes`.
+
+    Args:
+        in_features: width D of z.
+        num_classes: number of labels K.
+
+    Shapes:
+        z [B,D] -> "logits" [B,K], float32.
+
+    Example:
+        >>> LinearLabels(4, 3)(torch.ones(2, 4))["logits"].shape
+        torch.Size([2, 3])
+    """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
         super().__init__()
@@ -76,7 +103,18 @@ class LinearLabels(nn.Module):
 
 
 class TwoWay(nn.Module):
-    """Any head as K two-class problems: its logits z [B, K] become (0, z) [B, K, 2], of which softmax is (1 - p, p)."""
+    """Any head as K two-class problems: of the logits (0, x), softmax is (1 - p, p).
+
+    Args:
+        head: gives "logits" x [B,K].
+
+    Shapes:
+        z [B,D] -> "logits" [B,K,2], and what else the head gives.
+
+    Example:
+        >>> TwoWay(LinearLabels(4, 3))(torch.ones(2, 4))["logits"].shape
+        torch.Size([2, 3, 2])
+    """
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -89,11 +127,25 @@ class TwoWay(nn.Module):
 
 
 class MultiLabelNet(nn.Module):
-    """A USB net whose classifier is replaced by a projection and the multi-label head `build_head(width)`.
+    """A USB net whose classifier is replaced by a projection and a multi-label head.
 
-    Calls follow USB's convention: `net(x)` gives {"logits", "feat", ...} with `feat` the latent feature z that the
-    head sees; `only_feat=True` gives z; `only_fc=True` takes z. `only_backbone=True` gives the backbone's feature, and
-    `from_backbone=True` takes it.
+    Calls follow USB's convention: `net(x)` gives the head's outputs and "feat", the feature z that it sees.
+    `only_feat=True` gives z, `only_fc=True` takes z to the logits; `only_backbone=True` gives the backbone's feature,
+    and `from_backbone=True` takes it.
+
+    Args:
+        backbone: a USB net with `num_features` = D'.
+        projection: in words, as in `build_projection`, D' -> D.
+        build_head: makes the head for its width D, z [B,D] -> {"logits" [B,K], ...}.
+
+    Shapes:
+        x as the backbone takes it -> "logits" [B,K], "feat" [B,D], and what else the head gives.
+
+    Example:
+        >>> from semilearn_bbam.nets.small import PlainFeatures
+        >>> net = MultiLabelNet(PlainFeatures(8), "4 gelu", lambda width: LinearLabels(width, 3))
+        >>> {name: list(value.shape) for name, value in net(torch.ones(2, 8)).items()}
+        {'logits': [2, 3], 'feat': [2, 4]}
     """
 
     def __init__(self, backbone: nn.Module, projection: str, build_head: Callable[[int], nn.Module]) -> None:
@@ -123,11 +175,11 @@ class MultiLabelNet(nn.Module):
         return features if only_feat else {**self.classify(features), "feat": features}
 
     def project(self, shared: Tensor) -> Tensor:
-        """z of the backbone's feature."""
+        """Feature z [B,D] of the backbone's feature `shared` [B,D']."""
         return self.projection(shared)
 
     def classify(self, features: Tensor) -> dict[str, Tensor]:
-        """The head's outputs for z."""
+        """The head's outputs for `features` z [B,D]."""
         return self.head(features)
 
     def no_weight_decay(self) -> list[str]:
@@ -136,7 +188,10 @@ class MultiLabelNet(nn.Module):
         return [f"backbone.{name}" for name in inner]
 
     def group_matcher(self, coarse: bool = False, prefix: str = "") -> dict[str, Any]:
-        """Layer groups for USB's `layer_decay`: the backbone's; projection and head fall into the last group."""
+        """Layer groups for USB's `layer_decay`, called as timm does, with `coarse` and `prefix`.
+
+        They are the backbone's; projection and head fall into the last group. NetError for a backbone without groups.
+        """
         if not hasattr(self.backbone, "group_matcher"):
             raise NetError(f"layer_decay: {type(self.backbone).__name__} names no layer groups; set layer_decay to 1.0")
         return self.backbone.group_matcher(coarse=coarse, prefix=f"{prefix}backbone.")

@@ -22,11 +22,18 @@ class TwinHeads(nn.Module):
     """Four heads of one kind: for the whole and for its parts, each once to make pseudo-labels and once to use them.
 
     Args:
-        build_head: makes one head, z [.., D] -> {"logits" [.., K]}; called four times.
+        build_head: makes one head, z [..,D] -> {"logits" [..,K]}; called four times.
 
-    Shapes: whole z [B, D] and parts [P, B, D] -> float32 [B, K] each of "logits", what is predicted, the mean of
-    "global" and "local", the heads that make pseudo-labels; and of "global_used" and "local_used", the heads that
-    learn from them. Parts are merged by `merge_parts`.
+    Shapes:
+        whole z [B,D] and parts [P,B,D] -> float32 [B,K] each of "logits", what is predicted, the mean of "global" and
+        "local", the heads that make pseudo-labels; and of "global_used" and "local_used", the heads that learn from
+        them. Parts are merged by `merge_parts`.
+
+    Example:
+        >>> from semilearn_bbam.nets.heads import LinearLabels
+        >>> outputs = TwinHeads(lambda: LinearLabels(4, 3))(torch.ones(2, 4), torch.ones(5, 2, 4))
+        >>> {tuple(value.shape) for value in outputs.values()}
+        {(2, 3)}
     """
 
     def __init__(self, build_head: Callable[[], nn.Module]) -> None:
@@ -44,7 +51,7 @@ class TwinHeads(nn.Module):
         return {"logits": (views["global"] + views["local"]) / 2, **views}
 
     def over_parts(self, head: nn.Module, parts: Tensor) -> Tensor:
-        """Merged logits of a head, which takes a matrix, over parts: [P, B, D] -> [B, K]."""
+        """Merged logits [B,K] of `head`, which takes a matrix, over `parts` [P,B,D]."""
         return merge_parts(head(parts.flatten(0, 1))["logits"].unflatten(0, parts.shape[:2]))
 
     @torch.no_grad()
@@ -55,21 +62,34 @@ class TwinHeads(nn.Module):
 
 
 class TwinNet(MultiLabelNet):
-    """A `MultiLabelNet` with `TwinHeads`, to which it shows the feature of the input and those of a local view of it.
+    """A net under `TwinHeads`, which see the feature of the input and those of a local view of it.
 
         patches     the 2 x 2 quarters of an image, each enlarged to its size, through the same backbone and projection
         parts       the features of the backbone in four interleaved parts (coordinate d in part d mod 4), the other
                     coordinates 0 and these times 4, so that the parts average to the whole, through the same projection
         projection  the features of the backbone through a second projection of the same form, as one part
 
+    `only_feat=True` gives "feat", `only_fc=True` takes it to the logits of the head that makes global pseudo-labels.
+
     Args:
         net: a net whose head is a `TwinHeads`; its modules become this one's.
-        local_view: one of the above. NetError for images below 2 x 2 in patches, fewer than 4 features in parts, and a
-            second projection of a net that has none.
+        local_view: "patches", "parts" or "projection".
 
-    `net(x)` gives what the heads give and "feat" [B, D] of the whole; `only_feat=True` gives that, `only_fc=True`
-    takes it to the logits of the head that makes global pseudo-labels. Images [B, C, H, W] of odd height or width lose
-    the last row or column in patches.
+    Shapes:
+        x as the backbone takes it -> what the heads give, and "feat" [B,D] of the whole. In patches x is [B,C,H,W], and
+        an odd last row or column is left out.
+
+    Raises:
+        NetError: images below 2 x 2 in patches, fewer than 4 features in parts, a second projection of a net that has
+            none.
+
+    Example:
+        >>> from semilearn_bbam.nets.heads import LinearLabels
+        >>> from semilearn_bbam.nets.small import PlainFeatures
+        >>> net = MultiLabelNet(PlainFeatures(8), "4 gelu", lambda width: TwinHeads(lambda: LinearLabels(width, 3)))
+        >>> outputs = TwinNet(net, "parts")(torch.ones(2, 8))
+        >>> outputs["logits"].shape, outputs["feat"].shape
+        (torch.Size([2, 3]), torch.Size([2, 4]))
     """
 
     def __init__(self, net: MultiLabelNet, local_view: str) -> None:
@@ -105,7 +125,7 @@ class TwinNet(MultiLabelNet):
         return {**self.head(whole, self.parts_of(x, found, **kwargs)), "feat": whole}
 
     def parts_of(self, x: Any, found: Tensor, **kwargs: Any) -> Tensor:
-        """Features [P, B, D] of the local view of the input x, of which the backbone found [B, D']."""
+        """Features [P,B,D] of the local view of the input `x`; the backbone gives `found` [B,D'], with `kwargs`."""
         if self.local_view == "patches":
             features = self.projection(self.backbone(quarters(x), only_feat=True, **kwargs))
             return features.unflatten(0, (PARTS, -1))
@@ -115,9 +135,20 @@ class TwinNet(MultiLabelNet):
 
 
 def quarters(images: Tensor) -> Tensor:
-    """The 2 x 2 quarters of images, enlarged to their size: [B, C, H, W] -> [4 B, C, H, W], quarter by quarter.
+    """The 2 x 2 quarters of images, enlarged bilinearly to their size.
 
-    Bilinear. An odd last row or column is left out. NetError for images below 2 x 2.
+    Args:
+        images: [B,C,H,W]; an odd last row or column is left out.
+
+    Returns:
+        [4B,C,H,W], quarter by quarter.
+
+    Raises:
+        NetError: images below 2 x 2.
+
+    Example:
+        >>> quarters(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))[:, 0, 0, 0]
+        tensor([1., 2., 3., 4.])
     """
     height, width = images.shape[-2] // 2, images.shape[-1] // 2
     if not height or not width:
@@ -128,9 +159,19 @@ def quarters(images: Tensor) -> Tensor:
 
 
 def merge_parts(logits: Tensor) -> Tensor:
-    """Softmax-weighted sum over parts, each label by itself: sum_p x_p exp(x_p) / sum_q exp(x_q).
+    """Softmax-weighted sum over parts, each label by itself.
 
-    logits [P, B, K] -> [B, K], float32 or better, between their mean and their maximum over the parts.
+        sum_p x_p exp(x_p) / sum_q exp(x_q)
+
+    Args:
+        logits: x, [P,B,K].
+
+    Returns:
+        [B,K], float32 or better, between their mean and their maximum over the parts.
+
+    Example:
+        >>> merge_parts(torch.tensor([[[0.0, 1.0]], [[0.0, 2.0]]]))
+        tensor([[0.0000, 1.7311]])
     """
     with without_autocast(logits):
         logits = full_precision(logits)
