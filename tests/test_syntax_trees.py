@@ -20,6 +20,7 @@ FLOORS = (
     ("engine",),
     ("algorithms", "report"),
     ("run",),
+    ("inference",),
     ("compare",),
     ("commands", "__init__"),
     ("__main__",),

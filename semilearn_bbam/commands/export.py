@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
 
 from semilearn_bbam.errors import RunError
-from semilearn_bbam.runs.folder import BEST, CONFIG, LATEST
+from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
+from semilearn_bbam.runs.folder import CONFIG
 from semilearn_bbam.util.files import write_beside
 
 
@@ -24,11 +22,9 @@ def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
     can be read safely, and for a file that cannot be written.
     """
     folder, out = Path(folder), Path(out)
-    path = next((folder / name for name in (BEST, LATEST) if (folder / name).is_file()), None)
-    if path is None:
-        raise RunError(f"'{folder}' holds neither {BEST} nor {LATEST}; give a run folder that training made")
+    path = selected_checkpoint(folder)
+    checkpoint = load_checkpoint(path)
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         tensors = {name: value.contiguous().clone() for name, value in checkpoint["ema_model"].items()}
         metadata = {
             "algorithm": str(checkpoint["algorithm"]),
@@ -36,8 +32,8 @@ def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
             "epoch": str(checkpoint["epoch"]),
             "config": (folder / CONFIG).read_text(encoding="utf-8"),
         }
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"'{path}' cannot be read as a checkpoint of a whole run folder; make the run again") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"'{path}' is not in a whole run folder ({error}); make the run again") from error
     try:
         content = save(tensors, metadata)
         write_beside(out, lambda beside: beside.write_bytes(content))

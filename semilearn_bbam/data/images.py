@@ -83,25 +83,26 @@ def inspect_image(path: str) -> tuple[str, str]:
 
 
 def decode_image(path: str) -> Tensor:
-    """uint8 RGB [3,H,W] of a file; DataError naming it if it cannot be decoded.
-
-    Transparent pixels lie on white, 16-bit values are divided by 257, other modes are converted by Pillow.
-    """
+    """uint8 RGB [3,H,W] of a file; DataError naming it if it cannot be decoded. Modes as in `image_pixels`."""
     try:
-        with Image.open(path) as file:
-            image: Image.Image = file
-            if image.mode in SIXTEEN_BIT:
-                grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
-                image = Image.fromarray(grey)
-            elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-                over = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-            pixels = np.array(image.convert("RGB"))
+        with Image.open(path) as image:
+            return image_pixels(image)
     except Exception as error:
         raise DataError(
             f"the image {path} cannot be decoded ({_reason(error)}); restore the file or set bad_data: skip"
         ) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def image_pixels(image: Image.Image) -> Tensor:
+    """uint8 RGB [3,H,W] of an image: transparent pixels are put on white, 16-bit values divided by 257, other modes
+    converted by Pillow."""
+    if image.mode in SIXTEEN_BIT:
+        grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
+        image = Image.fromarray(grey)
+    elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def resize_square(image: Tensor, size: int) -> Tensor:
@@ -140,3 +141,31 @@ class ImageFiles(Sequence[Any]):
     def identity(self) -> list[str]:
         """File names with their sizes in bytes, -1 for a missing file: what a fingerprint is taken over."""
         return [f"{os.path.basename(path)} {file_size(path)}" for path in self.paths]
+
+
+class ImageItems(Sequence[Any]):
+    """Images of several forms as uint8 tensors [channels,H,W], decoded when asked for.
+
+    items: paths, PIL images, or uint8 arrays and tensors [C,H,W]; channels: 3, or 1 for nets that read grey images.
+    DataError for a file that cannot be decoded and for anything else.
+    """
+
+    def __init__(self, items: Sequence[Any], *, channels: int) -> None:
+        self.items, self.channels = items, channels
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        item = self.items[index]
+        if isinstance(item, (str, Path)):
+            image = decode_image(str(item))
+        elif isinstance(item, Image.Image):
+            image = image_pixels(item)
+        else:
+            image = torch.as_tensor(item)
+            if image.dtype != torch.uint8 or image.dim() != 3:
+                raise DataError(f"item {index} is {image.dtype} {tuple(image.shape)}, not an image; give uint8 [C,H,W]")
+        if self.channels == 1 and len(image) == 3:
+            return v2.functional.rgb_to_grayscale(image)
+        return image.expand(self.channels, -1, -1)

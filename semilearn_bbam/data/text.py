@@ -21,15 +21,16 @@ def tokenize(source: Source, tokenizer: Any, max_length: int) -> Source:
     """
     if source.kind != "text":
         raise DataError(f"dataset {source.name!r} holds {source.kind} data, which a tokenizer cannot read")
-    train: list[Any] = _token_ids(source.train, tokenizer, max_length)
+    train: list[Any] = token_ids(source.train, tokenizer, max_length)
     if source.strong_texts is not None:
-        flat = _token_ids([text for texts in source.strong_texts for text in texts], tokenizer, max_length)
+        flat = token_ids([text for texts in source.strong_texts for text in texts], tokenizer, max_length)
         following = iter(flat)
         train = [(ids, *islice(following, len(texts))) for ids, texts in zip(train, source.strong_texts, strict=True)]
-    return replace(source, train=train, test=_token_ids(source.test, tokenizer, max_length))
+    return replace(source, train=train, test=token_ids(source.test, tokenizer, max_length))
 
 
-def _token_ids(texts: Items, tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
+def token_ids(texts: Items, tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
+    """Token ids of each text, int32 [L] with L at most `max_length`, special tokens included."""
     if not len(texts):
         return []
     encoded = tokenizer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,9 @@ from semilearn.core import AlgorithmBase
 
 from semilearn_bbam.engine.device import random_state, set_random_state
 from semilearn_bbam.errors import RunError, first_line
+from semilearn_bbam.runs.checkpoint import load_checkpoint
 from semilearn_bbam.runs.folder import RunFolder
 from semilearn_bbam.util.distributed import World
-
-# What every checkpoint holds.
-NEEDED = {"model", "ema_model", "optimizer", "loss_scaler", "it", "epoch", "best_it", "best_eval_acc", "algorithm"}
-NEEDED |= {"num_classes", "fingerprint", "labels", "split", "seconds", "nonfinite_steps", "state", "random"}
-NEEDED |= {"random_at_epoch"}
 
 
 class Checkpoints(AlgorithmBase):
@@ -86,14 +81,7 @@ class Checkpoints(AlgorithmBase):
 
         Nothing of the run is touched. Only tensors and plain values are read, never a pickled object.
         """
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-            raise RunError(
-                f"'{path}' cannot be read as a checkpoint; it may be cut off or of another program"
-            ) from error
-        if not isinstance(checkpoint, dict) or not NEEDED.issubset(checkpoint):
-            raise RunError(f"'{path}' is no checkpoint of this program, or of an older version; start a new run")
+        checkpoint = load_checkpoint(path)
         for key, own in (("algorithm", self.args.algorithm), ("num_classes", self.args.num_classes)):
             if checkpoint[key] != own:
                 raise RunError(
@@ -102,10 +90,14 @@ class Checkpoints(AlgorithmBase):
         processes = len(checkpoint["random"])
         if processes != self.world.world_size:
             raise RunError(f"'{path}' was made by {processes} process(es), not {self.world.world_size}; start as many")
-        told = {"labels": "other labels, or in another order", "fingerprint": "other data", "split": "another split"}
+        differing = {
+            "labels": "other labels, or in another order",
+            "fingerprint": "other data",
+            "split": "another split",
+        }
         for key, own in self.identity.items():
             if checkpoint[key] != own:
-                raise RunError(f"'{path}' was made with {told[key]}; resume with the data it was made with")
+                raise RunError(f"'{path}' was made with {differing[key]}; resume with the data it was made with")
         for part in ("model", "ema_model"):
             own, saved = getattr(self, part).state_dict(), checkpoint[part]
             if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in saved.items()}:

@@ -1,13 +1,7 @@
-"""The places where USB is replaced or worked around, each with its reason; `tests/test_usb_adapter.py` pins them.
+"""The places where USB is replaced or worked around, each with its reason.
 
-What is only extended, by a subclass under a name of its own, is not listed here. Elsewhere in `engine`:
-
-    base       `set_model`, `set_ema_model`: USB builds its nets itself, the second one without the first one's form
-    loop       `train`: USB's loop has no stages and cannot begin within an epoch
-    checkpoints `get_save_dict`, `load_model`: USB keeps no random state and resumes with the next epoch
-    hooks      `ModelEMA`: USB averages parameters only; `EpochCheckpointHook`, `WallTimerHook`, `ProgressHook`,
-               `MultiLabelEvaluationHook`: USB's save, time and evaluate single-label runs on CUDA
-    algorithms `usb_methods`: hooks and terms that USB builds for one class distribution are built per label
+`REPLACED` lists what of USB this package overrides or leaves out; what is only extended is not in it. A test pins the
+source of each, and so fails when USB changes one.
 """
 
 from __future__ import annotations
@@ -25,6 +19,38 @@ from semilearn.core.utils import get_data_loader
 from torch.utils.data import DataLoader, Dataset
 
 from semilearn_bbam.config import Option
+
+_BASE = "semilearn.core.algorithmbase.AlgorithmBase"
+_HOOKS = "semilearn.core.hooks"
+REPLACED = {
+    f"{_BASE}.__init__": "calls the set_ methods in this order, and asks for CUDA's gradient scaler",
+    f"{_BASE}.set_dataset": "loads the data set; a method is given its source, and writes nothing into its settings",
+    f"{_BASE}.set_data_loader": "one loader for each part, without stages and without pools to be read in order",
+    f"{_BASE}.set_model": "builds the net; a method is given it",
+    f"{_BASE}.set_ema_model": "builds a second net from the name alone, without head and device",
+    f"{_BASE}.set_hooks": "hooks that save, time and evaluate single-label runs on CUDA; `hooks/table.py` has ours",
+    f"{_BASE}.process_batch": "moves batches to CUDA",
+    f"{_BASE}.train": "no stages, no beginning within an epoch, no stop in between",
+    f"{_BASE}.evaluate": "metrics of one label per sample, with the live batch statistics",
+    f"{_BASE}.get_save_dict": "holds what may be a NumPy scalar, which a safe load refuses, and no random state",
+    f"{_BASE}.save_model": "writes over the older file",
+    f"{_BASE}.load_model": "unpickles, and resumes with the next epoch",
+    "semilearn.core.utils.misc.EMA.update": "averages parameters only, not the statistics of batch norm",
+    f"{_HOOKS}.param_update.ParamUpdateHook.after_train_step": "steps with losses that are not finite",
+    f"{_HOOKS}.checkpoint.CheckpointHook.after_train_step": "saves before the step is counted",
+    f"{_HOOKS}.evaluation.EvaluationHook.after_run": "evaluates its best model with the last averaged weights",
+    f"{_HOOKS}.timer.TimerHook.before_train_step": "records CUDA events",
+    f"{_HOOKS}.logging.LoggingHook.after_train_step": "prints single-label metrics",
+    f"{_HOOKS}.wandb.WANDBHook.after_train_step": "logs keys of single-label metrics only",
+    f"{_HOOKS}.aim.AimHook.before_run": "opens the log a second time",
+    "semilearn.core.utils.build.get_data_loader": "picks a collator by the net's name, and asks a hub for a tokenizer",
+    "semilearn.datasets.samplers.sampler.DistributedSampler.__iter__": "the same order in every run and loader",
+    "semilearn.algorithms.softmatch.softmatch.SoftMatch.set_hooks": "its weighting hook cannot be built with per_class",
+    "semilearn.algorithms.remixmatch.remixmatch.ReMixMatch.set_hooks": "counts single labels in a file of its data set",
+    "semilearn.algorithms.remixmatch.remixmatch.ReMixMatch.set_model": "wraps the net; `build_net` does",
+    "semilearn.algorithms.freematch.freematch.FreeMatch.train_step": "fairness over one class distribution",
+    "semilearn.algorithms.vat.vat.VAT.vat_loss": "nets that return embeddings; differences in half precision",
+}
 
 # What USB's AlgorithmBase and hooks read besides our options. Its distribution is not used: `world` is ours.
 USB_SETTINGS: dict[str, Any] = {

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from semilearn.core.hooks import Hook
+from torch import Tensor
 
-from semilearn_bbam.metrics import multilabel_metrics, prediction_metrics, prior_predictions
+from semilearn_bbam.metrics import (
+    average_precision_per_label,
+    multilabel_metrics,
+    prediction_metrics,
+    prior_predictions,
+)
 from semilearn_bbam.pseudo_labels import class_thresholds
 from semilearn_bbam.runs.folder import RESULTS
 
@@ -27,12 +35,35 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
+def per_label(names: Sequence[str], scores: Tensor, targets: Tensor, thresholds: Tensor) -> list[dict[str, Any]]:
+    """A row per label: its test positives, average precision, F1 at 0.5 and at its prior threshold, and that."""
+    precision = average_precision_per_label(scores, targets)
+    true = targets.numpy() > 0
+    decisions = {"f1": scores.numpy() >= 0.5, "f1_prior": prior_predictions(scores, thresholds)}
+    # F1 of a label that is neither true nor predicted anywhere is 0, as in the macro mean.
+    f1 = {
+        key: 2 * (predicted & true).sum(0) / np.maximum(predicted.sum(0) + true.sum(0), 1)
+        for key, predicted in decisions.items()
+    }
+    return [
+        {
+            "label": name,
+            "positives": int(true[:, k].sum()),
+            "average_precision": float(precision[k]),
+            **{key: float(values[k]) for key, values in f1.items()},
+            "threshold_prior": float(thresholds[k]),
+        }
+        for k, name in enumerate(names)
+    ]
+
+
 class ResultsHook(Hook):
     """Test metrics under two protocols: F1 and Hamming loss at 0.5 (`test`) and at prior thresholds (`test_prior`).
 
     Where a validation part was split off the labelled data, the same of it (`validation`, `validation_prior`).
     A prior threshold gives each label its labelled frequency on the unlabelled pool (on the labelled part where
-    there is no pool); no label of the pool or of the test set is read for it.
+    there is no pool); no label of the pool or of the test set is read for it. `thresholds` keeps them, `per_label` has
+    a row for each label of the test set.
     """
 
     def before_run(self, algorithm: Any) -> None:
@@ -68,5 +99,7 @@ class ResultsHook(Hook):
             results[part] = multilabel_metrics(scores.cpu(), targets)
             # The ranking is the same, and takes the longest.
             results[f"{part}_prior"] = {**results[part], **prediction_metrics(at_prior, targets)}
+        results["thresholds"] = {"prior": thresholds.tolist()}  # null in the file where no score reaches it
+        results["per_label"] = per_label(algorithm.identity["labels"], scores.cpu(), targets, thresholds)
         algorithm.results_dict = results
         algorithm.folder.write_json(RESULTS, results)

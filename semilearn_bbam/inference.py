@@ -1,0 +1,189 @@
+"""A trained model without its training set: scores, decisions and features of new items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from semilearn.core.utils import ALGORITHMS
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from semilearn_bbam.config import Settings
+from semilearn_bbam.data import Pool, Source, collate
+from semilearn_bbam.data.dataset import Items
+from semilearn_bbam.data.images import ImageItems
+from semilearn_bbam.data.text import token_ids
+from semilearn_bbam.engine.building import Facts, build_net
+from semilearn_bbam.engine.device import precision, resolve_device
+from semilearn_bbam.engine.inputs import Inputs
+from semilearn_bbam.errors import RunError, UserError
+from semilearn_bbam.run import read_settings
+from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
+from semilearn_bbam.runs.folder import CONFIG, LABELS, RESULTS
+from semilearn_bbam.util.progress import progress_bar
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """The averaged weights that a run selected, on items of the kind that it was trained on.
+
+    Items are paths of image files or PIL images, texts, an array [N,D], or a whole `Source`, of which the test part is
+    taken. `thresholds` maps a protocol to one threshold per label, [K]: "0.5", and "prior", which gives each label its
+    labelled frequency on the run's pool. Nothing is drawn at random.
+    """
+
+    settings: Settings
+    facts: Facts
+    label_names: tuple[str, ...]
+    thresholds: Mapping[str, NDArray[np.float32]]
+    net: nn.Module
+    state: Mapping[str, Any]
+    inputs: Inputs
+    device: torch.device
+
+    @property
+    def kind(self) -> str:
+        """What the items are: "image", "text" or "features"."""
+        return self.facts.kind
+
+    def scores(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
+        """Scores [N,K] in [0, 1], float32, in the order of the items; UserError for items of another kind or width."""
+        method = ALGORITHMS[self.settings.algorithm]
+        rows = [method.scores_of(outputs, self.settings, self.state) for outputs in self._outputs(items, batch_size)]
+        return _stacked(rows, len(self.label_names))
+
+    def predict(
+        self, items: Any, threshold: str | float | ArrayLike = "prior", batch_size: int | None = None
+    ) -> NDArray[np.bool_]:
+        """Decisions [N,K]: score >= threshold, which is a protocol of `thresholds`, a number, or one number per label.
+
+        UserError for a protocol that the run does not have.
+        """
+        limits = self._limits(threshold)
+        decisions: NDArray[np.bool_] = self.scores(items, batch_size) >= limits
+        return decisions
+
+    def features(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
+        """Features z [N,D], float32, that the head of the net reads."""
+        rows = [outputs["feat"] for outputs in self._outputs(items, batch_size)]
+        return _stacked(rows, int(self.net.num_features))
+
+    def _limits(self, threshold: str | float | ArrayLike) -> NDArray[np.float32]:
+        if not isinstance(threshold, str):
+            return np.broadcast_to(np.asarray(threshold, np.float32), (len(self.label_names),))
+        if threshold not in self.thresholds:
+            raise UserError(
+                f"threshold: the run has no {threshold!r}; it has {', '.join(self.thresholds)}, or give a number"
+            )
+        return self.thresholds[threshold]
+
+    @torch.inference_mode()
+    def _outputs(self, items: Any, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
+        encoded = self._encoded(items)
+        pool = Pool(encoded, np.arange(len(encoded)), {"x": self.inputs.views["eval"]})
+        size = batch_size or self.settings.eval_batch_size
+        # With its own generator, so that torch's is left as it is.
+        loader = DataLoader(pool, size, collate_fn=collate, generator=torch.Generator())
+        autocast, _ = precision(self.device, self.settings.amp, self.settings.amp_dtype)
+        for batch in progress_bar(loader, "predict", total=len(loader)):
+            with autocast():
+                outputs = self.net(_to_device(batch["x"], self.device))
+            yield {key: value.float() for key, value in outputs.items()}
+
+    def _encoded(self, items: Any) -> Items:
+        """The items as the views of the run read them."""
+        if isinstance(items, Source):
+            if items.kind != self.kind:
+                raise UserError(f"the run was trained on {self.kind} data, the data set holds {items.kind} data")
+            items = items.test
+        if self.kind == "features":
+            return self._vectors(items)
+        if self.kind == "image" and isinstance(items, (np.ndarray, Tensor)):
+            return ImageItems(list(items), channels=self.facts.in_features)
+        if isinstance(items, (str, Path)) or not isinstance(items, Sequence):
+            raise UserError(f"the run reads a list of {self.kind} items, not {type(items).__name__}")
+        if self.kind == "image":
+            return ImageItems(items, channels=self.facts.in_features)
+        if not all(isinstance(text, str) for text in items):
+            raise UserError("the run was trained on texts; give a list of strings")
+        return token_ids(items, self.inputs.tokenizer, self.inputs.max_length)
+
+    def _vectors(self, items: Any) -> Items:
+        shape = np.shape(items)
+        width = self.facts.in_features
+        if len(shape) != 2 or shape[1] != width:
+            raise UserError(f"the run was trained on vectors of width {width}; give an array [N, {width}], not {shape}")
+        return items if hasattr(items, "take_rows") else np.asarray(items)
+
+
+def load_run(folder: str | Path, device: str = "auto") -> Predictor:
+    """The model of a run folder, ready for new items; neither its training set nor its initial weights are read.
+
+    Weights are read as tensors and plain values only. RunError for a folder that is no run, that is damaged or of an
+    older version; before the end of a run its latest weights are taken, and there are no prior thresholds.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"'{folder}' is not a run folder, since it has no {CONFIG}; give a folder that training made")
+    path = selected_checkpoint(folder)
+    settings = read_settings(["--c", str(folder / CONFIG)]).having(use_pretrain=False)
+    labels = _read_json(folder / LABELS)
+    try:
+        facts = Facts(*(labels[key] for key in ("kind", "in_features", "num_classes")))
+        names = tuple(map(str, labels["label_names"]))
+    except KeyError as error:
+        raise RunError(f"'{folder / LABELS}' has no {error}, so the run is of an older version; rerun it") from error
+    checkpoint = load_checkpoint(path)
+    with torch.random.fork_rng():  # initial weights, which are replaced
+        net = build_net(settings, **facts.as_dict())
+    try:
+        net.load_state_dict(checkpoint["ema_model"])
+    except RuntimeError as error:
+        raise RunError(f"'{path}' does not fit the net of '{folder / CONFIG}'; rerun it with this version") from error
+    target = resolve_device(device)
+    return Predictor(
+        settings=settings,
+        facts=facts,
+        label_names=names,
+        thresholds=_thresholds(folder / RESULTS, len(names)),
+        net=net.to(target, memory_format=torch.channels_last).eval().requires_grad_(False),
+        state=checkpoint["state"],
+        inputs=Inputs.of(settings, facts.kind),
+        device=target,
+    )
+
+
+def _thresholds(results: Path, num_labels: int) -> dict[str, NDArray[np.float32]]:
+    """One threshold per label under each protocol; null in the file is one that no score reaches."""
+    thresholds = {"0.5": np.full(num_labels, 0.5, np.float32)}
+    if results.is_file():
+        for protocol, values in _read_json(results).get("thresholds", {}).items():
+            thresholds[protocol] = np.array([np.inf if value is None else value for value in values], np.float32)
+    return thresholds
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' cannot be read ({error}); rerun it") from error
+    return content
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {key: item.to(device) for key, item in value.items()}
+    return value.to(device)
+
+
+def _stacked(rows: list[Tensor], width: int) -> NDArray[np.float32]:
+    if not rows:
+        return np.empty((0, width), np.float32)
+    return torch.cat(rows).float().cpu().numpy()
