@@ -189,9 +189,10 @@ class RunFolder:
         try:
             write_beside(path, write)
         except OSError as error:
+            cure = "go on with --resume" if (self.path / LATEST).is_file() else "start the run again"
             raise RunError(
                 f"'{path}' cannot be written ({error.strerror or error}); what was there before is untouched; "
-                "fix that and go on with --resume"
+                f"fix that and {cure}"
             ) from error
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
