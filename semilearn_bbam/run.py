@@ -147,6 +147,9 @@ def _run(
         with folder.logged(logger):
             if settings.unused_keys:
                 logger.info(f"{settings.algorithm} does not use {', '.join(settings.unused_keys)} of {settings.c}")
+            if settings.ignored_keys:
+                ignored = f"{', '.join(settings.ignored_keys)} of {settings.c}"
+                logger.info(f"{ignored} are ignored: they belong to the run that wrote it")
             algorithm = build_algorithm(
                 settings, source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger
             )

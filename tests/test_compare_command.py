@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from semilearn_bbam.commands import compare as command_module
 from semilearn_bbam.commands.compare import main, visible_gpus
 from semilearn_bbam.compare import Job, runner
 from semilearn_bbam.compare.reading import read_grid
@@ -56,6 +58,28 @@ def compare(
         return status, tmp_path / "results" / "own", made
 
     return command
+
+
+def test_as_many_runs_at_a_time_as_processors_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features_dir: Path
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    workers: list[int] = []
+
+    def no_run(jobs: Any, number: int, gpus: Any) -> Any:
+        workers.append(number)
+        return [], {}
+
+    monkeypatch.setattr(command_module, "run_jobs", no_run)
+    monkeypatch.setattr(command_module, "visible_gpus", list)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(CONFIGS, tmp_path / "config")
+    grid = tmp_path / "config" / "compare" / "own.yaml"
+    grid.write_text(GRID, encoding="utf-8")
+    assert main(["--c", str(grid), "--data_dir", f"ohsumed_features={features_dir}"]) == 0
+    assert workers == [1]
 
 
 def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,12 +223,12 @@ def test_a_dumped_run_reads_back_to_the_same_settings(write: Write, tmp_path: Pa
     assert {**vars(again), "c": str(path)} == vars(args)
     keys = [line.split(":")[0] for line in out.read_text().splitlines() if line and not line.startswith("#")]
     expected = ["algorithm", "eta", "scale", "margin_on", "balanced"]
-    assert keys == expected + [option.name for option in OPTIONS]
+    assert keys == expected + [option.name for option in OPTIONS if option.name not in ("overwrite", "resume")]
 
 
-def test_dump_problems_are_config_errors(tmp_path: Path) -> None:
+def test_dump_problems(tmp_path: Path) -> None:
     args = run(*WORDS)
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(FileNotFoundError):  # the caller knows what the file is called in the end
         dump_yaml(args, tmp_path / "no" / "folder.yaml")
     with pytest.raises(ConfigError, match="cannot be written"):
         dump_yaml(args.having(device=object()), tmp_path / "out.yaml")

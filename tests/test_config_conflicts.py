@@ -16,6 +16,7 @@ from tests.conftest import CONFIGS, arguments
 
 IMAGES, TEXTS, VECTORS = "bbam_voc.yaml", "bbam_ohsumed.yaml", "bbam_ohsumed_features.yaml"
 LEAK = {"reproduce_released_leak": "true"}
+QUEUE = {"threshold_source": "queue"}
 CLASHES: list[tuple[str, dict[str, Any], str]] = [
     (IMAGES, {"num_labels": 9}, "label_ratio and num_labels are both set; make one of them 0"),
     (IMAGES, {"label_ratio": 0}, "neither label_ratio nor num_labels is set; set one of them"),
@@ -43,6 +44,12 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
         IMAGES,
         {"reproduce_released_splits": "true", "split_file": "split.json"},
         "reproduce_released_splits: a split_file holds one split; give label_ratio and seed",
+    ),
+    ("cap_voc.yaml", QUEUE | {"neighbours": 2}, "threshold_source: queue does not use neighbours; set neighbours: 0"),
+    (
+        "cap_voc.yaml",
+        QUEUE | {"confidence_weights": "true"},
+        "threshold_source: queue does not use confidence_weights; set confidence_weights: false",
     ),
     ("dicap_voc.yaml", {"finetune_epochs": 39}, "finetune_epochs (39) is more than the"),
     ("d2l_ohsumed.yaml", {"local_view": "patches"}, "local_view: text data have no patches"),

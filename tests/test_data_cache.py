@@ -68,8 +68,8 @@ def test_an_error_leaves_no_file_behind(files: ImageFiles, tmp_path: Path) -> No
 def test_too_little_room_is_said_before_the_work(
     files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "_memory", lambda: 10)
-    with pytest.raises(DataError, match="memory has 0.0; use cache: disk"):
+    monkeypatch.setattr(cache_module, "free_memory", lambda: 10)
+    with pytest.raises(DataError, match="memory has 0.0 free; use cache: disk"):
         cache_images(files, 16, "ram", "")
     with pytest.raises(DataError, match="disk at .* set cache_dir to another disk"):
         cache_images(files, 10**9, "disk", str(tmp_path / "cache"))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +34,63 @@ def test_indexing_is_that_of_the_joined_array(
     assert np.array_equal(some[:], whole[chosen])
     twice = some.take_rows(np.arange(len(chosen))[::-1])
     assert np.array_equal(twice[:], whole[chosen[::-1]])
+
+
+def indices(length: int) -> st.SearchStrategy[Any]:
+    """Whatever NumPy takes for one axis, now and then out of range or of the wrong length."""
+    number = st.integers(-length - 2, length + 1)
+    numbers = st.lists(number, max_size=8)
+    masks = st.integers(max(0, length - 1), length).flatmap(lambda n: st.lists(st.booleans(), min_size=n, max_size=n))
+    grids = st.lists(st.tuples(number, number), min_size=1, max_size=4)
+    return st.one_of(
+        number,
+        number.map(np.int32),
+        st.slices(length),
+        numbers,
+        numbers.map(lambda rows: np.array(rows, np.int64)),
+        st.lists(st.integers(0, 127), max_size=4).map(lambda rows: np.array(rows, np.uint8)),
+        grids.map(np.array),
+        masks,
+        masks.map(lambda mask: np.array(mask, bool)),
+        st.sampled_from([..., None, True, False, 1.5, "a", [0.5], (0, 0, 0)]),
+    )
+
+
+@given(data=st.data(), rows=st.none() | st.lists(st.integers(-12, 11), max_size=9))
+def test_any_index_has_numpy_s_answer(
+    parts: tuple[list[Path], np.ndarray], data: st.DataObject, rows: list[int] | None
+) -> None:
+    paths, whole = parts
+    chosen = None if rows is None else np.array(rows, np.int64)
+    mapped = MappedArray(*paths, rows=chosen)
+    joined = np.concatenate([np.load(path) for path in paths])
+    joined = joined if chosen is None else joined[chosen]
+    index = data.draw(indices(len(joined)))
+    try:
+        expected = joined[index]
+    except IndexError:
+        with pytest.raises(IndexError):
+            mapped[index]
+        return
+    rows_of = mapped[index]
+    assert isinstance(rows_of, np.ndarray)
+    assert rows_of.shape == expected.shape
+    assert rows_of.dtype == expected.dtype
+    assert np.array_equal(rows_of, expected)
+    assert np.array_equal(pickle.loads(pickle.dumps(mapped))[index], expected)
+    if expected.ndim == 2:
+        assert np.array_equal(mapped.take_rows(index)[:], expected)
+
+
+def test_masks_and_negative_numbers(parts: tuple[list[Path], np.ndarray]) -> None:
+    paths, whole = parts
+    mapped = MappedArray(*paths)
+    mask = np.arange(12) % 3 == 0
+    assert np.array_equal(mapped[mask], whole[mask])
+    assert np.array_equal(mapped[np.array([-1, 0, -12])], whole[[-1, 0, -12]])
+    for index in (np.array([-13]), np.array([12]), mask[:-1], -13):
+        with pytest.raises(IndexError):
+            mapped[index]
 
 
 def test_numbers_and_slices(parts: tuple[list[Path], np.ndarray]) -> None:

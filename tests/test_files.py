@@ -30,6 +30,18 @@ def test_a_new_file_in_a_new_folder_has_the_usual_permissions_and_an_old_one_kee
     assert path.stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.parametrize("during", ["writing", "renaming"])
+def test_an_error_names_the_file_itself(tmp_path: Path, during: str) -> None:
+    path = tmp_path / "a.txt"
+    if during == "renaming":
+        (path / "in_the_way").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"a\.txt") as caught:
+        write_beside(path, Path.read_text if during == "writing" else Path.touch)
+    assert caught.value.filename == str(path)
+    assert "tmp.txt" not in str(caught.value)
+    assert caught.value.errno
+
+
 def test_what_a_killed_process_leaves_can_be_recognised(tmp_path: Path) -> None:
     seen = []
     write_beside(tmp_path / "a.npz", lambda beside: seen.append(beside.name) or beside.touch())

@@ -221,6 +221,29 @@ def test_precision_and_recall(tmp_path: Path) -> None:
     assert [axis.get_title() for axis in typical.axes[1:]] == ["label 'cat'", "label 'dog'", r"label 'mat \$ b'"]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "marks", "explained", "not_explained"),
+    [
+        (("none",), "m0", [], ["In brackets", "†"]),
+        (("none", "all"), "[m1]", ["[In brackets:"], ["†"]),
+        (("none", "leak"), "m1 †", ["†: labels of unlabelled rows"], ["In brackets"]),
+        (("all", "leak"), "m1 †", ["[In brackets:", "†: labels of unlabelled rows"], []),
+    ],
+)
+def test_each_mark_is_explained_and_no_other(
+    tmp_path: Path, kinds: tuple[str, ...], marks: str, explained: list[str], not_explained: list[str]
+) -> None:
+    folders = [
+        write_run(tmp_path / f"m{number}", algorithm=f"m{number}", rows=curve_rows([0.1, 0.2]), hidden_labels=kind)
+        for number, kind in enumerate(kinds)
+    ]
+    figure = draw_learning_curves(read_methods(folders))
+    text = words(figure)
+    assert marks in text
+    assert all(part in text for part in explained)
+    assert not any(part in text for part in not_explained)
+
+
 def test_metrics_against_the_labelled_share(tmp_path: Path) -> None:
     values = {("bbam", 0.05): (0.4, 0.6), ("bbam", 0.1): (0.7, 0.7), ("full", 0.05): (0.9, 0.8), ("full", 0.1): (1, 1)}
     folders = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +97,23 @@ def test_bad_data_leave_no_folder_and_cost_no_older_run(features_dir: Path, tmp_
     assert front_door.main([*arguments(config, **settings), "--overwrite", "--seed", "1"]) == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]
     assert (tmp_path / "runs" / "a" / "config.yaml").read_bytes() != before["config.yaml"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_disk_that_refuses_the_config_names_that_file(
+    features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: bool
+) -> None:
+    write_text = Path.write_text
+
+    def full(path: Path, *args: Any, **options: Any) -> int:
+        if "config" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", *([str(path)] if named else []))
+        return write_text(path, *args, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    settings = SHORT | {"data_dir": features_dir, "save_dir": tmp_path / "runs", "save_name": "a"}
+    assert front_door.main(arguments("bbam_ohsumed_features.yaml", **settings)) == 2
+    message = capsys.readouterr().err
+    assert f"'{tmp_path / 'runs' / 'a' / 'config.yaml'}' cannot be written (No space left on device)" in message
+    assert ".tmp" not in message
+    assert "--resume" not in message  # there is nothing to resume

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.config import Option
+from semilearn_bbam.config import Conflict, Option
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
 from semilearn_bbam.engine.options import (
@@ -71,6 +71,14 @@ class CAP(MultiLabelAlgorithm):
 
     def set_up(self) -> None:
         self.queue = torch.empty(0, self.num_classes, device=self.device)
+
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        for key in ("neighbours", "confidence_weights"):
+            if values["threshold_source"] == "queue" and values[key]:
+                cure = f"set {key}: {'false' if values[key] is True else 0}, or threshold_source: epoch"
+                yield ("threshold_source", key), f"threshold_source: queue does not use {key}; {cure}"
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         weak = {"x_ulb_w": "weak"} if self.args.threshold_source == "queue" else {}

@@ -21,6 +21,7 @@ from semilearn_bbam.report.comparison import write_comparison
 from semilearn_bbam.report.methods import fill_marks
 from semilearn_bbam.report.tables import Run
 from semilearn_bbam.run import read_settings
+from semilearn_bbam.util.machine import usable_cpus
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--save_dir", default="", help="folder of the run folders, which grids share; default: runs")
     parser.add_argument("--out", default="", help="folder of tables and figures; default: results/<name of the grid>")
-    parser.add_argument("--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per core")
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per usable core"
+    )
     parser.add_argument("--report_only", action="store_true", help="make no runs; write what the finished ones say")
     parser.add_argument("--docs", action="store_true", help="renew the tables in docs and README.md of this folder too")
     parser.add_argument("options", nargs=argparse.REMAINDER, help="after --: further options of train.py")
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = list(kept(jobs).values())
     else:
         gpus = visible_gpus() if read_settings(jobs[0].argv).device in ("auto", "cuda") else []
-        results, failed = run_jobs(jobs, args.jobs or len(gpus) or os.cpu_count() or 1, gpus)
+        results, failed = run_jobs(jobs, args.jobs or len(gpus) or usable_cpus(), gpus)
     if results:
         print(write_all(results, grid, save_dir, out))
         choosing = grid.printing.judged_on == "validation"  # where nothing of the test set is written

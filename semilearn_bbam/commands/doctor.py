@@ -10,6 +10,7 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 
 from semilearn_bbam.errors import first_line
+from semilearn_bbam.util.machine import usable_cpus
 
 SHOWN = """semilearn-bbam semilearn torch torchvision torchaudio transformers timm scikit-learn numpy scipy
     ruamel.yaml safetensors filelock PyYAML wandb aim""".split()
@@ -68,7 +69,7 @@ def devices() -> list[str]:
     """What torch can compute on, a line each."""
     import torch
 
-    found = [f"cpu: {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
+    found = [f"cpu: {usable_cpus()} of {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
     for number in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(number)
         found.append(f"cuda:{number}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")

@@ -26,7 +26,7 @@ from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run
 from semilearn_bbam.runs.folder import CONFIG, RESULTS, RunFolder
 
 # Settings that say nothing about what a run computed.
-NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys"}
+NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys", "ignored_keys"}
 
 
 def finished(job: Job) -> dict[str, Any] | None:

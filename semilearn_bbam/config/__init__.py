@@ -5,7 +5,8 @@ from __future__ import annotations
 from .conflicts import Conflict, stage_conflicts
 from .option import Option, nearest
 from .options import OPTIONS
-from .resolve import default_save_name, dump_yaml, resolve
+from .resolve import dump_yaml, resolve
+from .run_files import default_save_name, written_by_run
 from .settings import Settings
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
@@ -24,4 +25,5 @@ __all__ = [
     "plain_value",
     "resolve",
     "stage_conflicts",
+    "written_by_run",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,16 +11,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .conflicts import OWN_FILES, Conflict, conflicts
+from .conflicts import Conflict, conflicts
 from .option import Option, nearest
 from .options import OPTIONS
+from .run_files import COMMAND_LINE_ONLY, default_save_name, is_derived, written_by_run
 from .settings import Settings
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
 _COMMAND_LINE = "command line"
-_BARE_FLAGS = ("resume", "overwrite")
 _REQUIRED = ("algorithm", "dataset", "net")
-_RESERVED = ("c", "algorithm", "inherits", "help", "unused_keys", "algorithm_keys")
+_RESERVED = ("c", "algorithm", "inherits", "help", "unused_keys", "algorithm_keys", "ignored_keys")
 
 MethodOptions = Callable[[str], Sequence[Option]]
 KindDefaults = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -56,8 +55,10 @@ def resolve(
     that are not taken here to the reason, and `refused` names of algorithms. `further_conflicts` names all values that
     do not go together, besides those of `conflicts`; a key that is at fault already does not count twice.
     `kind_defaults` gives values for options whose default is None. The settings hold every option, those of the
-    algorithm, `algorithm`, `c` (the file, or ""), `algorithm_keys` (names of the options of the algorithm) and
-    `unused_keys` (keys that the YAML sets for its own algorithm while the command line names another).
+    algorithm, `algorithm`, `c` (the file, or ""), `algorithm_keys` (names of the options of the algorithm),
+    `unused_keys` (keys that the YAML sets for its own algorithm while the command line names another) and
+    `ignored_keys`: `overwrite` and `resume`, which the command line alone sets, in a file that a run wrote (in another
+    file they are problems), and the `save_name` that such a run derived from settings that are now others.
     `default_save_name` fills in an empty save_name. `--help` prints the options and raises SystemExit(0). Raises
     ConfigError with all problems, one per line; an algorithm's option that clashes with a shared one, or has an unfit
     default, is a programming error: ValueError.
@@ -70,6 +71,7 @@ def resolve(
     faults: list[str] = []
     from_file = load_yaml(path, faults) if path else {}
     findings.problems[:0] = faults
+    ignored = _drop_command_line_only(from_file, findings)
 
     owned = partial(_own_options, method_options=method_options)
     names = tuple(algorithm_names)
@@ -106,44 +108,45 @@ def resolve(
             findings.problems.append(f"{' and '.join(dict.fromkeys(found)) or source}: {sentence}")
     if findings.problems:
         raise ConfigError("\n".join(findings.problems))
-    values["save_name"] = values["save_name"] or default_save_name(values)
-    return Settings(**values, c=path, algorithm_keys=list(own), unused_keys=unused)
-
-
-def default_save_name(values: Mapping[str, Any]) -> str:
-    """`<algorithm>_<data>_<labels>_s<seed>`, such as `bbam_digits_2pct_s0` or `cap_voc_100lb_s1`.
-
-    `values` holds algorithm, dataset, feature_file, manifest, label_ratio, num_labels, split_file and seed. Data
-    sets 'features' and 'manifest' are called by their file; labels read from a split file are called `split`.
-    """
-    file = values.get(OWN_FILES.get(values["dataset"], ""), "")
-    data = Path(file).stem if file else values["dataset"]
-    if values["split_file"]:
-        labels = "split"
-    elif values["num_labels"]:
-        labels = f"{values['num_labels']}lb"
-    else:
-        labels = f"{100 * values['label_ratio']:g}pct" if values["label_ratio"] else "all"
-    name = f"{values['algorithm']}_{data}_{labels}_s{values['seed']}"
-    return re.sub(r"[^\w.-]+", "-", name)
+    name, saved = default_save_name(values), from_file.get("save_name")
+    if saved and "save_name" not in typed and written_by_run(saved.file):
+        before, _ = _take(list(from_file.items()), options, findings)
+        if default_save_name(before) != name and is_derived(values["save_name"], before):
+            values["save_name"] = ""  # it is that of another run
+            ignored.append("save_name")
+    values["save_name"] = values["save_name"] or name
+    return Settings(**values, c=path, algorithm_keys=list(own), unused_keys=unused, ignored_keys=ignored)
 
 
 def dump_yaml(namespace: argparse.Namespace, path: str | Path) -> None:
     """Write the settings of `resolve`, group by group, to a YAML file that `--c` reads back to the same ones.
 
-    Attributes that are no settings (such as those set on the namespace later) are left out. Raises
-    ConfigError where the file cannot be written.
+    What is no setting is left out: `overwrite`, `resume`, the default `save_name`, and attributes that were set on the
+    namespace later. Raises ConfigError for a value that YAML cannot hold, OSError for a file that cannot be written.
     """
     groups: dict[str, dict[str, Any]] = {"algorithm": {"algorithm": namespace.algorithm}}
+    left_out = set(COMMAND_LINE_ONLY)
+    if namespace.save_name == default_save_name(vars(namespace)):
+        left_out.add("save_name")
     for option in OPTIONS:
-        groups.setdefault(option.group, {})[option.name] = getattr(namespace, option.name)
+        if option.name not in left_out:
+            groups.setdefault(option.group, {})[option.name] = getattr(namespace, option.name)
     for key in namespace.algorithm_keys:
         groups["algorithm"][key] = getattr(namespace, key)
     text = "\n".join(f"# {group}\n{format_yaml(values)}" for group, values in groups.items())
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _drop_command_line_only(from_file: dict[str, Located], findings: _Findings) -> list[str]:
+    """Take what only the command line says out of `from_file`; its keys where a run wrote them, else problems."""
+    ignored = []
+    for key in COMMAND_LINE_ONLY:
+        item = from_file.pop(key, None)
+        if item is not None and written_by_run(item.file):
+            ignored.append(key)
+        elif item is not None:
+            findings.add(item.where, key, f"is taken from the command line only, as --{key}; delete this line")
+    return ignored
 
 
 def _read_command_line(argv: Sequence[str], findings: _Findings) -> dict[str, Located]:
@@ -164,7 +167,7 @@ def _read_command_line(argv: Sequence[str], findings: _Findings) -> dict[str, Lo
         if not has_value:
             if tokens and not tokens[0].startswith("--"):
                 value = tokens.pop(0)
-            elif key in _BARE_FLAGS:
+            elif key in COMMAND_LINE_ONLY:
                 value = "true"
             else:
                 findings.add(_COMMAND_LINE, key, f"has no value; write --{key} VALUE")

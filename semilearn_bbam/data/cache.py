@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from semilearn_bbam.data.images import ImageFiles, decode_image, resize_square
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.remember import cache_folder
 from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.machine import free_memory
 from semilearn_bbam.util.progress import in_threads
 
 
@@ -23,12 +23,12 @@ def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> ND
 
     `where="ram"` keeps them in memory; `"disk"` in `<cache folder>/images_<size>_<fingerprint>.npy`, made once
     for all runs on the same files (their paths, sizes and times of change are the fingerprint). DataError if
-    they do not fit.
+    they do not fit into what is free.
     """
     shape = (len(files), 3, size, size)
     needed = int(np.prod(shape))
     if where == "ram":
-        _check_room("memory", needed, _memory(), "use cache: disk")
+        _check_room("memory", needed, free_memory(), "use cache: disk")
         images = np.empty(shape, np.uint8)
         _fill(images, files, size)
         return images
@@ -40,7 +40,9 @@ def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> ND
             _check_room(f"disk at {path.parent}", needed, free, "set cache_dir to another disk")
             write_beside(path, lambda beside: _write(beside, shape, files, size))
         except OSError as error:
-            raise DataError(f"the image cache {path} cannot be written ({error}); set cache_dir elsewhere") from error
+            raise DataError(
+                f"the image cache {path} cannot be written ({error.strerror or error}); set cache_dir elsewhere"
+            ) from error
     return MappedArray(path)
 
 
@@ -65,10 +67,6 @@ def _fill(images: NDArray[np.uint8], files: ImageFiles, size: int) -> None:
     in_threads(one, len(files), "caching images")
 
 
-def _memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _check_room(what: str, needed: int, there: int, cure: str) -> None:
-    if needed > there:
-        raise DataError(f"the image cache needs {needed / 1e9:.1f} GB, the {what} has {there / 1e9:.1f}; {cure}")
+def _check_room(what: str, needed: int, free: int, cure: str) -> None:
+    if needed > free:
+        raise DataError(f"the image cache needs {needed / 1e9:.1f} GB, the {what} has {free / 1e9:.1f} free; {cure}")

@@ -97,11 +97,17 @@ def printed_name(run: Run, name: str = "") -> str:
     return MARKED[run.get("hidden_labels", "none")].format(name or run["method"])
 
 
+def marks_explained(kinds: Iterable[str]) -> list[str]:
+    """What the marks of these kinds of hidden labels mean, a sentence each; nothing for `none`."""
+    kinds = set(kinds)
+    return [text for kind, text in GIVEN_AWAY.items() if kind in kinds]
+
+
 def legend(runs: Iterable[Run]) -> str:
     """What the marks of these runs mean, and whether they were judged on validation data; empty where nothing is."""
     runs = list(runs)
-    said = [text for kind, text in GIVEN_AWAY.items() if any(run.get("hidden_labels") == kind for run in runs)]
-    return " ".join(said + [ON_VALIDATION] * any(run.get("judged_on") == "validation" for run in runs))
+    marks = marks_explained(run.get("hidden_labels", "none") for run in runs)
+    return " ".join(marks + [ON_VALIDATION] * any(run.get("judged_on") == "validation" for run in runs))
 
 
 def is_contender(run: Run) -> bool:

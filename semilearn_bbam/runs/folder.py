@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from semilearn_bbam.config import ConfigError, load_yaml
+from semilearn_bbam.config import written_by_run
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.util.files import UNFINISHED, write_beside
 
@@ -26,7 +26,6 @@ LABELS, SKIPPED = "labels.json", "skipped.json"
 FIGURES, LOG = "figures.npz", "log.txt"
 LATEST, BEST = "latest_model.pth", "model_best.pth"
 LOCK = ".lock"
-OF_A_RUN = {"algorithm", "dataset", "net", "seed", "save_dir", "save_name"}
 
 
 class LogFile(logging.FileHandler):
@@ -130,10 +129,7 @@ class RunFolder:
 
     def _is_ours(self) -> bool:
         """Whether the folder holds the settings of a whole run; another program's `config.yaml` does not."""
-        try:
-            return OF_A_RUN.issubset(load_yaml(self.path / CONFIG))
-        except ConfigError:
-            return False
+        return written_by_run(self.path / CONFIG)
 
     def _lock(self) -> None:
         """Keep every other process out of the folder as long as this one lives, however it ends."""
@@ -193,9 +189,10 @@ class RunFolder:
         try:
             write_beside(path, write)
         except OSError as error:
+            cure = "go on with --resume" if (self.path / LATEST).is_file() else "start the run again"
             raise RunError(
                 f"'{path}' cannot be written ({error.strerror or error}); what was there before is untouched; "
-                "fix that and go on with --resume"
+                f"fix that and {cure}"
             ) from error
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:

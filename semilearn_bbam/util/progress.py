@@ -1,14 +1,15 @@
-"""Work that takes long: on all cores, with a progress bar."""
+"""Work that takes long: on all cores that may be used, with a progress bar."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from semilearn_bbam.util.machine import usable_cpus
 
 T = TypeVar("T")
 
@@ -23,8 +24,8 @@ def progress_bar(items: Iterable[T], title: str, *, total: int | None = None) ->
 
 
 def in_threads(work: Callable[[int], T], count: int, title: str) -> list[T]:
-    """`[work(0), .., work(count-1)]` on all cores with a progress bar, for work that lets other threads run."""
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    """`[work(0), .., work(count-1)]` on all usable cores with a progress bar, for work that lets other threads run."""
+    pool = ThreadPoolExecutor(usable_cpus())
     try:
         return list(progress_bar(pool.map(work, range(count)), title, total=count))
     finally:

@@ -33,10 +33,15 @@ class Method:
     runs: tuple[Run, ...]
 
     @property
+    def hidden_labels(self) -> str:
+        """Which hidden labels were given away to the method: `none`, `all`, or some by a `leak`."""
+        kinds = (run.results.get("hidden_labels", "none") for run in self.runs)
+        return next((kind for kind in kinds if kind != "none"), "none")
+
+    @property
     def title(self) -> str:
         """The name, marked as in tables where hidden labels were given away to the method."""
-        marked = (run for run in self.runs if run.results.get("hidden_labels", "none") != "none")
-        return printed_name(next(marked, self.runs[0]).results, self.name)
+        return printed_name({"hidden_labels": self.hidden_labels}, self.name)
 
     def only(self, keep: Callable[[Run], bool]) -> Method:
         return replace(self, runs=tuple(run for run in self.runs if keep(run)))

@@ -12,6 +12,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from semilearn_bbam.report.tables import marks_explained
+
 # Dark and light in turn. Lengths without a common factor: dash and marker repeat together only after 40 methods.
 COLORS = ("#000000", "#d98200", "#1f4e9c", "#3fa7d6", "#8b1a1a", "#5aae61", "#7b5aa6")
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
@@ -33,14 +35,11 @@ WORDS = {
 BY_PROTOCOL = ("micro_f1", "macro_f1", "hamming_loss", "vca")
 
 
-class Titled(Protocol):
-    """What a legend shows: a method by its name, and its title, which marks what must be explained."""
+class Marked(Protocol):
+    """A method whose title in a legend has a mark that must be explained, by the hidden labels that it was given."""
 
     @property
-    def name(self) -> str: ...
-
-    @property
-    def title(self) -> str: ...
+    def hidden_labels(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -100,11 +99,11 @@ def verbatim(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def finish(figure: Figure, title: str, methods: Sequence[Titled], note: str, *, legend: bool = True) -> Figure:
+def finish(figure: Figure, title: str, methods: Sequence[Marked], note: str, *, legend: bool = True) -> Figure:
     """Title above; note and (unless panels have their own) one legend for all panels below."""
     figure.suptitle(verbatim(title), fontsize=11)
-    if any(method.title != method.name for method in methods):
-        note += ". [In brackets: trained with the labels of all training rows]"
+    marks = marks_explained(method.hidden_labels for method in methods)
+    note = ". ".join([note, *(text.replace(".", "") for text in marks)])  # sentences to a table, parts of a note here
     width = figure.get_figwidth()
     note = textwrap.fill(note, int(width * LETTERS))
     if not legend:
