@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any, NoReturn
 
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from semilearn_bbam.engine.checkpoints import Checkpoints
 from semilearn_bbam.engine.device import random_state, set_random_state
@@ -40,15 +41,18 @@ class TrainingLoop(Checkpoints):
         wanted = input_args or list(signature(self.train_step).parameters)
         return {key: self.to_device(value) for key, value in batch.items() if key in wanted and value is not None}
 
+    def epoch_loaders(self, epoch: int) -> list[DataLoader[dict[str, Any]]]:
+        """The loaders whose batches make up those of an epoch, each over a `Pool` of another suffix."""
+        if self.plan.in_warmup(epoch):
+            names = ["warmup_lb"]
+        else:
+            names = ["train_lb", "train_ulb"] if self.uses_unlabeled else ["train_lb"]
+        return [self.loader_dict[name] for name in names]
+
     def batches(self, epoch: int) -> Iterator[dict[str, Any]]:
         """The epoch's batches; no unlabelled batch is loaded during the warm-up or for a supervised algorithm."""
-        if self.plan.in_warmup(epoch):
-            yield from self.loader_dict["warmup_lb"]
-        elif not self.uses_unlabeled:
-            yield from self.loader_dict["train_lb"]
-        else:
-            for labeled, unlabeled in zip(self.loader_dict["train_lb"], self.loader_dict["train_ulb"], strict=True):
-                yield {**labeled, **unlabeled}
+        for parts in zip(*self.epoch_loaders(epoch), strict=True):
+            yield {key: value for part in parts for key, value in part.items()}
 
     def train(self) -> None:
         """All epochs that are left. Interrupted where the user asks to stop; the state is saved then."""
