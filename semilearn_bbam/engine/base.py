@@ -25,6 +25,7 @@ from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.engine.method import Method
 from semilearn_bbam.engine.pools import build_pools, read_split
 from semilearn_bbam.engine.schedule import build_optimizer, build_scheduler, plan_stages, unlabeled_batch_size
+from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.metrics import multilabel_metrics
@@ -90,7 +91,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         self.hidden_labels = "all" if self.uses_all_labels else "none"  # labels given away that a method must not have
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
             self.split = with_all_labels(self.split, len(source.targets))
-        self.seconds_before, self.selected_epoch = 0.0, self.plan.epochs
+        self.seconds_before, self.selected_epoch, self.sums = 0.0, self.plan.epochs, EpochSums()
         args = self.with_kind_defaults(settings, self.kind).having(
             **{key: value for key, value in USB_SETTINGS.items() if not hasattr(settings, key)},
             num_classes=self.facts.num_classes,

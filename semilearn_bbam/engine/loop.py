@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import signature
+from time import perf_counter
 from typing import Any, NoReturn
 
 from torch import Tensor
@@ -27,6 +28,7 @@ class TrainingLoop(Checkpoints):
     plan: StagePlan
     uses_unlabeled: bool
     batch: dict[str, Any]  # the one under way
+    epoch_began: float  # when the first batch of the epoch was asked for in this process, by `perf_counter`
 
     def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         raise NotImplementedError
@@ -80,6 +82,7 @@ class TrainingLoop(Checkpoints):
         if not done:
             self.call_hook("before_train_epoch")
             self.random_at_epoch = random_state()
+            self.epoch_began = perf_counter()
             yield from self.batches(epoch)
             return
         for hook in self._hooks:
@@ -91,6 +94,7 @@ class TrainingLoop(Checkpoints):
         for _ in range(done):
             next(batches)
         set_random_state(here)
+        self.epoch_began = perf_counter()
         yield from batches
 
     def save_within_epoch(self) -> None:

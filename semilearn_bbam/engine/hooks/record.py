@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-TRACKERS = ("WANDBHook", "AimHook")
-
 
 def record(algorithm: Any, values: Mapping[str, float], *, it: int, epoch: float, group: str = "") -> None:
     """Write a row of `metrics.jsonl`, and give its values to the trackers that are on, at step `it`.
@@ -21,6 +19,6 @@ def track(algorithm: Any, values: dict[str, float], it: int) -> None:
     """Give values to the trackers that are on, at step `it`."""
     if algorithm.tb_log is not None:
         algorithm.tb_log.update(values, it)
-    for name in TRACKERS:
-        if name in algorithm.hooks_dict:
-            algorithm.hooks_dict[name].track(values, it)
+    for hook in algorithm.hooks_dict.values():
+        if hasattr(hook, "track"):
+            hook.track(values, it)
