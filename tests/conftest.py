@@ -21,6 +21,8 @@ from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_core
 
 FEATURES = "bbam_ohsumed_features.yaml"
 CONFIGS = Path(__file__).parents[1] / "config"
+# Values of a row or a checkpoint that no two runs share.
+TIMED = {"seconds", "steps_per_second", "rows_per_second"}
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
 
 

@@ -15,6 +15,7 @@ import torch
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.engine.hooks import FigureDataHook
 from semilearn_bbam.engine.hooks.checkpoint import EpochCheckpointHook
+from tests.conftest import TIMED
 from tests.methods import ALGORITHMS, KEEP_PSEUDO_LABELS, UPPER_BOUNDS, WITH_STATISTICS
 
 CONFIG = "bbam_ohsumed_features.yaml"
@@ -23,7 +24,7 @@ SETTINGS = {"label_ratio": 0.2, "report_figures": "true"}
 
 def logged(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
 
 
 def kept(folder: Path) -> dict[str, np.ndarray]:

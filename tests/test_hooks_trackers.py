@@ -1,4 +1,4 @@
-"""Weights & Biases and Aim are told what the log is told, and a missing login costs nobody a run."""
+"""TensorBoard, Weights & Biases and Aim get every evaluation at its step; a missing login costs no run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import aim
 import pytest
 import wandb
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train as front_door
 from semilearn_bbam.runs.folder import RunFolder
@@ -47,16 +48,42 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return found
 
 
-@pytest.mark.parametrize("service", ["use_wandb", "use_aim"])
-def test_losses_and_evaluations_are_tracked(service: str, recorder: Recorder, train: Any, features_dir: Path) -> None:
-    _, folder = train(FEATURES, data_dir=features_dir, label_ratio=0.2, num_log_iter=2, **{service: "true"})
-    evaluations = {row["it"]: row["test/mAP"] for row in RunFolder(folder).read_metrics() if "test/mAP" in row}
-    assert set(evaluations) == {2, 5, 8}
-    for it, value in evaluations.items():
-        assert recorder.rows[it]["test/mAP"] == value
-    assert all("train/total_loss" in row for row in recorder.rows.values())
-    assert "train/unsup_loss" in recorder.rows[8]
-    assert set(recorder.rows) == {1, 2, 3, 5, 7, 8}  # every second step, and the ends of the epochs
+def events(folder: Path) -> dict[int, dict[str, float]]:
+    """What TensorBoard's files hold: step -> name -> value; every value once."""
+    files = EventAccumulator(str(folder / "tensorboard")).Reload()
+    rows: dict[int, dict[str, float]] = {}
+    for name in files.Tags()["scalars"]:
+        for event in files.Scalars(name):
+            assert name not in rows.setdefault(event.step, {}), (name, event.step)
+            rows[event.step][name] = event.value
+    return rows
+
+
+# Of 2, 3 and 3 steps: when the run is evaluated, by default at the ends of epochs.
+@pytest.mark.parametrize(("every", "evaluated"), [(0, {2, 5, 8}), (1, set(range(1, 9))), (3, {3, 6})])
+@pytest.mark.parametrize("service", ["use_wandb", "use_aim", "use_tensorboard"])
+def test_losses_and_evaluations_are_tracked(
+    service: str, every: int, evaluated: set[int], recorder: Recorder, train: Any, features_dir: Path
+) -> None:
+    """Each evaluation at its own step, also where nothing else is logged."""
+    settings = {"num_log_iter": 2, "num_eval_iter": every, "select_on": "validation", "val_ratio": 0.3, service: "true"}
+    _, folder = train(FEATURES, data_dir=features_dir, label_ratio=0.4, report_pseudo_label_quality="true", **settings)
+    rows, tracked = RunFolder(folder).read_metrics(), recorder.rows
+    if service == "use_tensorboard":
+        tracked = events(folder)
+    for part, steps in (("test", evaluated), ("validation", evaluated | {2, 5, 8})):  # the selection evaluates as well
+        evaluations = [row for row in rows if f"{part}/mAP" in row]
+        assert {row["it"] for row in evaluations} == steps
+        for row in evaluations:
+            values = {key: value for key, value in row.items() if key.startswith(f"{part}/")}
+            assert values == pytest.approx({key: tracked[row["it"]][key] for key in values}, rel=1e-6)
+        assert {it for it, values in tracked.items() if f"{part}/mAP" in values} == steps
+    # Every second step, and the ends of the epochs.
+    assert {it for it, values in tracked.items() if "train/total_loss" in values} == {2, 4, 5, 6, 8}
+    assert "train/unsup_loss" in tracked[8]
+    for it in (2, 5):
+        assert {"refresh/vdfd_mean", "epoch/train/total_loss"} <= set(tracked[it])
+    assert {it for it, values in tracked.items() if "refresh/pseudo_micro_f1" in values} <= {2, 5}
     assert recorder.finished == (service == "use_wandb")
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
+from tests.conftest import TIMED
 from tests.methods import ALGORITHMS, KEEP_PSEUDO_LABELS, UPPER_BOUNDS
 
 HONEST = {name: options for name, options in ALGORITHMS.items() if name not in UPPER_BOUNDS}
@@ -31,7 +32,8 @@ def poisoned(folder: Path, original: Path, keep: list[int], part: str) -> Path:
 def weights_and_log(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
-        row.pop("seconds", None)
+        for key in TIMED & row.keys():
+            row.pop(key)
     checkpoint = torch.load(folder / "latest_model.pth", weights_only=True)
     return {**checkpoint["model"], **{f"ema.{k}": v for k, v in checkpoint["ema_model"].items()}}, rows
 

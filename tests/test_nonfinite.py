@@ -8,10 +8,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from semilearn_bbam.algorithms.bbam import BBAM
+from semilearn_bbam.algorithms.dicap import DiCaP
 from semilearn_bbam.engine.hooks import check_finite
 from semilearn_bbam.engine.hooks.nonfinite import GuardedUpdateHook
 from semilearn_bbam.errors import NonFiniteError
@@ -53,6 +55,31 @@ def test_a_bad_loss_ends_the_run_before_it_reaches_the_weights(
     results, _ = train(FEATURES, data_dir=features_dir, label_ratio=0.2, resume="true", on_nonfinite="skip")
     assert results["steps"] == 8  # as the sentence says
     assert torch.load(folder / LATEST, weights_only=True)["nonfinite_steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "parts"), [(1, {"lb"}), (4, {"lb", "ulb"}), (7, {"lb"})], ids=["warm-up", "both", "fine-tuning"]
+)
+def test_the_rows_named_are_those_of_the_batch(
+    step: int, parts: set[str], train: Any, features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in DiCaP's last epochs, whose batches are of the labelled rows that it holds out before."""
+    spoil(monkeypatch, {step})
+    batches: dict[int, dict[str, Any]] = {}
+    process = DiCaP.process_batch
+
+    def keep(self: Any, *args: Any, **batch: Any) -> Any:
+        batches[self.it + 1] = batch
+        return process(self, *args, **batch)
+
+    monkeypatch.setattr(DiCaP, "process_batch", keep)
+    with pytest.raises(NonFiniteError):
+        train(FEATURES, algorithm="dicap", data_dir=features_dir, label_ratio=0.2, strong="none")
+    rows = json.loads((tmp_path / "runs" / "run" / "nonfinite.json").read_text())["rows"]
+    vectors = np.load(features_dir / "ohsumed_minilm.npz")["train_x"].astype(np.float32)
+    assert set(rows) == parts
+    for part in parts:
+        assert np.allclose(vectors[rows[part]], batches[step][f"x_{part}_s"].numpy(), atol=1e-6)
 
 
 def test_weights_and_labels_are_named(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

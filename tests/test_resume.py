@@ -11,7 +11,7 @@ from semilearn_bbam.engine import base
 from semilearn_bbam.engine.checkpoints import Checkpoints
 from semilearn_bbam.run import seed_everything
 from semilearn_bbam.runs.folder import LATEST, RESULTS, RunFolder
-from tests.conftest import short_run
+from tests.conftest import TIMED, short_run
 from tests.methods import CASE_IDS, CASES
 from tests.processes import fork, front_door, status_of
 
@@ -57,7 +57,7 @@ def assert_same(one: Any, two: Any, where: str = "checkpoint") -> None:
     elif isinstance(one, dict):
         assert list(one) == list(two), where
         for key in one:
-            if key != "seconds":
+            if key not in TIMED:
                 assert_same(one[key], two[key], f"{where}.{key}")
     elif isinstance(one, (list, tuple)):
         assert len(one) == len(two), where

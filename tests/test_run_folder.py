@@ -86,6 +86,7 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     whole = (tmp_path / METRICS).read_text()
     (tmp_path / METRICS).write_text(whole[:-5])
     assert [row["it"] for row in folder.read_metrics()] == [1, 2]
+    assert folder.count_metrics() == 2  # whole ones
     folder.cut_metrics(1)
     folder.append_metrics({"it": 9})
     assert [json.loads(line)["it"] for line in (tmp_path / METRICS).read_text().splitlines()] == [1, 9]

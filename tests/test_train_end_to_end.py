@@ -231,8 +231,11 @@ def test_texts_of_ones_own_with_ready_strong_texts(train: Any, tmp_path: Path, b
     assert "held out 6 items of train.json" in (folder / "log.txt").read_text()
 
 
-def test_how_often_a_run_is_evaluated_changes_nothing(train: Any, features_dir: Path) -> None:
-    settings = {"data_dir": features_dir, "label_ratio": 0.2}
+@pytest.mark.parametrize("selection", [{}, {"select_on": "validation", "val_ratio": 0.3}], ids=["last", "validation"])
+def test_how_often_a_run_is_evaluated_changes_nothing(
+    selection: dict[str, Any], train: Any, features_dir: Path
+) -> None:
+    settings = {"data_dir": features_dir, "label_ratio": 0.4, **selection}
     seldom, one = train("bbam_ohsumed_features.yaml", save_name="seldom", num_eval_iter=1000, **settings)
     often, two = train("bbam_ohsumed_features.yaml", save_name="often", num_eval_iter=1, **settings)
     assert len((two / "metrics.jsonl").read_text().splitlines()) > len((one / "metrics.jsonl").read_text().splitlines())

@@ -115,8 +115,8 @@ class DiCaP(MultiLabelAlgorithm):
     def in_finetuning(self, epoch: int) -> bool:
         return epoch >= self.plan.epochs - self.args.finetune_epochs
 
-    def batches(self, epoch: int) -> Iterator[dict[str, Any]]:
-        return iter(self.loader_dict["train_est"]) if self.in_finetuning(epoch) else super().batches(epoch)
+    def epoch_loaders(self, epoch: int) -> list[Any]:
+        return [self.loader_dict["train_est"]] if self.in_finetuning(epoch) else super().epoch_loaders(epoch)
 
     # ------------------------------------------------------------------ steps
 

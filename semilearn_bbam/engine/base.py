@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from semilearn_bbam.config import Settings
@@ -25,7 +24,8 @@ from semilearn_bbam.engine.loaders import ALONE, reading_loader, training_loader
 from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.engine.method import Method
 from semilearn_bbam.engine.pools import build_pools, read_split
-from semilearn_bbam.engine.schedule import plan_stages, unlabeled_batch_size
+from semilearn_bbam.engine.schedule import build_optimizer, build_scheduler, plan_stages, unlabeled_batch_size
+from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.metrics import multilabel_metrics
@@ -91,7 +91,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         self.hidden_labels = "all" if self.uses_all_labels else "none"  # labels given away that a method must not have
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
             self.split = with_all_labels(self.split, len(source.targets))
-        self.seconds_before, self.selected_epoch = 0.0, self.plan.epochs
+        self.seconds_before, self.selected_epoch, self.sums = 0.0, self.plan.epochs, EpochSums()
         args = self.with_kind_defaults(settings, self.kind).having(
             **{key: value for key, value in USB_SETTINGS.items() if not hasattr(settings, key)},
             num_classes=self.facts.num_classes,
@@ -188,14 +188,11 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         return loaders | {name: reading_loader(args, pools[name], world) for name in reading if name in pools}
 
     def set_optimizer(self) -> tuple[Any, Any]:
-        optimizer, scheduler = super().set_optimizer()
+        optimizer = build_optimizer(self.model, self.args)
         if isinstance(optimizer, AdamW) and self.device.type in ("cpu", "cuda"):
             for group in optimizer.param_groups:  # one kernel for all of them: half the time of a small net's step
                 group["fused"] = True
-        if self.args.scheduler == "onecycle":
-            peaks = [group["lr"] for group in optimizer.param_groups]
-            scheduler = OneCycleLR(optimizer, peaks, total_steps=self.plan.total, pct_start=self.args.pct_start)
-        return optimizer, scheduler
+        return optimizer, build_scheduler(optimizer, self.args, self.plan.total)
 
     @property
     def refreshes(self) -> bool:

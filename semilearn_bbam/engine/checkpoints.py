@@ -11,6 +11,7 @@ import torch
 from semilearn.core import AlgorithmBase
 
 from semilearn_bbam.engine.device import random_state, set_random_state
+from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.errors import RunError, first_line
 from semilearn_bbam.runs.checkpoint import load_checkpoint
 from semilearn_bbam.runs.folder import RunFolder
@@ -28,6 +29,7 @@ class Checkpoints(AlgorithmBase):
     world: World
     identity: dict[str, Any]  # of the data: their fingerprint, the labels in order, the split
     nonfinite_steps: int = 0  # steps left out so far
+    sums: EpochSums
     random_at_epoch: dict[str, Any]  # the random states when the epoch under way drew its first batch
 
     def get_state(self) -> dict[str, Any]:
@@ -48,6 +50,8 @@ class Checkpoints(AlgorithmBase):
             best_eval_acc=float(self.best_eval_acc),
             seconds=self.results_hook.elapsed(self),
             nonfinite_steps=self.nonfinite_steps,
+            metrics_rows=self.folder.count_metrics(),
+            sums=self.world.all_gather_objects(self.sums.state_dict()),
             state=self.get_state(),
             random=self.world.all_gather_objects(random_state()),  # of each process that shares the run
             random_at_epoch=self.world.all_gather_objects(self.random_at_epoch),
@@ -122,7 +126,8 @@ class Checkpoints(AlgorithmBase):
         set_random_state(checkpoint["random"][self.world.rank])
         if "aim_run_hash" in checkpoint:
             self.aim_run_hash = checkpoint["aim_run_hash"]
-        self.folder.cut_metrics(self.it)
+        self.sums.load_state_dict(checkpoint["sums"][self.world.rank])
+        self.folder.cut_metrics(checkpoint["metrics_rows"])
         return checkpoint
 
     def load_selected(self, path: str | Path) -> None:

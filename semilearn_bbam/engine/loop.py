@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import signature
+from time import perf_counter
 from typing import Any, NoReturn
 
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from semilearn_bbam.engine.checkpoints import Checkpoints
 from semilearn_bbam.engine.device import random_state, set_random_state
@@ -26,6 +28,7 @@ class TrainingLoop(Checkpoints):
     plan: StagePlan
     uses_unlabeled: bool
     batch: dict[str, Any]  # the one under way
+    epoch_began: float  # when the first batch of the epoch was asked for in this process, by `perf_counter`
 
     def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         raise NotImplementedError
@@ -40,15 +43,18 @@ class TrainingLoop(Checkpoints):
         wanted = input_args or list(signature(self.train_step).parameters)
         return {key: self.to_device(value) for key, value in batch.items() if key in wanted and value is not None}
 
+    def epoch_loaders(self, epoch: int) -> list[DataLoader[dict[str, Any]]]:
+        """The loaders whose batches make up those of an epoch, each over a `Pool` of another suffix."""
+        if self.plan.in_warmup(epoch):
+            names = ["warmup_lb"]
+        else:
+            names = ["train_lb", "train_ulb"] if self.uses_unlabeled else ["train_lb"]
+        return [self.loader_dict[name] for name in names]
+
     def batches(self, epoch: int) -> Iterator[dict[str, Any]]:
         """The epoch's batches; no unlabelled batch is loaded during the warm-up or for a supervised algorithm."""
-        if self.plan.in_warmup(epoch):
-            yield from self.loader_dict["warmup_lb"]
-        elif not self.uses_unlabeled:
-            yield from self.loader_dict["train_lb"]
-        else:
-            for labeled, unlabeled in zip(self.loader_dict["train_lb"], self.loader_dict["train_ulb"], strict=True):
-                yield {**labeled, **unlabeled}
+        for parts in zip(*self.epoch_loaders(epoch), strict=True):
+            yield {key: value for part in parts for key, value in part.items()}
 
     def train(self) -> None:
         """All epochs that are left. Interrupted where the user asks to stop; the state is saved then."""
@@ -76,6 +82,7 @@ class TrainingLoop(Checkpoints):
         if not done:
             self.call_hook("before_train_epoch")
             self.random_at_epoch = random_state()
+            self.epoch_began = perf_counter()
             yield from self.batches(epoch)
             return
         for hook in self._hooks:
@@ -87,6 +94,7 @@ class TrainingLoop(Checkpoints):
         for _ in range(done):
             next(batches)
         set_random_state(here)
+        self.epoch_began = perf_counter()
         yield from batches
 
     def save_within_epoch(self) -> None:

@@ -1,4 +1,4 @@
-"""How long each stage lasts: epochs and steps of the warm-up and of the semi-supervised stage."""
+"""How long each stage lasts, in epochs and steps; the optimiser and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import argparse
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Any
+
+from semilearn.core.utils import get_cosine_schedule_with_warmup, get_optimizer
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from semilearn_bbam.config import stage_conflicts
 from semilearn_bbam.errors import UserError
@@ -63,3 +69,42 @@ def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) 
     labeled_pass = math.ceil(num_labeled / args.warmup_batch_size)
     steps = math.ceil(num_unlabeled / unlabeled_batch_size(args)) if num_unlabeled else labeled_pass
     return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or labeled_pass, steps)
+
+
+def build_optimizer(model: nn.Module, args: argparse.Namespace) -> Optimizer:
+    """USB's optimiser of a model's weights. SGD without momentum is plain SGD; with momentum it is Nesterov's."""
+    optimizer: Optimizer = get_optimizer(
+        model,
+        args.optim,
+        args.lr,
+        args.momentum,
+        args.weight_decay,
+        args.layer_decay,
+        nesterov=args.momentum > 0,
+    )
+    return optimizer
+
+
+def build_scheduler(optimizer: Optimizer, args: argparse.Namespace, total: int) -> LRScheduler:
+    """The schedule that `scheduler` names, over `total` steps from 1 on; `lr` is its peak."""
+    if args.scheduler == "onecycle":
+        return one_cycle(optimizer, total, args.pct_start)
+    scheduler: LRScheduler = get_cosine_schedule_with_warmup(optimizer, total, num_warmup_steps=args.num_warmup_iter)
+    return scheduler
+
+
+def one_cycle(optimizer: Optimizer, total: int, pct_start: float) -> OneCycleLR:
+    """torch's OneCycleLR for every total from 1 on and every pct_start in [0, 1].
+
+    The rate rises until step `pct_start * total - 1`, counted from 0, and falls until the last one; torch divides by
+    the length of both parts. A rise that ends at step 0 leaves that step at the peak. A fall after the last step
+    ends one step later, with a rate that no step takes. SGD without momentum keeps none, as torch's momentum would
+    rise and fall against the rate.
+    """
+    if pct_start == 1:
+        total, pct_start = total + 1, total / (total + 1)
+    if pct_start * total == 1:
+        pct_start = (1 - 1e-9) / total
+    peaks: list[Any] = [group["lr"] for group in optimizer.param_groups]
+    keeps_momentum = optimizer.defaults.get("momentum") != 0  # AdamW has betas instead
+    return OneCycleLR(optimizer, peaks, total_steps=total, pct_start=pct_start, cycle_momentum=keeps_momentum)

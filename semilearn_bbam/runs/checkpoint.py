@@ -14,7 +14,7 @@ from semilearn_bbam.runs.folder import BEST, LATEST
 # What every checkpoint holds.
 NEEDED = {"model", "ema_model", "optimizer", "loss_scaler", "it", "epoch", "best_it", "best_eval_acc", "algorithm"}
 NEEDED |= {"num_classes", "fingerprint", "labels", "split", "seconds", "nonfinite_steps", "state", "random"}
-NEEDED |= {"random_at_epoch"}
+NEEDED |= {"random_at_epoch", "sums", "metrics_rows"}
 
 
 def selected_checkpoint(folder: str | Path) -> Path:

@@ -225,9 +225,14 @@ class RunFolder:
         lines = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
         return [json.loads(line) for line in lines[:-1]]  # what follows the last line's end is not whole
 
-    def cut_metrics(self, it: int) -> None:
-        """Drop the rows after step `it`, which a resumed run is about to write again."""
-        text = "".join(json.dumps(row) + "\n" for row in self.read_metrics() if row["it"] <= it)
+    def count_metrics(self) -> int:
+        """How many rows there are."""
+        file = self.path / METRICS
+        return file.read_bytes().count(b"\n") if file.is_file() else 0
+
+    def cut_metrics(self, count: int) -> None:
+        """Keep the first `count` rows; a resumed run is about to write the others again."""
+        text = "".join(json.dumps(row) + "\n" for row in self.read_metrics()[:count])
         self.write(METRICS, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 

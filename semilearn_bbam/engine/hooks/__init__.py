@@ -13,6 +13,7 @@ from semilearn_bbam.engine.hooks.results import ResultsHook
 from semilearn_bbam.engine.hooks.selection import SelectionHook
 from semilearn_bbam.engine.hooks.timer import WallTimerHook
 from semilearn_bbam.engine.hooks.trackers import AllValuesToAim, AllValuesToWandb
+from semilearn_bbam.engine.hooks.training import TrainingRowHook
 
 __all__ = [
     "AllValuesToAim",
@@ -27,6 +28,7 @@ __all__ = [
     "RefreshHook",
     "ResultsHook",
     "SelectionHook",
+    "TrainingRowHook",
     "WallTimerHook",
     "check_finite",
 ]

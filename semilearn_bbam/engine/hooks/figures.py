@@ -13,6 +13,7 @@ from semilearn.core.hooks import Hook
 from torch import Tensor
 
 from semilearn_bbam.angles import AngleStatistics, label_angles, label_prototypes
+from semilearn_bbam.engine.hooks.record import record
 from semilearn_bbam.runs.folder import FIGURES, LABELS
 
 # Labelled rows lie in these; those that a method holds out of its training have a pool of their own.
@@ -59,7 +60,7 @@ class FigureDataHook(Hook):
         for name, reading in self.readings(algorithm).items():
             row |= reading.summary(name)
         done = algorithm.plan.epochs_done(algorithm.it)
-        algorithm.folder.append_metrics({"epoch": done, "it": algorithm.it, **row})
+        record(algorithm, row, it=algorithm.it, epoch=done, group="figures")
 
     def readings(self, algorithm: Any) -> dict[str, Reading]:
         """The reading with true labels, and with pseudo-labels where there are any yet."""

@@ -83,13 +83,11 @@ class GuardedUpdateHook(ParamUpdateHook):
 def describe(algorithm: Any, loss: float) -> dict[str, Any]:
     """Where a loss that is not finite may come from: weights, labels of the net's outputs, rows of the batch."""
     weights = [name for name, value in algorithm.model.named_parameters() if not torch.isfinite(value).all()]
-    pools, labels, rows = algorithm.dataset_dict, set(), {}
-    stage = "warmup" if algorithm.plan.in_warmup(algorithm.epoch) and "warmup_lb" in pools else "train"
+    pools = [loader.dataset for loader in algorithm.epoch_loaders(algorithm.epoch)]
+    rows = {pool.suffix: pool.rows[algorithm.batch[f"idx_{pool.suffix}"].numpy()].tolist() for pool in pools}
+    labels: set[int] = set()
     for key, value in algorithm.batch.items():
-        if key.startswith("idx_"):
-            part = key.removeprefix("idx_")
-            rows[part] = pools[f"{stage}_{part}"].rows[value.numpy()].tolist()
-        elif key.startswith("x_"):
+        if key.startswith("x_"):
             labels |= bad_labels(algorithm, value)
     names = [algorithm.identity["labels"][k] for k in sorted(labels)]
     seen = "in the loss itself, for the net's outputs are finite"

@@ -9,6 +9,7 @@ from semilearn.core.hooks import Hook
 from torch import Tensor
 
 from semilearn_bbam.engine.hooks.nonfinite import check_finite
+from semilearn_bbam.engine.hooks.record import record
 
 
 class RefreshHook(Hook):
@@ -21,7 +22,7 @@ class RefreshHook(Hook):
         row = algorithm.refresh()
         check_finite(algorithm, algorithm.get_state(), "what the refresh found", infinite=True)
         seconds = perf_counter() - start
-        algorithm.folder.append_metrics({"epoch": algorithm.epoch, "it": algorithm.it, **row, "seconds": seconds})
+        record(algorithm, {**row, "seconds": seconds}, it=algorithm.it, epoch=algorithm.epoch, group="refresh")
 
 
 class PseudoLabelQualityHook(Hook):
@@ -45,4 +46,4 @@ class PseudoLabelQualityHook(Hook):
             "pseudo_recall": hits / max(float(true.sum()), 1.0),
             "pseudo_micro_f1": 2 * hits / max(float(guessed.sum() + true.sum()), 1.0),
         }
-        algorithm.folder.append_metrics({"epoch": algorithm.epoch, "it": algorithm.it, **row})
+        record(algorithm, row, it=algorithm.it, epoch=algorithm.epoch, group="refresh")

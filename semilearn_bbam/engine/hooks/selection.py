@@ -6,6 +6,7 @@ from typing import Any
 
 from semilearn.core.hooks import Hook
 
+from semilearn_bbam.engine.hooks.evaluation import evaluate_parts
 from semilearn_bbam.runs.folder import BEST
 
 
@@ -21,7 +22,7 @@ class SelectionHook(Hook):
             return
         value = algorithm.log_dict.get("validation/mAP")
         if value is None:
-            value = algorithm.evaluate("validation")["validation/mAP"]
+            value = evaluate_parts(algorithm, ["validation"], algorithm.it)["validation/mAP"]
         if value > algorithm.best_eval_acc:
             algorithm.best_eval_acc, algorithm.best_it = value, algorithm.it
             algorithm.save_model(BEST, algorithm.folder.path)

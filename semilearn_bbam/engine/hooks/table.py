@@ -16,6 +16,7 @@ from semilearn_bbam.engine.hooks.refresh import PseudoLabelQualityHook, RefreshH
 from semilearn_bbam.engine.hooks.selection import SelectionHook
 from semilearn_bbam.engine.hooks.timer import WallTimerHook
 from semilearn_bbam.engine.hooks.trackers import AllValuesToAim, AllValuesToWandb
+from semilearn_bbam.engine.hooks.training import TrainingRowHook
 from semilearn_bbam.engine.usb_adapter import SamplerSeedHook
 
 
@@ -31,6 +32,7 @@ class Row(NamedTuple):
 # USB's methods register hooks that weight and label their batches at NORMAL; these come before those of that priority.
 HOOKS = (
     Row("ParamUpdateHook", "HIGHEST", lambda a: a.update_hook),
+    Row("TrainingRowHook", "HIGHEST", lambda a: TrainingRowHook()),  # before others add values to those of the step
     Row("EMAHook", "HIGH", lambda a: ModelEMAHook()),
     Row("EvaluationHook", "HIGH", lambda a: MultiLabelEvaluationHook()),
     Row("SelectionHook", "ABOVE_NORMAL", lambda a: SelectionHook()),  # judges what was evaluated
