@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
@@ -112,6 +113,16 @@ def wait_for(
         if time.monotonic() > end:
             pytest.fail(f"the state that the test waits for did not come within {seconds} s")
         time.sleep(pause)
+
+
+def never_end() -> None:
+    """Work that is still going on when whoever waits for it has reached the limit."""
+    time.sleep(2 * LIMIT)
+
+
+def pass_some_time(seconds: float, rng: random.Random) -> None:
+    """Let up to so many seconds pass, so that what follows comes at any moment; nothing depends on which."""
+    time.sleep(rng.uniform(0, seconds))
 
 
 def wait_for_text(path: Path, text: str, child: ForkServerProcess) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import random
 import signal
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 import train as train_script
 from semilearn_bbam.util.signals import CAUGHT, ExitAtSignal, StopSignals, exit_at_signals, interruptible
 from tests.conftest import FEATURES, short_run
-from tests.processes import LIMIT, ROOT, fork, front_door, send, status_of, wait_for
+from tests.processes import LIMIT, ROOT, fork, front_door, never_end, pass_some_time, send, status_of, wait_for
 
 BEFORE = "interrupted before training began; nothing was changed"
 # A package that takes long to import, within another one that goes on without it.
@@ -79,7 +79,7 @@ def hold_in_loading(mark: Path, swallow: bool) -> None:
     def wait_and_load(*args: Any, **options: Any) -> Any:
         mark.touch()
         try:
-            time.sleep(2 * LIMIT)
+            never_end()
         except BaseException:
             if not swallow:
                 raise
@@ -140,12 +140,12 @@ def test_between_two_steps_of_the_start(
 
 def test_at_any_moment(older: dict[str, bytes], replacing: list[str], tmp_path: Path) -> None:
     """From the first line on; a run that has begun has taken the place of the older one, and can go on."""
-    log, rng = tmp_path / "log.txt", np.random.default_rng(0)
+    log, rng = tmp_path / "log.txt", random.Random(0)
     for _ in range(TRIES):
         log.unlink(missing_ok=True)
         child = fork(front_door(replacing, log))
         wait_for(log.is_file, child.is_alive)
-        time.sleep(rng.uniform(0, 0.3))  # which moment it is does not matter
+        pass_some_time(0.3, rng)
         send(child, signal.SIGTERM)
         assert status_of(child) == 130, log.read_text()
         if BEFORE in log.read_text():
@@ -202,7 +202,7 @@ def test_another_thread_takes_no_handlers() -> None:
 
 
 def test_a_process_that_does_not_end_fails_its_test() -> None:
-    child = fork(partial(time.sleep, 2 * LIMIT))
+    child = fork(never_end)
     with pytest.raises(pytest.fail.Exception, match="did not end within 0.1 s"):
         status_of(child, 0.1)
     with pytest.raises(pytest.fail.Exception, match="did not come within 0.1 s"):
@@ -218,7 +218,7 @@ def hold_the_lock_of_tqdm(mark: Path) -> None:
 
     with tqdm.get_lock():
         mark.touch()
-        time.sleep(2 * LIMIT)
+        never_end()
 
 
 def take_the_lock_of_tqdm() -> None:

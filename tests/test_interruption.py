@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import resource
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,7 +21,16 @@ from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.runs.folder import LATEST, RunFolder
 from tests.conftest import FEATURES, arguments, short_run
-from tests.processes import LIMIT, fork, front_door, send, status_of, wait_for, wait_for_text
+from tests.processes import (
+    fork,
+    front_door,
+    never_end,
+    pass_some_time,
+    send,
+    status_of,
+    wait_for,
+    wait_for_text,
+)
 from tests.test_resume import Killed, assert_same, die_at
 
 KILLS = 50
@@ -70,16 +78,16 @@ def test_killed_at_any_moment_the_latest_checkpoint_is_whole_and_the_run_goes_on
     record_property: Callable[[str, object], None],
 ) -> None:
     """kill -9 at random moments of a run that saves after every step: in its start, and after some steps."""
-    folder, log, rng = tmp_path / "runs" / "run", tmp_path / "log.txt", np.random.default_rng(0)
+    folder, log, rng = tmp_path / "runs" / "run", tmp_path / "log.txt", random.Random(0)
     steps = [0]
     for life in range(KILLS):
         log.unlink(missing_ok=True)
         extra = {"resume": "true"} if life else {"overwrite": "true"}
         child = fork(front_door(command(**extra), log))
         wait_for(log.is_file, child.is_alive)
-        saves = int(rng.integers(5)) if life else 1
+        saves = rng.randrange(5) if life else 1
         wait_for_saves(folder / LATEST, saves, child)
-        time.sleep(rng.uniform(0, 0.02 if saves else 0.3))  # which moment it is does not matter
+        pass_some_time(0.02 if saves else 0.3, rng)
         send(child, signal.SIGKILL)
         assert status_of(child) == -signal.SIGKILL, log.read_text()
         steps.append(latest(folder)["it"])
@@ -125,7 +133,7 @@ def test_a_wish_to_stop_saves_and_says_how_to_go_on(
 
 
 def never_end_a_step() -> None:
-    torch.Tensor.backward = lambda *args, **kwargs: time.sleep(2 * LIMIT)
+    torch.Tensor.backward = lambda *args, **kwargs: never_end()
 
 
 def test_a_second_wish_ends_it_at_once(command: Callable[..., list[str]], tmp_path: Path) -> None:

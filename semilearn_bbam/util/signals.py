@@ -61,7 +61,7 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         _received.clear()
-        own = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        own: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
         for number, handler in before.items():
             signal.signal(number, own[number] if isinstance(handler, ExitAtSignal) else handler)
 
