@@ -30,7 +30,7 @@ import train
 from semilearn_bbam.util.signals import BEFORE_TRAINING, exit_at_signals
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 120.0  # seconds that a test waits for a state or for the end of a process, enough for a busy machine
+LIMIT = 240.0  # seconds that a test waits for a state or for the end of a process; a busy machine needs a minute
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.conftest", "tests.processes"])
 running: list[ForkServerProcess] = []
