@@ -20,7 +20,7 @@ REQUIRES = [
     "matplotlib",
     "iterative-stratification",
 ]
-TEST_REQUIRES = ["pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"]
+TEST_REQUIRES = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML"]
 
 setup(
     name="semilearn-bbam",

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 from semilearn_bbam.commands.doctor import examine
+from semilearn_bbam.util.signals import BEFORE_TRAINING, INTERRUPTED, exit_at_signals, interruptible
 
 
 def train(chosen: argparse.Namespace, options: list[str]) -> int:
     """What `train.py` does."""
+    exit_at_signals(BEFORE_TRAINING)
     from semilearn_bbam.commands.train import main
 
     return main(options)
@@ -104,12 +106,13 @@ def main(argv: list[str] | None = None) -> int:
     if options and not chosen.takes_options:
         whole.error(f"unrecognized arguments: {' '.join(options)}")
     try:
-        return int(chosen.work(chosen, options))
+        with interruptible():
+            return int(chosen.work(chosen, options))
     except UserError as error:
         print(f"semilearn_bbam: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # who reads the report, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141

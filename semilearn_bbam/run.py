@@ -21,7 +21,7 @@ from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, 
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
 from semilearn_bbam.engine.loaders import ALONE
-from semilearn_bbam.errors import RunError, first_line
+from semilearn_bbam.errors import Interrupted, RunError, first_line
 from semilearn_bbam.nets import net_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
 from semilearn_bbam.util.distributed import World
@@ -116,6 +116,10 @@ def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
     with folder.prepared(resume=settings.resume, overwrite=settings.overwrite):
         try:
             results = _run(settings, source, folder, world, device)
+        except KeyboardInterrupt as error:
+            if not folder.kept:
+                raise
+            raise Interrupted(f"interrupted as the run ended; '{folder.path}' holds what was saved") from error
         except (RuntimeError, DistError) as error:
             if world.world_size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
                 raise RunError(
@@ -142,32 +146,26 @@ def _run(
         logger = get_logger(settings.save_name)
         logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
         tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=settings.use_tensorboard)
-    began = settings.resume
-    try:
-        with folder.logged(logger):
-            if settings.unused_keys:
-                logger.info(f"{settings.algorithm} does not use {', '.join(settings.unused_keys)} of {settings.c}")
-            if settings.ignored_keys:
-                ignored = f"{', '.join(settings.ignored_keys)} of {settings.c}"
-                logger.info(f"{ignored} are ignored: they belong to the run that wrote it")
-            algorithm = build_algorithm(
-                settings, source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger
-            )
-            if not world.is_main:  # the weights began alike; what each rank draws from here on differs
-                seed_everything((settings.seed + 1_000_003 * world.rank) % 2**32)
-            if settings.resume:
-                algorithm.load_model(folder.path / LATEST)
-                logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
+    with folder.logged(logger):
+        if settings.unused_keys:
+            logger.info(f"{settings.algorithm} does not use {', '.join(settings.unused_keys)} of {settings.c}")
+        if settings.ignored_keys:
+            ignored = f"{', '.join(settings.ignored_keys)} of {settings.c}"
+            logger.info(f"{ignored} are ignored: they belong to the run that wrote it")
+        algorithm = build_algorithm(
+            settings, source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger
+        )
+        if not world.is_main:  # the weights began alike; what each rank draws from here on differs
+            seed_everything((settings.seed + 1_000_003 * world.rank) % 2**32)
+        if settings.resume:
+            algorithm.load_model(folder.path / LATEST)
+            logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
+        with StopSignals() as stop:  # before the run replaces an older one
             folder.keep()
-            began = True
             logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
-            with StopSignals() as stop:
-                algorithm.stop_asked = stop.asked
-                algorithm.train()
-            return dict(algorithm.results_dict)
-    finally:
-        if not began:  # bad data or settings leave no files, and no older run is lost
-            folder.undo()
+            algorithm.stop_asked = stop.asked
+            algorithm.train()
+        return dict(algorithm.results_dict)
 
 
 def build_algorithm(

@@ -17,6 +17,7 @@ from semilearn_bbam.data.readers.ohsumed import CODES, TREE
 from semilearn_bbam.data.readers.voc import CLASSES
 from semilearn_bbam.run import build_algorithm, read_settings, run, seed_everything
 from semilearn_bbam.runs.folder import RunFolder
+from tests.processes import kill_all
 from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_corel5k, write_voc
 
 FEATURES = "bbam_ohsumed_features.yaml"
@@ -24,6 +25,22 @@ CONFIGS = Path(__file__).parents[1] / "config"
 # Values of a row or a checkpoint that no two runs share.
 TIMED = {"seconds", "steps_per_second", "rows_per_second"}
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
+
+
+SLOW_LIMIT = 1800  # seconds for a test that is marked slow; for others see pyproject.toml
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_LIMIT))
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """A process that a test started ends with it, however the test ends."""
+    yield
+    kill_all()
 
 
 @pytest.fixture(scope="session", autouse=True)

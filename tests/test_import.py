@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.methods import ALGORITHMS
+from tests.processes import LIMIT
 
 CHECK = """
 import random, sys, warnings
@@ -31,6 +32,6 @@ print(*sorted(set(ALGORITHMS.keys()) - names))
 
 
 def test_import_registers_and_changes_nothing_else() -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CHECK], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CHECK], capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].split() == sorted(ALGORITHMS)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import FEATURES, arguments
+from tests.processes import LIMIT
 from tests.test_train_cli import SHORT
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,12 @@ pytestmark = pytest.mark.slow
 def call(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "WANDB", "VIRTUAL"))}
     return subprocess.run(
-        command, cwd=folder, env=clean | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True
+        command,
+        cwd=folder,
+        env=clean | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=3 * LIMIT,
     )
 
 

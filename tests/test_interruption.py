@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import resource
 import signal
-import time
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import train as train_script
+from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.runs.folder import LATEST, RunFolder
 from tests.conftest import FEATURES, arguments, short_run
-from tests.processes import fork, front_door, status_of
+from tests.processes import (
+    fork,
+    front_door,
+    never_end,
+    pass_some_time,
+    send,
+    status_of,
+    wait_for,
+    wait_for_text,
+)
 from tests.test_resume import Killed, assert_same, die_at
 
 KILLS = 50
@@ -38,21 +49,24 @@ def command(features_dir: Path, tmp_path: Path) -> Callable[..., list[str]]:
     return one
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
-
-
-def wait_until_it_trains(folder: Path) -> None:
-    said = folder / "log.txt"
-    wait_for(lambda: said.is_file() and "run folder" in said.read_text())
-    time.sleep(0.3)
-
-
 def latest(folder: Path) -> dict[str, Any]:
     return dict(torch.load(folder / LATEST, weights_only=True))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Another value after each time that a file was replaced; None without one."""
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    return state.st_ino, state.st_mtime_ns
+
+
+def wait_for_saves(path: Path, count: int, child: ForkServerProcess) -> None:
+    """Return as soon as the child has replaced this file so many times, or some more."""
+    for _ in range(count):
+        before = identity(path)
+        wait_for(lambda before=before: identity(path) not in (before, None), child.is_alive, pause=0.001)
 
 
 def test_killed_at_any_moment_the_latest_checkpoint_is_whole_and_the_run_goes_on(
@@ -63,22 +77,24 @@ def test_killed_at_any_moment_the_latest_checkpoint_is_whole_and_the_run_goes_on
     monkeypatch: pytest.MonkeyPatch,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """kill -9 at random moments of a run that saves after every step."""
-    folder, rng = tmp_path / "runs" / "run", np.random.default_rng(0)
+    """kill -9 at random moments of a run that saves after every step: in its start, and after some steps."""
+    folder, log, rng = tmp_path / "runs" / "run", tmp_path / "log.txt", random.Random(0)
     steps = [0]
-    while len(steps) <= KILLS:
-        going_on = (folder / LATEST).is_file()
-        extra = {"resume": "true"} if going_on else {"overwrite": "true"}
-        child = fork(front_door(command(**extra), tmp_path / "log.txt"))
-        time.sleep(rng.uniform(0.05, 0.6))
-        os.kill(child, signal.SIGKILL)
-        assert status_of(child) == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
-        if (folder / LATEST).is_file():
-            steps.append(latest(folder)["it"])
-            assert steps[-1] >= steps[-2]
-            RunFolder(folder).read_metrics()
-    assert steps[-1] > steps[1]
-    # Fifty lives later the run is where a quiet one would be.
+    for life in range(KILLS):
+        log.unlink(missing_ok=True)
+        extra = {"resume": "true"} if life else {"overwrite": "true"}
+        child = fork(front_door(command(**extra), log))
+        wait_for(log.is_file, child.is_alive)
+        saves = rng.randrange(5) if life else 1
+        wait_for_saves(folder / LATEST, saves, child)
+        pass_some_time(0.02 if saves else 0.3, rng)
+        send(child, signal.SIGKILL)
+        assert status_of(child) == -signal.SIGKILL, log.read_text()
+        steps.append(latest(folder)["it"])
+        assert steps[-1] >= steps[-2] + saves
+        RunFolder(folder).read_metrics()
+    assert steps[-1] > KILLS
+    # Fifty lives later the run is where an undisturbed one would be.
     with monkeypatch.context() as patch:
         die_at(steps[-1], patch)
         with pytest.raises(Killed):
@@ -87,73 +103,82 @@ def test_killed_at_any_moment_the_latest_checkpoint_is_whole_and_the_run_goes_on
     record_property("kills survived", KILLS)
 
 
+def hold_at(step: int) -> None:
+    """Let the run wait after this step until it is asked to stop."""
+    must_stop = TrainingLoop.must_stop
+
+    def wait_and_ask(self: TrainingLoop) -> bool:
+        if self.it == step:
+            wait_for(self.stop_asked)
+        return must_stop(self)
+
+    pytest.MonkeyPatch().setattr(TrainingLoop, "must_stop", wait_and_ask)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_a_wish_to_stop_saves_and_says_how_to_go_on(
     number: signal.Signals, command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     folder, log = tmp_path / "runs" / "run", tmp_path / "log.txt"
-    quick = {"num_save_iter": 0, "num_workers": 1, "num_train_iter": 1500, "epoch": 4}
-    child = fork(front_door(command(**quick), log))
-    wait_until_it_trains(folder)
-    os.kill(child, number)
+    quick = {"num_save_iter": 0, "num_workers": 1, "num_train_iter": 60, "epoch": 4}
+    child = fork(front_door(command(**quick), log, partial(hold_at, 3)))
+    wait_for_text(folder / "log.txt", "run folder", child)
+    send(child, number)
     assert status_of(child) == 130
     step = latest(folder)["it"]
-    assert step > 0
+    assert 0 < step <= 3
     assert f"stopped at step {step} of" in log.read_text()
     assert "--resume" in log.read_text()
     assert status_of(fork(front_door(command(**quick, resume="true"), log))) == 0
 
 
+def never_end_a_step() -> None:
+    torch.Tensor.backward = lambda *args, **kwargs: never_end()
+
+
 def test_a_second_wish_ends_it_at_once(command: Callable[..., list[str]], tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-
-    def deaf() -> int:
-        torch.Tensor.backward = lambda *args, **kwargs: time.sleep(60)  # a step that never ends
-        return front_door(command(), log)()
-
-    child = fork(deaf)
-    wait_until_it_trains(tmp_path / "runs" / "run")
-    os.kill(child, signal.SIGINT)
-    wait_for(lambda: "once more stops at once" in log.read_text())
-    os.kill(child, signal.SIGINT)
+    child = fork(front_door(command(), log, never_end_a_step))
+    wait_for_text(tmp_path / "runs" / "run" / "log.txt", "run folder", child)
+    send(child, signal.SIGINT)
+    wait_for_text(log, "once more stops at once", child)
+    send(child, signal.SIGINT)
     assert status_of(child) == -signal.SIGINT
 
 
 def test_two_processes_do_not_share_a_folder(command: Callable[..., list[str]], tmp_path: Path) -> None:
     log, other = tmp_path / "log.txt", tmp_path / "other.txt"
     child = fork(front_door(command(), log))
-    try:
-        wait_for(lambda: (tmp_path / "runs" / "run" / LATEST).is_file())
-        for extra in ({"resume": "true"}, {"overwrite": "true"}):
-            assert status_of(fork(front_door(command(**extra), other))) == 2
-            assert "in use by another process" in other.read_text()
-            assert "Traceback" not in other.read_text()
-    finally:
-        os.kill(child, signal.SIGKILL)
-        status_of(child)
-    again = fork(front_door(command(resume="true"), other))  # a killed process keeps nobody out
-    wait_for(lambda: "resumed at step" in (tmp_path / "runs" / "run" / "log.txt").read_text())
-    os.kill(again, signal.SIGTERM)
+    wait_for((tmp_path / "runs" / "run" / LATEST).is_file, child.is_alive)
+    for extra in ({"resume": "true"}, {"overwrite": "true"}):
+        assert status_of(fork(front_door(command(**extra), other))) == 2
+        assert "in use by another process" in other.read_text()
+        assert "Traceback" not in other.read_text()
+    send(child, signal.SIGKILL)
+    assert status_of(child) == -signal.SIGKILL
+    again = fork(front_door(command(resume="true"), other))  # a killed process keeps no other out
+    wait_for_text(tmp_path / "runs" / "run" / "log.txt", "resumed at step", again)
+    send(again, signal.SIGTERM)
     assert status_of(again) == 130
 
 
-def test_a_file_that_cannot_grow_leaves_the_older_one(command: Callable[..., list[str]], tmp_path: Path) -> None:
+def limit_file_size(size: int) -> None:
     """As on a full disk: the system refuses to write on, for real."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def test_a_file_that_cannot_grow_leaves_the_older_one(command: Callable[..., list[str]], tmp_path: Path) -> None:
     folder, log = tmp_path / "runs" / "run", tmp_path / "log.txt"
     child = fork(front_door(command(), log))
-    wait_for(lambda: (folder / LATEST).is_file())
-    os.kill(child, signal.SIGTERM)
-    status_of(child)
+    wait_for((folder / LATEST).is_file, child.is_alive)
+    send(child, signal.SIGTERM)
+    assert status_of(child) == 130
     before = (folder / LATEST).read_bytes()
-
-    def cramped() -> int:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, resource.RLIM_INFINITY))
-        return front_door(command(resume="true"), log)()
-
-    assert status_of(fork(cramped)) == 2
-    said = log.read_text()
-    assert f"'{folder / LATEST}' cannot be written" in said
-    assert "Traceback" not in said
+    child = fork(front_door(command(resume="true"), log, partial(limit_file_size, len(before) // 2)))
+    assert status_of(child) == 2
+    output = log.read_text()
+    assert f"'{folder / LATEST}' cannot be written" in output
+    assert "Traceback" not in output
     assert (folder / LATEST).read_bytes() == before
     assert not [path for path in folder.iterdir() if path.name.endswith(".tmp.pth")]
 
@@ -164,16 +189,11 @@ def test_a_log_that_cannot_grow_ends_it_in_a_sentence(
     _, folder = train(FEATURES, data_dir=features_dir, label_ratio=0.2, save_name="run")
     with open(folder / "log.txt", "a") as log:
         log.write("#" * 1_000_000)
-    before, said = (folder / LATEST).read_bytes(), tmp_path / "said.txt"
-
-    def cramped() -> int:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
-        argv = short_run(FEATURES, tmp_path / "runs", data_dir=features_dir, label_ratio=0.2, resume="true")
-        return front_door(argv, said)()
-
-    assert status_of(fork(cramped)) == 2
-    assert f"'{folder / 'log.txt'}' cannot be written (File too large)" in said.read_text()
-    assert "Traceback" not in said.read_text()
+    before, output = (folder / LATEST).read_bytes(), tmp_path / "output.txt"
+    argv = short_run(FEATURES, tmp_path / "runs", data_dir=features_dir, label_ratio=0.2, resume="true")
+    assert status_of(fork(front_door(argv, output, partial(limit_file_size, 1_000_000)))) == 2
+    assert f"'{folder / 'log.txt'}' cannot be written (File too large)" in output.read_text()
+    assert "Traceback" not in output.read_text()
     assert (folder / LATEST).read_bytes() == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.shared_norm import SharedBatchNorm, share_batch_norms
 from semilearn_bbam.nets.small import SmallCNN
 from semilearn_bbam.util.distributed import World
-from tests.processes import as_rank, fork, free_port, status_of
+from tests.processes import fork_two, statuses_of
 
 STEPS = 3
 
@@ -35,23 +36,26 @@ def trained(rows: Tensor, targets: Tensor, world: World, momentum: float | None)
     return {**net.state_dict(), "outputs": net.eval()(rows).detach()}
 
 
-@pytest.mark.parametrize("momentum", [0.1, None])
-def test_two_processes_equal_one(momentum: float | None, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
+def rows_and_targets() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(8, 1, 8, 8, generator=generator, dtype=torch.float64)
     rows[4:] += 3  # the two halves have other means
     targets = torch.randn(8, 64, generator=generator, dtype=torch.float64)
+    return rows, targets
 
-    def work() -> None:
-        world = World.init("cpu")
-        torch.save(trained(rows, targets, world, momentum), tmp_path / f"{world.rank}.pt")
-        World.destroy()
 
-    port = free_port()
-    children = [fork(as_rank(rank, 2, port, work)) for rank in range(2)]
-    assert [status_of(child) for child in children] == [0, 0]
-    alone = trained(rows, targets, World(), momentum)
+def save_trained(momentum: float | None, folder: Path) -> None:
+    """The work of one of the processes."""
+    world = World.init("cpu")
+    torch.save(trained(*rows_and_targets(), world, momentum), folder / f"{world.rank}.pt")
+    World.destroy()
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_two_processes_equal_one(momentum: float | None, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    assert statuses_of(fork_two([partial(save_trained, momentum, tmp_path)] * 2)) == [0, 0]
+    alone = trained(*rows_and_targets(), World(), momentum)
     for rank in range(2):
         shared = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert list(shared) == list(alone)

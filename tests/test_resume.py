@@ -9,7 +9,6 @@ import torch
 
 from semilearn_bbam.engine import base
 from semilearn_bbam.engine.checkpoints import Checkpoints
-from semilearn_bbam.run import seed_everything
 from semilearn_bbam.runs.folder import LATEST, RESULTS, RunFolder
 from tests.conftest import TIMED, short_run
 from tests.methods import CASE_IDS, CASES
@@ -36,8 +35,9 @@ class Killed(Exception):
     pass
 
 
-def die_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Let the process end as the checkpoint of this step stands."""
+def die_at(step: int, patch: pytest.MonkeyPatch | None = None) -> None:
+    """Let the process end once the checkpoint of this step is written."""
+    patch = patch or pytest.MonkeyPatch()  # in a process of its own nothing is undone
     save = Checkpoints.save_model
 
     def save_and_die(self: Any, name: str, path: Any) -> None:
@@ -85,7 +85,6 @@ def check_resumes(
             die_at(step, patch)
             with pytest.raises(Killed):
                 train(config, save_name=name, num_save_iter=1, **settings)
-        seed_everything(step)  # nothing of this process may help the next one
         argv = short_run(config, straight.parent, save_name=name, resume="true", **settings)
         assert status_of(fork(front_door(argv, log))) == 0, log.read_text()
         assert_same_run(straight, straight.parent / name)

@@ -13,6 +13,7 @@ import pytest
 
 import train as front_door
 from tests.conftest import CONFIGS, arguments
+from tests.processes import LIMIT
 
 ROOT = Path(__file__).parents[1]
 SHORT = {"epoch": 2, "warmup_epochs": 1, "warmup_iter_per_epoch": 2, "num_train_iter": 4, "label_ratio": 0.2}
@@ -22,7 +23,7 @@ def test_trains_from_another_folder_without_a_terminal(features_dir: Path, tmp_p
     settings = SHORT | {"data_dir": features_dir, "save_dir": tmp_path / "runs", "save_name": "a"}
     command = [sys.executable, str(ROOT / "train.py"), *arguments("bbam_ohsumed_features.yaml", **settings)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     assert "| bbam " in done.stdout
     assert "epoch 2/2 semi-supervised: step 4/4, loss" in done.stderr

@@ -52,21 +52,13 @@ SHARED = [
 ]
 
 
-def without_noise(door: Any) -> Any:
-    """The same front door to a process in which no step draws noise, or learns from what is rounded."""
-
-    def opened(argv: list[str], log: Path) -> Callable[[], int]:
-        def work() -> int:
-            patch = pytest.MonkeyPatch()
-            patch.setattr(torch, "randn_like", torch.ones_like)
-            patch.setattr(torch.distributions.normal, "_standard_normal", torch.ones)
-            # VAT's first step is so short that float32 leaves noise of the difference that it makes.
-            patch.setattr(MLVAT.vat_loss, "__defaults__", (0.1, 6, 1))
-            return door(argv, log)()
-
-        return work
-
-    return opened
+def without_noise() -> None:
+    """In this process no step draws noise, or learns from what is rounded."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(torch, "randn_like", torch.ones_like)
+    patch.setattr(torch.distributions.normal, "_standard_normal", torch.ones)
+    # VAT's first step is so short that float32 leaves noise of the difference that it makes.
+    patch.setattr(MLVAT.vat_loss, "__defaults__", (0.1, 6, 1))
 
 
 def assert_close(one: Any, two: Any, where: str) -> None:
@@ -111,8 +103,8 @@ def test_two_processes_equal_one(
 ) -> None:
     """Every test row counts once; layers that look at a whole batch see all of it."""
     alone = shareable(algorithm=algorithm, save_name="one", **changes)
-    quiet = without_noise(front_door)
-    assert status_of(fork(quiet(alone, tmp_path / "log.txt"))) == 0, (tmp_path / "log.txt").read_text()
-    statuses = shared(shareable(algorithm=algorithm, save_name="two", **changes), tmp_path, quiet)
+    child = fork(front_door(alone, tmp_path / "log.txt", without_noise))
+    assert status_of(child) == 0, (tmp_path / "log.txt").read_text()
+    statuses = shared(shareable(algorithm=algorithm, save_name="two", **changes), tmp_path, without_noise)
     assert statuses == [0, 0], (tmp_path / "log0.txt").read_text() + (tmp_path / "log1.txt").read_text()
     assert_same_runs(tmp_path / "runs" / "one", tmp_path / "runs" / "two", 3)

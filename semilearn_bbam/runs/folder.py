@@ -59,6 +59,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, *, writes: bool = True) -> None:
         self.path, self.writes = Path(path), writes
+        self.kept = False  # whether the run has begun, and no older one is to come back
         self._locks: list[FileLock] = []
 
     @classmethod
@@ -76,14 +77,27 @@ class RunFolder:
 
     @contextlib.contextmanager
     def prepared(self, *, resume: bool, overwrite: bool) -> Iterator[None]:
-        """The folder, made or accepted as `prepare` says, and closed to other processes until the end."""
+        """The folder, made or accepted as `prepare` says, and closed to other processes until the end.
+
+        Whatever ends it before `keep` was called leaves the folder as it was: bad data or settings, or a signal.
+        """
+        self.kept = False
         try:
             if self.writes:
-                self.prepare(resume=resume, overwrite=overwrite)
-            yield
+                try:
+                    self.prepare(resume=resume, overwrite=overwrite)
+                except KeyboardInterrupt:
+                    self._release()
+                    with contextlib.suppress(RunError):  # another process has the folder, and brings it back
+                        self._bring_back()
+                    raise
+            try:
+                yield
+            finally:
+                if not (resume or self.kept):
+                    self.undo()
         finally:
-            while self._locks:
-                self._locks.pop().release()
+            self._release()
 
     def prepare(self, *, resume: bool, overwrite: bool) -> None:
         """Create the folder, or accept an existing one when `resume` or `overwrite` says so, and lock it.
@@ -144,12 +158,17 @@ class RunFolder:
             raise RunError(f"'{self.path}' cannot be written ({error.strerror}); choose another save_dir") from error
         self._locks.append(lock)
 
+    def _release(self) -> None:
+        while self._locks:
+            self._locks.pop().release()
+
     @property
     def _replaced(self) -> Path:
         return self.path.with_name(f".{self.path.name}.replaced")
 
     def keep(self) -> None:
-        """The new run stands: what it replaced is deleted."""
+        """The new run has begun: what it replaced is deleted."""
+        self.kept = True
         if not self.writes or not self._replaced.is_dir():
             return
         doomed = self.path.with_name(f".{self.path.name}.deleted")  # at once, or half of it might come back

@@ -1,14 +1,69 @@
-"""Ctrl-C and SIGTERM as a wish that training fulfils between two steps."""
+"""Ctrl-C and SIGTERM from the first line of a program to its last: an exit, an exception, or a wish to stop."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # exit code
+BEFORE_TRAINING = "train.py: interrupted before training began; nothing was changed, start it again"
+
+
+class ExitAtSignal:
+    """A handler that ends the process with a sentence and exit code 130."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        os.write(2, f"{self.sentence}\n".encode())  # print is not safe in a handler
+        os._exit(INTERRUPTED)
+
+
+def exit_at_signals(sentence: str) -> None:
+    """Let Ctrl-C and SIGTERM end the process at once with a sentence; `interruptible` takes over from there.
+
+    For the imports, which take seconds: nothing is to be cleaned up then, and an exception could be swallowed, since
+    packages try to import others and go on without them. Without effect outside the main thread.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in CAUGHT:
+            signal.signal(number, ExitAtSignal(sentence))
+
+
+_received: list[signal.Signals] = []  # within `interruptible`
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _received.append(signal.Signals(number))
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt within, as Ctrl-C does.
+
+    Afterwards the handlers are those from before, and Python's own in place of those of `exit_at_signals`, whose time
+    is over. Without effect outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received.clear()
+    before = {number: signal.signal(number, _interrupt) for number in CAUGHT}
+    try:
+        yield
+    finally:
+        _received.clear()
+        own: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        for number, handler in before.items():
+            signal.signal(number, own[number] if isinstance(handler, ExitAtSignal) else handler)
 
 
 class StopSignals:
@@ -16,7 +71,7 @@ class StopSignals:
 
     Only the process that entered the context listens: a loader's worker that inherited the handlers goes on after
     Ctrl-C, since it is its parent that stops, and ends at SIGTERM. Without effect outside the main thread, where
-    Python takes no handlers.
+    Python takes no handlers. KeyboardInterrupt on entry where `interruptible` raised one that did not arrive.
     """
 
     def __init__(self) -> None:
@@ -24,13 +79,16 @@ class StopSignals:
         self.before: dict[signal.Signals, Any] = {}
 
     def asked(self) -> bool:
-        """Whether somebody wants the run to stop."""
+        """Whether the run is to stop."""
         return self.received is not None
 
     def __enter__(self) -> StopSignals:
         self.owner = os.getpid()
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self.handle) for number in CAUGHT}
+            if _received:  # an exception in a destructor or a callback is only printed
+                self.__exit__()
+                raise KeyboardInterrupt
         return self
 
     def __exit__(self, *_: object) -> None:
