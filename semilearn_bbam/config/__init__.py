@@ -7,6 +7,7 @@ from .option import Option, nearest
 from .options import OPTIONS
 from .resolve import default_save_name, dump_yaml, resolve
 from .settings import Settings
+from .shipped import config_words
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Located",
     "Option",
     "Settings",
+    "config_words",
     "default_save_name",
     "dump_yaml",
     "format_yaml",
