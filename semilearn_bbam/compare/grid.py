@@ -9,14 +9,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from semilearn_bbam.config import ConfigError
+from semilearn_bbam.config import ConfigError, config_words
 
 
 @dataclass(frozen=True)
 class Job:
     """One run: its method, data set, ratio and seed, and the command line (without the program) that makes it.
 
-    options: those words of the command line that the config, the data set, the ratio and the seed do not explain.
+    options: those words of the command line that the method, the data set, the ratio and the seed do not explain;
+    config: the file that it begins with, relative to the grid's folder of configs.
     """
 
     method: str
@@ -25,6 +26,7 @@ class Job:
     seed: int
     argv: tuple[str, ...]
     options: tuple[str, ...] = ()
+    config: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,10 @@ class Printing:
 
 @dataclass(frozen=True)
 class Grid:
-    """Blocks of runs; the config of a run is `<method>_<data set>.yaml` in the folder `configs`.
+    """Blocks of runs.
 
-    options: those of all runs; ratio_options: those of all runs of a label ratio; variants: what methods of such a name
-    are.
+    configs: the folder in which `config_words` finds the config of a run; options: those of all runs; ratio_options:
+    those of all runs of a label ratio; variants: what methods of such a name are.
     """
 
     blocks: tuple[Block, ...]
@@ -93,16 +95,13 @@ class Grid:
         """What a name in `methods` stands for: a variant, or the method of that name as it is."""
         return self.variants.get(name, Variant(name, {}))
 
-    def config(self, method: str, dataset: str) -> Path:
-        return self.configs / f"{self.variant(method).method}_{dataset}.yaml"
-
     def jobs(self, data_dirs: Mapping[str, str], save_dir: str | Path, further: tuple[str, ...] = ()) -> list[Job]:
         """All runs, one seed of all methods after the other, so that an interrupted grid compares what it has.
 
         data_dirs: folder of each data set; further: options for every run. Those of the grid win over these, those of a
         label ratio over the grid's, and those of a variant over all. What several blocks ask for is one run. A folder's
         name says what was run and not for which grid, so that grids in one `save_dir` share their runs.
-        ConfigError for a data set without a folder, a method without a config, or two methods that are the same run.
+        ConfigError for a data set without a folder or a config, or two methods that are the same run.
         """
         missing = [name for name in self.datasets if name not in data_dirs]
         if missing:
@@ -110,16 +109,16 @@ class Grid:
         found: dict[str, Job] = {}
         for block in self.blocks:
             for seed, ratio, dataset, method in product(block.seeds, block.label_ratios, block.datasets, block.methods):
-                config = self.config(method, dataset)
-                if not config.is_file():
-                    raise ConfigError(f"there is no config '{config}'; remove the method or the data set from the grid")
-                own = {**self.options, **self.ratio_options.get(ratio, {}), **self.variant(method).options}
+                variant = self.variant(method)
+                start = config_words(self.configs, variant.method, dataset)
+                own = {**self.options, **self.ratio_options.get(ratio, {}), **variant.options}
                 options = (*further, *as_argv(own))
-                name = f"{config.stem}_{100 * ratio:g}pct_s{seed}{digest(options)}"
-                argv = ["--c", str(config), "--data_dir", data_dirs[dataset], "--seed", str(seed)]
+                name = f"{variant.method}_{dataset}_{100 * ratio:g}pct_s{seed}{digest(options)}"
+                argv = [*start, "--data_dir", data_dirs[dataset], "--seed", str(seed)]
                 argv += ["--label_ratio", str(ratio), "--save_dir", str(save_dir), "--save_name", name]
                 argv += ["--num_threads", "1"]  # as many runs as cores
-                job = Job(method, dataset, ratio, seed, (*argv, *options), options)
+                config = Path(start[1]).relative_to(self.configs).as_posix()
+                job = Job(method, dataset, ratio, seed, (*argv, *options), options, config)
                 if found.setdefault(name, job).method != method:
                     raise ConfigError(f"{found[name].method} and {method} are the same run; keep one of them")
         return sorted(found.values(), key=lambda job: job.seed)  # stable: within a seed the order of the file stays

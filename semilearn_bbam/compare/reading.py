@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from semilearn_bbam.compare.grid import Block, Grid, Printing, Variant
-from semilearn_bbam.config import ConfigError, load_yaml
+from semilearn_bbam.config import ConfigError, load_yaml, nearest
 from semilearn_bbam.report.effects import ORACLE_EPOCH
+from semilearn_bbam.run import algorithm_names
 
 LISTS = ("methods", "datasets", "label_ratios", "seeds")
 PRINTED = ("tables", "names", "effects", "figures", "supervised", "upper_bound", "judged_on", "cards")
@@ -35,7 +36,7 @@ def read_grid(path: str | Path) -> Grid:
                        options: {val_ratio: 0.5} or another share that is held out
         cards          true: with --docs, fill the tables of methods in the documents
 
-    Configs are looked for in the folder above the file's. ConfigError names every fault.
+    Configs are looked for in the folder above the file's, as `config_words` says. ConfigError names every fault.
     """
     return _Reader(path).grid()
 
@@ -53,6 +54,7 @@ class _Reader:
         blocks = self.blocks()
         options, variants, ratios = self.mapping("options"), self.variants(), self.ratio_options()
         self.check_used(blocks, variants, ratios)
+        self.check_algorithms(blocks, variants)
         printing = self.printing({method for block in blocks for method in block.methods})
         if self.problems:
             raise ConfigError("\n".join(self.problems))
@@ -143,6 +145,17 @@ class _Reader:
         for name in variants if blocks else ():
             if name not in used:
                 self.fault("variants", f"variants: {name} is in no list of methods")
+
+    def check_algorithms(self, blocks: tuple[Block, ...], variants: Mapping[str, Variant]) -> None:
+        """Every method is an algorithm or a variant; a dataset's config would be found for any name."""
+        algorithms, written = algorithm_names(), self.mapping("variants")
+        known = {*algorithms, *written}
+        unknown = [("methods", method) for block in blocks for method in block.methods if method not in known]
+        bases = {*algorithms, *written.keys() - variants.keys()}  # those at fault already are no second problem
+        unknown += [("variants", variant.method) for variant in variants.values() if variant.method not in bases]
+        for key, name in dict.fromkeys(unknown):
+            guess = nearest(name, sorted(known))
+            self.fault(key, f"{key}: unknown method {name!r}" + (f"; did you mean {guess!r}?" if guess else ""))
 
     # ------------------------------------------------------------------ what is printed
 

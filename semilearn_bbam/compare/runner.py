@@ -51,7 +51,7 @@ def kept(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:
 def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Results of a run with its place in the grid, and the names of its folder and config."""
     place = {"method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio}
-    where = {"folder": folder.name, "config": Path(job.argv[1]).name, "options": " ".join(job.options)}
+    where = {"folder": folder.name, "config": job.config, "options": " ".join(job.options)}
     rows = RunFolder(folder).read_metrics()
     # What choosing the epoch on the test set would have reported: an oracle, and named so.
     epochs = [row["test/mAP"] for row in rows if "test/mAP" in row]

@@ -8,6 +8,7 @@ from .options import OPTIONS
 from .resolve import dump_yaml, resolve
 from .run_files import default_save_name, written_by_run
 from .settings import Settings
+from .shipped import config_words
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Located",
     "Option",
     "Settings",
+    "config_words",
     "default_save_name",
     "dump_yaml",
     "format_yaml",
