@@ -1,25 +1,31 @@
 """Semi-supervised multi-label learning for USB (`semilearn`).
 
-Importing the package registers its algorithms in USB's `ALGORITHMS`; it changes no random state and none of USB's
-other globals.
+Importing the package imports neither USB nor a net library nor torch: `read_settings`, `run` and `load_run` load what
+they need when they are first used, and importing `semilearn_bbam.algorithms` registers the methods in USB's
+`ALGORITHMS`.
 """
 
 from __future__ import annotations
 
-import sys
-import warnings
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-# `python -m semilearn_bbam doctor` must run where the import of USB fails, for it says why.
-if sys.orig_argv[-2:] != ["semilearn_bbam", "doctor"]:
-    with warnings.catch_warnings():
-        # USB's own imports warn about timm, aim and torch.cuda.amp; none of it concerns a user of this package.
-        warnings.simplefilter("ignore")
-        try:
-            from semilearn_bbam import algorithms as algorithms
-        except (ImportError, OSError, RuntimeError, AttributeError) as error:
-            raise ImportError(
-                f"semilearn_bbam needs packages that do not import here ({error}); "
-                "python -m semilearn_bbam doctor says which, and how to fix it"
-            ) from error
+_LAZY = {
+    "read_settings": "semilearn_bbam.run",
+    "run": "semilearn_bbam.run",
+    "load_run": "semilearn_bbam.inference",
+}
+__all__ = ["__version__", "load_run", "read_settings", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """One of the functions above, which is imported now (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

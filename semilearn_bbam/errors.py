@@ -29,6 +29,10 @@ class Interrupted(UserError):
     """The user asked to stop, and what was done so far is saved."""
 
 
+class InstallError(UserError, ImportError):
+    """A package that is needed does not import here."""
+
+
 class FigureError(UserError):
     """The given runs do not hold what a figure is drawn from."""
 

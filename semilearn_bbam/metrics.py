@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score  # type: ignore[import-untyped,unused-ignore]
 
 Array = NDArray[Any] | torch.Tensor
 Floats = NDArray[np.float64]
@@ -58,6 +56,8 @@ def _ranking_metrics(score: Floats, target: Bools) -> dict[str, float]:
 
     rank_ij: labels of sample i that score at least what j does; among_ij: those of them that are relevant.
     """
+    from scipy.stats import rankdata  # seconds to import
+
     rank = rankdata(-score, "max", axis=1)
     among = rankdata(np.where(target, -score, np.inf), "max", axis=1)
     relevant = target.sum(axis=1)
@@ -160,6 +160,8 @@ def average_precision_per_label(scores: Array, targets: Array) -> Floats:
         >>> average_precision_per_label(scores, np.array([[0, 0], [1, 0], [0, 0]]))
         array([0.5, nan])
     """
+    from sklearn.metrics import average_precision_score  # type: ignore[import-untyped,unused-ignore]
+
     score = _checked_scores(scores)
     target = _checked_binary("targets", targets, score.shape)
     precision = np.full(score.shape[1], np.nan)

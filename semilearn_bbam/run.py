@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from semilearn_bbam.util import usb as usb  # isort: split
 
 import numpy as np
 import torch
@@ -198,3 +202,13 @@ def _check_same_settings(args: Settings, config: Path) -> None:
     if changed:
         told = ", ".join(f"{key} {before[key]!r} -> {getattr(args, key, None)!r}" for key in changed)
         raise RunError(f"--resume: '{config}' was made with other settings ({told}); use the same ones or a new run")
+
+
+class _CallableModule(ModuleType):
+    """This module, called as its function: its import puts it in the place of the package's attribute `run`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return run(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule

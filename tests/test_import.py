@@ -1,14 +1,18 @@
-"""Promises of `import semilearn_bbam`, kept in a fresh process."""
+"""Promises of importing the package and its parts, kept in fresh processes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.methods import ALGORITHMS
 from tests.processes import LIMIT
+from tests.test_syntax_trees import PURE
 
-CHECK = """
+REGISTERS = """
 import random, sys, warnings
 import numpy as np, torch
 import semilearn
@@ -19,7 +23,7 @@ watched = {m: dict(vars(sys.modules[m])) for m in list(sys.modules) if m.split("
 states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    import semilearn_bbam
+    import semilearn_bbam.algorithms
 own = [str(w.message) for w in caught if "semilearn_bbam" in w.filename]
 assert not own, own
 assert states == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
@@ -29,9 +33,62 @@ for module, before in watched.items():
     assert not changed, (module, changed)
 print(*sorted(set(ALGORITHMS.keys()) - names))
 """
+ADDED = """
+import sys
+import torch
+before = set(sys.modules)
+import {modules}
+print(*sorted(set(sys.modules) - before))
+"""
+HEAVY = {"semilearn", "timm", "transformers", "torchvision", "torchaudio", "wandb", "aim", "sklearn", "scipy"}
+HEAVY |= {"matplotlib", "tensorboard"}
+LAZY = """
+import sys
+import semilearn_bbam
+assert not {"torch", "numpy", "yaml"} & set(sys.modules)
+assert semilearn_bbam.__version__ and "run" in dir(semilearn_bbam)
+assert not hasattr(semilearn_bbam, "no_such_name")
+from semilearn_bbam import read_settings, run
+import semilearn_bbam.run
+assert read_settings is semilearn_bbam.run.read_settings
+for name in (run, semilearn_bbam.run):  # the function, though a module has its name
+    try:
+        name()
+    except TypeError as error:
+        assert "run() missing" in str(error), error
+"""
 
 
-def test_import_registers_and_changes_nothing_else() -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", CHECK], capture_output=True, text=True, timeout=LIMIT)
+def python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+
+
+def test_importing_the_methods_registers_them_and_changes_nothing_else() -> None:
+    done = python(REGISTERS, "-W", "ignore")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1].split() == sorted(ALGORITHMS)
+
+
+@pytest.mark.parametrize("modules", [("losses",), PURE], ids=["losses", "all pure modules"])
+def test_pure_modules_cost_what_torch_costs(modules: tuple[str, ...]) -> None:
+    done = python(ADDED.format(modules=", ".join(f"semilearn_bbam.{name}" for name in modules)))
+    assert done.returncode == 0, done.stderr
+    added = done.stdout.split()
+    assert "semilearn_bbam.losses" in added
+    assert not [name for name in added if name.split(".")[0] in HEAVY]
+    assert len([name for name in added if not name.startswith("semilearn_bbam")]) < 20
+
+
+def test_the_package_loads_what_it_offers_when_it_is_used() -> None:
+    done = python(LAZY, "-W", "error")
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_usb_does_not_import_a_sentence_says_so(tmp_path: Path) -> None:
+    (tmp_path / "semilearn.py").write_text("raise OSError('undefined symbol')\n")
+    done = python(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import semilearn_bbam.nets")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("semilearn_bbam.errors.InstallError")
+    for word in ("undefined symbol", "semilearn-bbam doctor --imports"):
+        assert word in last

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from semilearn_bbam.util import usb as usb  # isort: split
+
 from semilearn_bbam.algorithms import (
     bbam_plus,
     cap,
