@@ -19,8 +19,8 @@ from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
 from torch.distributed import DistError
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.algorithms.usb_methods import REFUSED
 from semilearn_bbam.config import Conflict, Settings, dump_yaml, load_yaml, resolve
+from semilearn_bbam.config.usb_names import USB_ONLY, refused_names
 from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, view_conflicts
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
@@ -30,22 +30,6 @@ from semilearn_bbam.nets import net_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
 from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.signals import StopSignals
-
-# USB's keys that have no meaning here, and why; the command line says so instead of "unknown key".
-USB_ONLY = {
-    "load_path": "--resume continues the run folder itself",
-    "gpu": "choose with device and CUDA_VISIBLE_DEVICES",
-    "train_sampler": "the order follows seed and shuffle",
-    "imb_algorithm": "class-imbalance add-ons assume one label per sample",
-    "net_from_name": "name the net in net",
-    "multiprocessing_distributed": "torchrun says how many processes share a run",
-    "world_size": "torchrun says how many processes share a run",
-    "rank": "torchrun says how many processes share a run",
-    "dist_url": "torchrun says how many processes share a run",
-    "dist_backend": "torchrun says how many processes share a run",
-}
-
-SIMILAR = "ml_freematch or ml_softmatch come nearest"
 
 # Settings that a resumed run may have otherwise than the run it continues.
 FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
@@ -59,27 +43,12 @@ def algorithm_names() -> list[str]:
     return sorted(multi_label)
 
 
-def refused_names() -> dict[str, str]:
-    """Names of USB's that are no algorithms here, and what to do instead."""
-    refused = {}
-    for name in ALGORITHMS.keys():
-        if name in REFUSED:
-            refused |= dict.fromkeys((name, f"ml_{name}"), f"{REFUSED[name]}; {SIMILAR}")
-        elif f"ml_{name}" in ALGORITHMS:
-            refused[name] = f"it is USB's for one label per sample; use ml_{name}"
-    return refused
-
-
 def read_settings(argv: Sequence[str]) -> Settings:
     """The settings that a command line (without the program's name) asks for; ConfigError names every problem."""
+    names = algorithm_names()
+    refused = refused_names(ALGORITHMS.keys(), names)
     return resolve(
-        argv,
-        lambda name: ALGORITHMS[name].own_options(),
-        algorithm_names(),
-        USB_ONLY,
-        refused_names(),
-        conflicts,
-        kind_defaults,
+        argv, lambda name: ALGORITHMS[name].own_options(), names, USB_ONLY, refused, conflicts, kind_defaults
     )
 
 

@@ -40,13 +40,6 @@ from semilearn_bbam.engine.hooks.labelwise import (
 )
 from semilearn_bbam.engine.labelwise import Lifted
 
-# USB's algorithms that are not lifted, and why.
-REFUSED = {
-    "comatch": "its graph joins samples whose class distributions agree, which has no reading label by label",
-    "simmatch": "its bank spreads one class per labelled sample over the neighbours of a sample",
-    "crmatch": "it needs spatial feature maps of one of USB's nets and a rotation task, not label predictions",
-}
-
 
 # What follows from the kind of the data: texts can only be mixed as features, perturbed in their embeddings, and what
 # is no image cannot be rotated.

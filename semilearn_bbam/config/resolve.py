@@ -238,7 +238,7 @@ def _check_required(values: Mapping[str, Any], places: Mapping[str, str], source
 
 def _print_help(options: Iterable[Option]) -> None:
     parser = argparse.ArgumentParser(
-        usage="%(prog)s --c FILE [--key VALUE ...]",
+        usage="semilearn-bbam train --c FILE [--key VALUE ...]",
         description="Train one algorithm. The command line wins over the YAML file, that over the defaults.",
         allow_abbrev=False,
         add_help=False,
