@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Make AAPD ready: python scripts/prepare_aapd.py --data_dir <folder>."""
+"""The same as semilearn-bbam prepare aapd --data_dir FOLDER, for older command lines."""
 
 from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.commands.prepare import main
+from semilearn_bbam.__main__ import call
 
 if __name__ == "__main__":
-    sys.exit(main(("aapd",)))
+    sys.exit(call("prepare", ["aapd", *sys.argv[1:]], "prepare_aapd.py"))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Make Animals with Attributes 2 ready: python scripts/prepare_awa2.py --data_dir <folder>."""
+"""The same as semilearn-bbam prepare awa2 --data_dir FOLDER, for older command lines."""
 
 from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.commands.prepare import main
+from semilearn_bbam.__main__ import call
 
 if __name__ == "__main__":
-    sys.exit(main(("awa2",)))
+    sys.exit(call("prepare", ["awa2", *sys.argv[1:]], "prepare_awa2.py"))

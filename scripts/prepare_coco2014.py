@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Make COCO 2014, or 2017 with --dataset coco2017 ready: python scripts/prepare_coco2014.py --data_dir <folder>."""
+"""The same as semilearn-bbam prepare coco2014 --data_dir FOLDER, for older command lines."""
 
 from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.commands.prepare import main
+from semilearn_bbam.__main__ import call
 
 if __name__ == "__main__":
-    sys.exit(main(("coco2014", "coco2017")))
+    sys.exit(call("prepare", ["coco2014", *sys.argv[1:]], "prepare_coco2014.py"))

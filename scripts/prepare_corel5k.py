@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Make Corel5K ready: python scripts/prepare_corel5k.py --data_dir <folder>."""
+"""The same as semilearn-bbam prepare corel5k --data_dir FOLDER, for older command lines."""
 
 from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.commands.prepare import main
+from semilearn_bbam.__main__ import call
 
 if __name__ == "__main__":
-    sys.exit(main(("corel5k",)))
+    sys.exit(call("prepare", ["corel5k", *sys.argv[1:]], "prepare_corel5k.py"))

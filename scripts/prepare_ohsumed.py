@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Make Ohsumed ready: python scripts/prepare_ohsumed.py --data_dir <folder>."""
+"""The same as semilearn-bbam prepare ohsumed --data_dir FOLDER, for older command lines."""
 
 from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.commands.prepare import main
+from semilearn_bbam.__main__ import call
 
 if __name__ == "__main__":
-    sys.exit(main(("ohsumed",)))
+    sys.exit(call("prepare", ["ohsumed", *sys.argv[1:]], "prepare_ohsumed.py"))

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Make PASCAL VOC 2012, or 2007 with --dataset voc2007 ready: python scripts/prepare_voc2012.py --data_dir <folder>."""
+"""The same as semilearn-bbam prepare voc2012 --data_dir FOLDER, for older command lines."""
 
 from __future__ import annotations
 
 import sys
 
-from semilearn_bbam.commands.prepare import main
+from semilearn_bbam.__main__ import call
 
 if __name__ == "__main__":
-    sys.exit(main(("voc2012", "voc2007")))
+    sys.exit(call("prepare", ["voc2012", *sys.argv[1:]], "prepare_voc2012.py"))

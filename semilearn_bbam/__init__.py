@@ -24,7 +24,8 @@ def __getattr__(name: str) -> Any:
     """One of the functions above, which is imported now (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    module = import_module(_LAZY[name])
+    return globals().get(name, getattr(module, name))  # the import of `run` has put that module here
 
 
 def __dir__() -> list[str]:

@@ -1,121 +1,99 @@
-"""Commands of the package: python -m semilearn_bbam train, data check|browse, export, doctor.
-
-What a command needs is imported by it, so that `doctor` runs where something does not import.
-"""
+"""The command line: `semilearn-bbam <command>`, the same as `python -m semilearn_bbam <command>`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from importlib import import_module
 
-from semilearn_bbam.commands.doctor import examine
-from semilearn_bbam.util.signals import BEFORE_TRAINING, INTERRUPTED, exit_at_signals, interruptible
+from semilearn_bbam import __version__
+from semilearn_bbam.commands import AFTER, ALONE, ANYWHERE, NOWHERE
+from semilearn_bbam.errors import Interrupted, UserError, did_you_mean
+from semilearn_bbam.util.signals import INTERRUPTED, exiting_at_signals
 
-
-def train(chosen: argparse.Namespace, options: list[str]) -> int:
-    """What `train.py` does."""
-    exit_at_signals(BEFORE_TRAINING)
-    from semilearn_bbam.commands.train import main
-
-    return main(options)
-
-
-def data_check(chosen: argparse.Namespace, options: list[str]) -> int:
-    """Print what is in the data; 1 if there are bad items."""
-    from semilearn_bbam.data.loading import inspect_source, keep_frequent_labels
-    from semilearn_bbam.report import check_report
-    from semilearn_bbam.run import read_settings
-
-    settings = read_settings(options)
-    source = keep_frequent_labels(inspect_source(settings), settings.min_positives, settings.min_test_positives)
-    report, good = check_report(source, settings.cache_dir)
-    print(report, flush=True)
-    return 0 if good else 1
+PROGRAM = "semilearn-bbam"
+# Name -> module in semilearn_bbam/commands, help.
+COMMANDS = {
+    "train": ("train", "train one method: --c FILE [--key VALUE ...]"),
+    "data": ("data", "look at a dataset: check or browse, --c FILE"),
+    "prepare": ("prepare", "extract, check and count a released dataset: NAME --data_dir FOLDER"),
+    "predict": ("predict", "score new images, texts or vectors with a trained run: RUN INPUT --out FILE"),
+    "compare": ("compare", "run a grid of methods, datasets and seeds, and write its tables: FILE"),
+    "plot": ("plot", "draw the figures that run folders hold data for: RUN .. --out FOLDER"),
+    "export": ("export", "write the weights of a run as safetensors: RUN"),
+    "doctor": ("doctor", "print versions and known conflicts, and how to fix them"),
+}
+EXIT_CODES = "exit codes: 0 done, 1 bad items found, 2 a mistake that the user can fix, 130 interrupted"
 
 
-def data_browse(chosen: argparse.Namespace, options: list[str]) -> int:
-    """Draw a contact sheet of the training part."""
-    from semilearn_bbam.data import load_source
-    from semilearn_bbam.engine.inputs import Inputs
-    from semilearn_bbam.report import draw_contact_sheet
-    from semilearn_bbam.run import read_settings
-
-    settings = read_settings(options).having(normalize="none")  # plain pixel values can be shown
-    source = load_source(settings)
-    inputs = Inputs.of(settings, source.kind, strong_texts=source.strong_texts is not None)
-    draw_contact_sheet(
-        inputs.encode(source),
-        inputs.views,
-        chosen.out,
-        seed=settings.seed,
-        rows=chosen.rows,
-        tokenizer=inputs.tokenizer,
-    )
-    print(f"wrote {chosen.out}")
-    return 0
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that a command line names; gives its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] in (["-h"], ["--help"]):
+        print(overview())
+        return 0
+    if words[:1] == ["--version"]:
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    if not words:
+        print(overview(), file=sys.stderr)
+        return 2
+    if words[0] not in COMMANDS:
+        hint = did_you_mean(words[0], COMMANDS) or f"known are {', '.join(COMMANDS)}"
+        print(f"{PROGRAM}: the command {words[0]!r} is unknown; {hint}", file=sys.stderr)
+        return 2
+    return call(words[0], words[1:])
 
 
-def export(chosen: argparse.Namespace, options: list[str]) -> int:
-    """Write the weights of a run as safetensors."""
-    from semilearn_bbam.commands.export import export_weights
-
-    out = chosen.out or Path(chosen.folder) / "weights.safetensors"
-    told = export_weights(chosen.folder, out)
-    print(f"wrote {out}: {told['algorithm']}, after epoch {told['epoch']}")
-    return 0
+def overview() -> str:
+    """The help of the whole: every command with a line."""
+    lines = "\n".join(f"  {name:<9} {words}" for name, (_, words) in COMMANDS.items())
+    usage = f"usage: {PROGRAM} COMMAND ...\n\nSemi-supervised multi-label learning for USB.\n\ncommands:\n{lines}\n\n"
+    return f"{usage}{PROGRAM} COMMAND --help shows the arguments of a command, --version the version.\n{EXIT_CODES}"
 
 
-def doctor(chosen: argparse.Namespace, options: list[str]) -> int:
-    """Say what is installed and what of it does not work."""
-    return examine()
-
-
-def parser() -> argparse.ArgumentParser:
-    """The commands; what is left over after `data` are options of train.py."""
-    whole = argparse.ArgumentParser(prog="python -m semilearn_bbam", description=__doc__, allow_abbrev=False)
-    commands = whole.add_subparsers(required=True, metavar="train|data|export|doctor")
-    trainer = commands.add_parser("train", help="train one algorithm, as train.py does", add_help=False)
-    trainer.set_defaults(work=train, takes_options=True)
-    data = commands.add_parser("data", help="look at a data set", allow_abbrev=False)
-    looks = data.add_subparsers(required=True, metavar="check|browse")
-    checker = looks.add_parser(
-        "check", help="print counts, label frequencies, overlaps, bad and suspicious items", allow_abbrev=False
-    )
-    checker.set_defaults(work=data_check, takes_options=True)
-    browser = looks.add_parser("browse", help="write a contact sheet of the views", allow_abbrev=False)
-    browser.add_argument("--out", default="contact_sheet.png", help="the PNG to write")
-    browser.add_argument("--rows", type=int, default=8, help="number of items")
-    browser.set_defaults(work=data_browse, takes_options=True)
-    exporter = commands.add_parser("export", help="write the weights of a run as safetensors", allow_abbrev=False)
-    exporter.add_argument("folder", help="run folder")
-    exporter.add_argument("--out", default="", help="file to write; default: weights.safetensors in the run folder")
-    exporter.set_defaults(work=export, takes_options=False)
-    examiner = commands.add_parser("doctor", help="print versions, devices, known conflicts and their cure")
-    examiner.set_defaults(work=doctor, takes_options=False)
-    return whole
-
-
-def main(argv: list[str] | None = None) -> int:
-    """0: well; 1: bad items, or a broken installation; 2: a mistake that the user can fix; 130, 141: cut short."""
-    from semilearn_bbam.errors import UserError
-
-    whole = parser()
-    chosen, options = whole.parse_known_args(argv)
-    if options and not chosen.takes_options:
-        whole.error(f"unrecognized arguments: {' '.join(options)}")
+def call(name: str, argv: Sequence[str], prog: str = "") -> int:
+    """Run one command with its arguments; `prog` is what its messages begin with where an older script calls it."""
+    prog = prog or f"{PROGRAM} {name}"
+    sentence = "interrupted"
     try:
-        with interruptible():
-            return int(chosen.work(chosen, options))
+        module = import_module(f"semilearn_bbam.commands.{COMMANDS[name][0]}")
+        sentence = module.INTERRUPTED
+        parser = argparse.ArgumentParser(
+            prog=prog, description=module.__doc__, allow_abbrev=False, add_help=module.OPTIONS != ALONE
+        )
+        if module.OPTIONS in (ANYWHERE, AFTER):
+            place = " after --" if module.OPTIONS == AFTER else ""
+            parser.epilog = f"Further options{place} are those of {PROGRAM} train --help."
+        with exiting_at_signals(f"{prog}: {sentence}"):  # until the command is `interruptible`, after its imports
+            module.add_arguments(parser)
+            return int(module.run(*_split(parser, argv, module.OPTIONS)))
+    except Interrupted as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return INTERRUPTED
     except UserError as error:
-        print(f"semilearn_bbam: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print(f"{prog}: {sentence}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # who reads the report, such as head, has seen enough
+    except BrokenPipeError:  # what reads the output, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         return 141
+
+
+def _split(parser: argparse.ArgumentParser, argv: Sequence[str], where: str) -> tuple[argparse.Namespace, list[str]]:
+    """A command's own arguments, and the settings of a run that are given to it."""
+    words = list(argv)
+    if where == ALONE:
+        return argparse.Namespace(), words
+    end = words.index("--") if where != NOWHERE and "--" in words else len(words)
+    chosen, rest = parser.parse_known_args(words[:end])
+    if rest and where != ANYWHERE:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return chosen, [*rest, *words[end + 1 :]]
 
 
 if __name__ == "__main__":

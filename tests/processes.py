@@ -71,7 +71,7 @@ def front_door(argv: list[str], log: Path, patch: Callable[[], object] | None = 
 
 
 def open_front_door(argv: list[str], log: Path, patch: Callable[[], object] | None) -> int:
-    exit_at_signals(BEFORE_TRAINING)  # as train.py begins
+    exit_at_signals(f"train.py: {BEFORE_TRAINING}")  # as train.py begins
     if patch is not None:
         patch()
     file = open(log, "w", buffering=1)  # open until the process ends

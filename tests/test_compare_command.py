@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from semilearn_bbam.commands import compare as command_module
-from semilearn_bbam.commands.compare import main, visible_gpus
+from semilearn_bbam.__main__ import main
+from semilearn_bbam.commands.compare import visible_gpus
 from semilearn_bbam.compare import Job, runner
 from semilearn_bbam.compare.reading import read_grid
 from semilearn_bbam.config import ConfigError
-from semilearn_bbam.errors import UserError
 from tests.conftest import CONFIGS
 
+ABLATION = str(CONFIGS / "compare" / "ablation.yaml")
 GRID = """
 methods: [supervised_bam, fullysupervised_bam, no_map]
 datasets: [ohsumed_features]
@@ -54,7 +54,7 @@ def compare(
     def command(grid: str) -> tuple[int, Path, list[str]]:
         file = tmp_path / "config" / "compare" / "own.yaml"
         file.write_text(grid, encoding="utf-8")
-        status = main(["--c", str(file), "--data_dir", f"ohsumed_features={features_dir}", "--jobs", "1"])
+        status = main(["compare", str(file), "--data_dir", f"ohsumed_features={features_dir}", "--jobs", "1"])
         return status, tmp_path / "results" / "own", made
 
     return command
@@ -72,13 +72,13 @@ def test_as_many_runs_at_a_time_as_processors_may_be_used(
         workers.append(number)
         return [], {}
 
-    monkeypatch.setattr(command_module, "run_jobs", no_run)
-    monkeypatch.setattr(command_module, "visible_gpus", list)
+    monkeypatch.setattr(runner, "run_jobs", no_run)
+    monkeypatch.setattr("semilearn_bbam.commands.compare.visible_gpus", list)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(CONFIGS, tmp_path / "config")
     grid = tmp_path / "config" / "compare" / "own.yaml"
     grid.write_text(GRID, encoding="utf-8")
-    assert main(["--c", str(grid), "--data_dir", f"ohsumed_features={features_dir}"]) == 0
+    assert main(["compare", str(grid), "--data_dir", f"ohsumed_features={features_dir}"]) == 0
     assert workers == [1]
 
 
@@ -125,7 +125,7 @@ def test_a_grid_goes_on_from_the_archive_of_its_runs(compare: Any, capsys: pytes
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     next(runs.glob("bbam_*_s1_*/results.json")).unlink()
     capsys.readouterr()
-    assert main(["--c", "config/compare/own.yaml", "--report_only"]) == 0
+    assert main(["compare", "--c", "config/compare/own.yaml", "--report_only"]) == 0
     assert "5 of 6 runs" in capsys.readouterr().err
     assert not made
     assert "Seed 0;" in (out / "small_ohsumed_features_prior.md").read_text()
@@ -169,9 +169,23 @@ def test_what_a_grid_is_judged_on_is_checked(line: str, said: str, write: Callab
         read_grid(write(GRID + line))
 
 
-def test_data_folders_are_named_by_their_set(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="DATASET=FOLDER"):
-        main(["--c", str(CONFIGS / "compare" / "ablation.yaml"), "--data_dir", str(tmp_path)])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([ABLATION, "--data_dir", "/nowhere"], "DATASET=FOLDER"),
+        ([ABLATION, "--c", ABLATION], "one grid"),
+        (["--report_only"], "one grid"),
+        ([ABLATION, "--docs", "--data_dir", "a=b"], "no README.md here"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("given", "expected"), [("2,3", ["2", "3"]), ("MIG-a", ["MIG-a"]), (None, ["0", "1"])])
@@ -188,12 +202,13 @@ def test_workers_get_only_the_gpus_that_were_given(
     assert visible_gpus() == []
 
 
-def test_what_cannot_be_written_is_said_before_the_work(compare: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_said_before_the_work(
+    compare: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "results").write_text("a file in the way")
-    with pytest.raises(UserError, match="cannot be a folder"):
-        compare(GRID)
-    with pytest.raises(UserError, match=r"no README\.md here"):
-        main(["--c", str(CONFIGS / "compare" / "ablation.yaml"), "--docs", "--data_dir", "a=b"])
+    status, _, made = compare(GRID)
+    assert (status, made) == (2, [])
+    assert "--out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

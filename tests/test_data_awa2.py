@@ -104,7 +104,7 @@ def test_missing_folders_and_files_are_named(tree: Path, tmp_path: Path) -> None
         load(tmp_path / "nowhere")
     (tmp_path / "fresh").mkdir()
     (tmp_path / "fresh" / "AwA2-data.zip").touch()
-    with pytest.raises(DataError, match="run scripts/prepare_awa2.py to extract AwA2-data.zip"):
+    with pytest.raises(DataError, match="run semilearn-bbam prepare awa2 to extract AwA2-data.zip"):
         load(tmp_path / "fresh")
     shutil.rmtree(tree / "JPEGImages" / "fox")
     for _ in range(2):

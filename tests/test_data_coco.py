@@ -190,12 +190,12 @@ def test_missing_and_broken_files_are_named(root: Path) -> None:
         load(root)
     (root / "annotations_trainval2014.zip").touch()
     (root / "annotations" / "instances_train2014.json").rename(root / "aside")
-    with pytest.raises(DataError, match="run scripts/prepare_coco2014.py to extract annotations_trainval2014.zip"):
+    with pytest.raises(DataError, match="run semilearn-bbam prepare coco2014 to extract annotations_trainval2014.zip"):
         load(root)
     (root / "aside").rename(root / "annotations" / "instances_train2014.json")
     (root / "train2014").rename(root / "elsewhere")
     with pytest.raises(DataError, match="images .*train2014 are missing; set data_dir"):
         load(root)
     (root / "train2014.zip").touch()
-    with pytest.raises(DataError, match="images .*train2014 are missing; run .*prepare_coco2014.py .* train2014.zip"):
+    with pytest.raises(DataError, match="images .*train2014 are missing; run .* prepare coco2014 .* train2014.zip"):
         load(root)

@@ -71,7 +71,7 @@ def test_missing_folders_and_lists_are_named(root: Path, tmp_path: Path) -> None
         load(root)
     shutil.rmtree(root / "train_jpeg")
     (root / "corel5k_jpeg.tar").touch()
-    with pytest.raises(DataError, match="train_jpeg is missing; run scripts/prepare_corel5k.py .* corel5k_jpeg.tar"):
+    with pytest.raises(DataError, match="train_jpeg is missing; run .* prepare corel5k .* corel5k_jpeg.tar"):
         load(root)
     for folder in ("train_jpeg", "test_jpeg"):
         (root / folder).mkdir()

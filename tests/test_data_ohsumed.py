@@ -77,7 +77,7 @@ def test_missing_tree_tells_the_layout_and_how_to_extract(tmp_path: Path) -> Non
         load(tmp_path / "nowhere")
     archive = tmp_path / f"{TREE}.tar.xz"
     archive.touch()
-    with pytest.raises(DataError, match=f"run scripts/prepare_ohsumed.py to extract {archive.name}"):
+    with pytest.raises(DataError, match=f"run semilearn-bbam prepare ohsumed to extract {archive.name}"):
         load(tmp_path)
 
 

@@ -64,7 +64,7 @@ def test_voc2007_has_a_released_test_part(tmp_path: Path) -> None:
     # The test archive extracts into the same folder, later.
     (tmp_path / "VOCtest_06-Nov-2007.tar").touch()
     (tmp_path / "VOCtest_2012.tar").touch()
-    cure = "aeroplane_test.txt is missing; run .*prepare_voc2012.py --dataset voc2007 to extract VOCtest_06-Nov-2007"
+    cure = "aeroplane_test.txt is missing; run .* prepare voc2007 to extract VOCtest_06-Nov-2007"
     with pytest.raises(DataError, match=cure):
         load(tmp_path, "voc2007")
     assert write_voc(tmp_path, 2007, {"test": {"000001": {"dog": 1, "person": 1}, "000002": {"train": 1}}}) == tree
@@ -121,7 +121,7 @@ def test_missing_trees_and_lists_are_named(tree: Path, tmp_path: Path) -> None:
         load(tmp_path / "nowhere")
     (tmp_path / "fresh").mkdir()
     (tmp_path / "fresh" / "VOCtrainval_11-May-2012.tar").touch()
-    with pytest.raises(DataError, match="run scripts/prepare_voc2012.py to extract VOCtrainval_11-May-2012.tar"):
+    with pytest.raises(DataError, match="run semilearn-bbam prepare voc2012 to extract VOCtrainval_11-May-2012.tar"):
         load(tmp_path / "fresh")
     (tree / "ImageSets" / "Main" / "cat_val.txt").unlink()
     with pytest.raises(DataError, match="cat_val.txt is missing; extract the VOCtrainval archive again"):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from semilearn_bbam.commands.prepare import main, prepare
+from semilearn_bbam.__main__ import main
+from semilearn_bbam.commands.prepare import prepare
 from semilearn_bbam.data import SOURCES
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.readers.ohsumed import TREE
@@ -18,10 +19,14 @@ from semilearn_bbam.data.releases import RELEASES
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("prepare_*.py"))
 
 
-def test_every_release_has_a_reader_and_a_script() -> None:
+def test_every_release_has_a_reader_and_every_script_a_release(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(RELEASES) <= set(SOURCES)
-    named = " ".join(path.read_text() for path in SCRIPTS)
-    assert all(f'"{name}"' in named for name in RELEASES)
+    assert {path.stem.removeprefix("prepare_") for path in SCRIPTS} <= set(RELEASES)
+    with pytest.raises(SystemExit) as done:
+        main(["prepare", "--help"])
+    assert done.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in RELEASES)
     for release in RELEASES.values():
         for archive in release.archives:
             assert not archive.sha256 or re.fullmatch("[0-9a-f]{64}", archive.sha256)
@@ -42,14 +47,25 @@ def test_scripts_say_what_is_missing(
     assert "Traceback" not in told
 
 
+def test_a_script_takes_another_year_as_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = next(path for path in SCRIPTS if path.stem == "prepare_coco2014")
+    monkeypatch.setattr(sys, "argv", [script.name, "--dataset", "coco2017", "--data_dir", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(script), run_name="__main__")
+    assert caught.value.code == 2
+    assert "train2017.zip" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["voc2012", "coco2014", "awa2", "aapd", "corel5k"])
 def test_data_that_are_there_are_counted(
     name: str, released_dir: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main((name,), ["--data_dir", str(released_dir), "--cache_dir", str(tmp_path)]) == 0
+    assert main(["prepare", name, "--data_dir", str(released_dir), "--cache_dir", str(tmp_path)]) == 0
     first = capsys.readouterr().out
     assert f"{name}: {32 if name == 'awa2' else 60 if name == 'aapd' else 40} training and " in first
-    assert main((name,), ["--data_dir", str(released_dir), "--cache_dir", str(tmp_path)]) == 0
+    assert main(["prepare", name, "--data_dir", str(released_dir), "--cache_dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == first
 
 
@@ -78,7 +94,7 @@ def test_archives_are_extracted_once(released_dir: Path, tmp_path: Path) -> None
 
 def test_a_false_archive_is_not_extracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "VOCtrainval_11-May-2012.tar").write_bytes(b"not it")
-    assert main(("voc2012",), ["--data_dir", str(tmp_path)]) == 2
+    assert main(["prepare", "voc2012", "--data_dir", str(tmp_path)]) == 2
     assert "has 6 bytes, the released one 1,999,639,040; fetch it again" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["VOCtrainval_11-May-2012.tar"]
 
@@ -89,7 +105,7 @@ def test_data_that_are_there_are_not_fetched(
 ) -> None:
     monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: pytest.fail("asked the network"))
     given = ["--data_dir", str(released_dir / below), "--download", "--cache_dir", str(tmp_path)]
-    assert main(("voc2012",), given) == 0
+    assert main(["prepare", "voc2012", *given]) == 0
 
 
 @pytest.mark.parametrize("below", ["", "coco/", "coco2014/"])
@@ -113,7 +129,7 @@ def test_missing_archives_are_told_with_size_address_and_command(
     folder = tmp_path / "my data"
     (folder / "val2017").mkdir(parents=True)
     (folder / "train2017.zip.part").write_bytes(b"begun")
-    assert main(("coco2014", "coco2017"), ["--dataset", "coco2017", "--data_dir", str(folder)]) == 2
+    assert main(["prepare", "coco2017", "--data_dir", str(folder)]) == 2
     told = capsys.readouterr().err
     url = "http://images.cocodataset.org"
     assert (
@@ -121,8 +137,7 @@ def test_missing_archives_are_told_with_size_address_and_command(
         f"{url}/annotations/annotations_trainval2017.zip\n"
         f"missing: {folder}/train2017.zip (19,336,861,798 bytes) from {url}/zips/train2017.zip; "
         f"train2017.zip.part goes on with --download\n"
-        f"then run: python scripts/prepare_coco2014.py --data_dir '{folder}' --dataset coco2017 (--download fetches "
-        f"what is missing)\n"
+        f"then run: semilearn-bbam prepare coco2017 --data_dir '{folder}' (--download fetches what is missing)\n"
     ) in told
     assert f"{folder}/val2017.zip" not in told
 
@@ -134,7 +149,7 @@ def test_bad_items_are_told_without_instructions(
     shutil.copytree(released_dir / "VOCdevkit", data / "VOCdevkit")
     image = next((data / "VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
     image.write_bytes(b"no image")
-    assert main(("voc2012",), ["--data_dir", str(data)]) == 2
+    assert main(["prepare", "voc2012", "--data_dir", str(data)]) == 2
     told = capsys.readouterr().err
     assert image.name in told
     assert "VOCtrainval" not in told
@@ -156,17 +171,17 @@ def test_an_interrupted_extraction_without_its_archive_is_told(released_dir: Pat
 def test_a_wrong_option_is_told_before_anything_is_extracted(released_dir: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "corel5k_jpeg.tar", "w") as tar:
         tar.add(released_dir / "train_jpeg", "train_jpeg")
-    assert main(("corel5k",), ["--data_dir", str(tmp_path), "--min_positive", "2"]) == 2
+    assert main(["prepare", "corel5k", "--data_dir", str(tmp_path), "--min_positive", "2"]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["corel5k_jpeg.tar"]
 
 
 @pytest.mark.parametrize("folder", ["x" * 5000, "not\0a path", "~nobody_of_this_name/x"])
 def test_impossible_folders_are_a_sentence(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(("awa2",), ["--data_dir", folder]) == 2
+    assert main(["prepare", "awa2", "--data_dir", folder]) == 2
     assert "does not exist; create it" in capsys.readouterr().err
 
 
 def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib.request.urlopen", lambda *args, **kwargs: pytest.fail("asked the network"))
-    assert main(("coco2014",), ["--data_dir", str(tmp_path)]) == 2
-    assert main(("awa2",), ["--data_dir", str(tmp_path), "--download"]) == 2
+    assert main(["prepare", "coco2014", "--data_dir", str(tmp_path)]) == 2
+    assert main(["prepare", "awa2", "--data_dir", str(tmp_path), "--download"]) == 2

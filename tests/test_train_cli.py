@@ -78,7 +78,7 @@ def test_an_interrupt_before_training_says_so(
     def stop(args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("semilearn_bbam.commands.train.run", stop)
+    monkeypatch.setattr("semilearn_bbam.run.run", stop)
     settings = SHORT | {"data_dir": features_dir, "save_dir": tmp_path}
     assert front_door.main(arguments("bbam_ohsumed_features.yaml", **settings)) == 130
     assert "nothing was changed" in capsys.readouterr().err

@@ -40,7 +40,6 @@ from semilearn_bbam.engine.hooks.labelwise import (
 )
 from semilearn_bbam.engine.labelwise import Lifted
 
-
 # What follows from the kind of the data: texts can only be mixed as features, perturbed in their embeddings, and what
 # is no image cannot be rotated.
 MANIFOLD = {kind: {"mixup_manifold": kind == "text"} for kind in KINDS}

@@ -1,4 +1,4 @@
-"""The command behind `scripts/compare.py`: run a grid, then write its tables and figures."""
+"""Run a grid of methods, datasets, label ratios and seeds, and write its tables and figures."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from semilearn_bbam.compare.archive import write_archive
-from semilearn_bbam.compare.grid import Grid, Job
-from semilearn_bbam.compare.reading import read_grid
-from semilearn_bbam.compare.runner import kept, label, run_jobs
+from semilearn_bbam.commands import AFTER
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.report import draw_all
-from semilearn_bbam.report.comparison import write_comparison
-from semilearn_bbam.report.methods import fill_marks
-from semilearn_bbam.report.tables import Run
-from semilearn_bbam.run import read_settings
 from semilearn_bbam.util.machine import usable_cpus
+from semilearn_bbam.util.signals import interruptible
+
+if TYPE_CHECKING:
+    from semilearn_bbam.compare.grid import Grid, Job
+    from semilearn_bbam.report.tables import Run
+
+OPTIONS = AFTER
+INTERRUPTED = "interrupted; finished runs are kept, and the same command goes on"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run what a command line asks for; 1 where a run failed. UserError for what cannot be run at all."""
-    parser = argparse.ArgumentParser(prog="compare.py", description=__doc__)
-    parser.add_argument("--c", required=True, metavar="FILE", help="grid, such as config/compare/head_to_head.yaml")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The grid, where its data and runs are, and what to write."""
+    parser.add_argument("file", nargs="?", metavar="FILE", help="grid, such as config/compare/head_to_head.yaml")
+    parser.add_argument("--c", metavar="FILE", help="the same, as scripts/compare.py takes it")
     parser.add_argument(
-        "--data_dir", nargs="+", default=[], metavar="DATASET=FOLDER", help="folder of each data set of the grid"
+        "--data_dir", nargs="+", default=[], metavar="DATASET=FOLDER", help="folder of each dataset of the grid"
     )
     parser.add_argument("--save_dir", default="", help="folder of the run folders, which grids share; default: runs")
     parser.add_argument("--out", default="", help="folder of tables and figures; default: results/<name of the grid>")
@@ -38,17 +37,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--report_only", action="store_true", help="make no runs; write what the finished ones say")
     parser.add_argument("--docs", action="store_true", help="renew the tables in docs and README.md of this folder too")
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="after --: further options of train.py")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """Run the grid; 1 where a run failed. UserError for what cannot be run at all."""
+    file = args.file or args.c
+    if not file or (args.file and args.c):
+        raise UserError("name one grid: semilearn-bbam compare FILE, such as config/compare/head_to_head.yaml")
     if not all("=" in pair for pair in args.data_dir):
         raise UserError("--data_dir: give each data set its folder as DATASET=FOLDER")
-    further = tuple(word for word in args.options if word != "--")
-    grid = read_grid(args.c)
+    import semilearn_bbam.compare.runner  # noqa: F401  takes seconds, in which an exception could be swallowed
+
+    with interruptible():
+        return compare(file, args, options)
+
+
+def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
+    """Run the grid of a file and write what comes of it; returns and raises as `run`."""
+    from semilearn_bbam.compare.archive import write_archive
+    from semilearn_bbam.compare.reading import read_grid
+    from semilearn_bbam.compare.runner import kept, label, run_jobs
+    from semilearn_bbam.report.methods import fill_marks
+    from semilearn_bbam.run import read_settings
+
+    grid = read_grid(file)
     pages = documents() if args.docs else []
     save_dir = Path(args.save_dir or "runs")
     folders = dict.fromkeys(grid.datasets, "") if args.report_only else {}  # nothing is read then
-    jobs = grid.jobs(folders | dict(pair.split("=", 1) for pair in args.data_dir), save_dir, further)
-    out = Path(args.out or Path("results") / Path(args.c).stem)
+    jobs = grid.jobs(folders | dict(pair.split("=", 1) for pair in args.data_dir), save_dir, tuple(options))
+    out = Path(args.out or Path("results") / Path(file).stem)
     try:  # before the work, not after it
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -80,6 +97,8 @@ def documents() -> list[Path]:
 
 def visible_gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES is for a worker on each GPU that this process may use."""
+    import torch
+
     if not torch.cuda.is_available():
         return []
     given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
@@ -88,6 +107,9 @@ def visible_gpus() -> list[str]:
 
 def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> str:
     """Tables into `out`, figures into its folder `figures`; gives the headline in Markdown."""
+    from semilearn_bbam.report import draw_all
+    from semilearn_bbam.report.comparison import write_comparison
+
     printing = grid.printing
     if printing.judged_on == "validation":
         results = [on_validation(run) for run in results]

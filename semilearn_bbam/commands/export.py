@@ -1,17 +1,37 @@
-"""The weights of a finished run as a safetensors file, which nobody has to trust to open."""
+"""Write the weights of a run as a safetensors file, which is safe to open."""
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save
-
+from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import RunError
-from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
 from semilearn_bbam.runs.folder import CONFIG
 from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.signals import interruptible
+
+OPTIONS = NOWHERE
+INTERRUPTED = "interrupted; nothing was written"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run and the file."""
+    parser.add_argument("folder", metavar="RUN", help="run folder")
+    parser.add_argument("--out", default="", help="file to write; default: weights.safetensors in the run folder")
+
+
+def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+    """Write the file and say what it holds."""
+    import safetensors.torch  # noqa: F401  takes seconds, in which an exception could be swallowed
+
+    out = chosen.out or Path(chosen.folder) / "weights.safetensors"
+    with interruptible():
+        metadata = export_weights(chosen.folder, out)
+    print(f"wrote {out}: {metadata['algorithm']}, after epoch {metadata['epoch']}")
+    return 0
 
 
 def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
@@ -21,6 +41,11 @@ def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
     of a run it is the latest model. `pretrain_path` reads such a file. RunError for a folder without a checkpoint that
     can be read safely, and for a file that cannot be written.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
+    from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
+
     folder, out = Path(folder), Path(out)
     path = selected_checkpoint(folder)
     checkpoint = load_checkpoint(path)

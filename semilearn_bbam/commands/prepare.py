@@ -1,50 +1,46 @@
-"""Make a released data set ready: extract what is there, check and count everything, remember the result."""
+"""Make a released dataset ready: extract what is there, check and count everything, remember the result."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from semilearn_bbam.commands import ANYWHERE
 from semilearn_bbam.data import KIND_OF, Source, load_source
 from semilearn_bbam.data.archives import Archive
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.releases import RELEASES, Release
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.run import read_settings
+from semilearn_bbam.util.signals import interruptible
 
+OPTIONS = ANYWHERE
+INTERRUPTED = "interrupted; run it again to go on"
 NETS = {"image": "resnet50", "text": "bert_base_uncased"}  # asked for with all settings, but not built here
 # Options that choose how much of a release is read.
 CHOICES = ("train_part", "test_part", "awa_split", "empty_labels", "min_positives")
 
 
-def main(names: Sequence[str], argv: Sequence[str] | None = None) -> int:
-    """The command line of a `scripts/prepare_<name>.py`, for one or several years of a data set.
-
-    0 if the data are ready, 2 with a sentence and instructions if they are not, 130 after Ctrl-C.
-    """
-    parser = argparse.ArgumentParser(
-        description="Extract, check, count and index a released data set. Further options are those of train.py.",
-        allow_abbrev=False,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The release and its folder."""
+    parser.add_argument("name", metavar="NAME", choices=sorted(RELEASES), help=", ".join(sorted(RELEASES)))
+    parser.add_argument("--dataset", metavar="NAME", choices=sorted(RELEASES), help="another year of the same release")
     parser.add_argument("--data_dir", required=True, help="folder with the archives or the extracted data")
     parser.add_argument("--download", action="store_true", help="fetch missing archives of known size and SHA-256")
-    if len(names) > 1:
-        parser.add_argument("--dataset", choices=names, default=names[0], help=f"default {names[0]}")
-    given, options = parser.parse_known_args(argv)
-    name = getattr(given, "dataset", names[0])
-    data_dir = Path(os.path.expanduser(given.data_dir))
+
+
+def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+    """0 if the data are ready; UserError with a sentence and instructions if they are not."""
+    import semilearn_bbam.run  # noqa: F401  takes seconds, in which an exception could be swallowed
+
+    name, data_dir = chosen.dataset or chosen.name, Path(os.path.expanduser(chosen.data_dir))
     try:
-        print(prepare(name, data_dir, options, download=given.download))
+        with interruptible():
+            print(prepare(name, data_dir, options, download=chosen.download))
     except (UserError, OSError) as error:
-        print("\n".join([f"prepare {name}: {error}", *what_to_do(names, name, data_dir)]), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"prepare {name}: interrupted; run again to go on", file=sys.stderr)
-        return 130
+        raise UserError("\n".join([f"{name}: {error}", *what_to_do(name, data_dir)])) from error
     return 0
 
 
@@ -59,6 +55,8 @@ def prepare(name: str, data_dir: Path, options: Sequence[str] = (), *, download:
         raise DataError(f"the folder {data_dir} does not exist; create it and put the data there")
     own = ["--algorithm", "supervised_bce", "--net", NETS[KIND_OF[name]], "--label_ratio", "0.1"]
     own += ["--dataset", name, "--data_dir", str(data_dir)]
+    from semilearn_bbam.run import read_settings
+
     settings, usual = read_settings([*own, *options]), read_settings(own)
     as_usual = all(getattr(settings, key) == getattr(usual, key) for key in CHOICES)
     lines = [line for archive in release.archives for line in _unpack(archive, data_dir, download)]
@@ -66,11 +64,8 @@ def prepare(name: str, data_dir: Path, options: Sequence[str] = (), *, download:
     return "\n".join([*lines, *source.notes, summary(source, release, as_usual=as_usual)])
 
 
-def what_to_do(names: Sequence[str], name: str, data_dir: Path) -> list[str]:
-    """What is missing, where it comes from and the command to run then, a line each; nothing if all archives are there.
-
-    `names` are the data sets of the script, the first one without `--dataset`.
-    """
+def what_to_do(name: str, data_dir: Path) -> list[str]:
+    """What is missing, where it comes from and the command to run then, a line each; none if all archives are there."""
     release = RELEASES[name]
     missing = [a for a in release.archives if not (a.is_extracted(data_dir) or a.find(data_dir))]
     if release.archives and not missing:
@@ -82,8 +77,7 @@ def what_to_do(names: Sequence[str], name: str, data_dir: Path) -> list[str]:
             f"; {archive.part(data_dir).name} goes on with --download" if os.path.exists(archive.part(data_dir)) else ""
         )
         lines.append(f"missing: {data_dir / archive.name}{size}{f' from {archive.url}' if archive.url else ''}{begun}")
-    command = ["python", f"scripts/prepare_{names[0]}.py", "--data_dir", str(data_dir)]
-    command += ["--dataset", name] if name != names[0] else []
+    command = ["semilearn-bbam", "prepare", name, "--data_dir", str(data_dir)]
     fetched = any(archive.sha256 for archive in missing)
     return [*lines, f"then run: {shlex.join(command)}{' (--download fetches what is missing)' if fetched else ''}"]
 

@@ -1,42 +1,45 @@
-"""The command behind `train.py` and `python -m semilearn_bbam train`: one run, told in sentences."""
+"""Train one method as a YAML file and options say."""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
-import sys
 from collections.abc import Sequence
 
-from semilearn_bbam.errors import Interrupted, UserError
-from semilearn_bbam.report import results_table
-from semilearn_bbam.run import read_settings, run
-from semilearn_bbam.util.signals import BEFORE_TRAINING, INTERRUPTED, interruptible
+from semilearn_bbam.commands import ALONE
+from semilearn_bbam.config.quick import check_quickly
+from semilearn_bbam.errors import RunError
+from semilearn_bbam.util.signals import BEFORE_TRAINING, interruptible
 
+OPTIONS = ALONE
+INTERRUPTED = BEFORE_TRAINING
 # Of files that others write, such as TensorBoard's.
 REFUSED_BY_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0 after a finished run, 2 for a mistake that the user can fix, 130 after Ctrl-C or SIGTERM."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None of its own: all are settings."""
+
+
+def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+    """0 after a finished run; UserError for a mistake that the user can fix, Interrupted after Ctrl-C or SIGTERM."""
+    check_quickly(options)
+    from semilearn_bbam.report.table import results_table
+    from semilearn_bbam.run import read_settings
+    from semilearn_bbam.run import run as train
+
     results = None
     try:
         with interruptible():
-            results = run(read_settings(sys.argv[1:] if argv is None else argv))
-    except Interrupted as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return INTERRUPTED
-    except UserError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
+            results = train(read_settings(options))
+    except KeyboardInterrupt:
+        if results is None:  # else the run is whole
+            raise
     except OSError as error:
         if error.errno not in REFUSED_BY_DISK:
             raise
-        print(f"train.py: the disk refuses ({error}); fix that and go on with --resume", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if results is None:
-            print(BEFORE_TRAINING, file=sys.stderr)
-            return INTERRUPTED
+        raise RunError(f"the disk refuses ({error}); fix that and go on with --resume") from error
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
         print(results_table([results]))
     return 0

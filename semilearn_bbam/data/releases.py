@@ -165,10 +165,9 @@ RELEASES = {
 
 def cure(name: str, folders: Iterable[Path], otherwise: str) -> str:
     """What a reader of data set `name` advises where something is missing: to extract an archive that lies there."""
-    scripts = {"voc2007": "voc2012.py --dataset voc2007", "coco2017": "coco2014.py --dataset coco2017"}
     for folder in folders:
         for archive in RELEASES[name].archives:
             found = archive.find(folder)
             if found and not archive.is_extracted(folder):
-                return f"run scripts/prepare_{scripts.get(name, f'{name}.py')} to extract {found.name}"
+                return f"run semilearn-bbam prepare {name} to extract {found.name}"
     return otherwise

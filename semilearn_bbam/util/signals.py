@@ -6,13 +6,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = 130  # exit code
-BEFORE_TRAINING = "train.py: interrupted before training began; nothing was changed, start it again"
+BEFORE_TRAINING = "interrupted before training began; nothing was changed, start it again"
 
 
 class ExitAtSignal:
@@ -35,6 +35,27 @@ def exit_at_signals(sentence: str) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in CAUGHT:
             signal.signal(number, ExitAtSignal(sentence))
+
+
+@contextlib.contextmanager
+def exiting_at_signals(sentence: str) -> Iterator[None]:
+    """`exit_at_signals` within; afterwards the handlers are those from before, or Python's own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in CAUGHT}
+    exit_at_signals(sentence)
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+def _restore(before: Mapping[signal.Signals, Any]) -> None:
+    """Set these handlers again, and Python's own in place of those of `exit_at_signals`, whose time is over."""
+    own: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, handler in before.items():
+        signal.signal(number, own[number] if isinstance(handler, ExitAtSignal) else handler)
 
 
 _received: list[signal.Signals] = []  # within `interruptible`
@@ -61,9 +82,7 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         _received.clear()
-        own: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-        for number, handler in before.items():
-            signal.signal(number, own[number] if isinstance(handler, ExitAtSignal) else handler)
+        _restore(before)
 
 
 class StopSignals:

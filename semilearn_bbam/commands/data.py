@@ -1,0 +1,79 @@
+"""Look at a dataset before training: check counts and items, or browse pictures of its views."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from semilearn_bbam.commands import ANYWHERE
+from semilearn_bbam.config.quick import check_quickly
+from semilearn_bbam.util.signals import interruptible
+
+OPTIONS = ANYWHERE
+INTERRUPTED = "interrupted; nothing was written"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`check` or `browse`, and what a contact sheet needs."""
+    looks = parser.add_subparsers(required=True, metavar="check|browse", dest="look")
+    looks.add_parser(
+        "check",
+        help="print counts, label frequencies, overlaps, bad and suspicious items",
+        description="Print counts, label frequencies, overlaps, bad and suspicious items; exit code 1 for bad items.",
+        epilog=parser.epilog,
+        allow_abbrev=False,
+    )
+    browser = looks.add_parser(
+        "browse",
+        help="write a contact sheet of the views",
+        description="Write a contact sheet: items of the training part with their weak and strong views.",
+        epilog=parser.epilog,
+        allow_abbrev=False,
+    )
+    browser.add_argument("--out", default="contact_sheet.png", help="the PNG to write")
+    browser.add_argument("--rows", type=int, default=8, help="number of items")
+
+
+def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+    """0; 1 where `check` found bad items."""
+    check_quickly(options)
+    import semilearn_bbam.report
+    import semilearn_bbam.run  # noqa: F401  they take seconds, in which an exception could be swallowed
+
+    with interruptible():
+        return check(options) if chosen.look == "check" else browse(chosen, options)
+
+
+def check(options: Sequence[str]) -> int:
+    """Print what is in the data; 1 if there are bad items."""
+    from semilearn_bbam.data.loading import inspect_source, keep_frequent_labels
+    from semilearn_bbam.report import check_report
+    from semilearn_bbam.run import read_settings
+
+    settings = read_settings(options)
+    source = keep_frequent_labels(inspect_source(settings), settings.min_positives, settings.min_test_positives)
+    report, good = check_report(source, settings.cache_dir)
+    print(report, flush=True)
+    return 0 if good else 1
+
+
+def browse(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+    """Draw a contact sheet of the training part."""
+    from semilearn_bbam.data import load_source
+    from semilearn_bbam.engine.inputs import Inputs
+    from semilearn_bbam.report import draw_contact_sheet
+    from semilearn_bbam.run import read_settings
+
+    settings = read_settings(options).having(normalize="none")  # plain pixel values can be shown
+    source = load_source(settings)
+    inputs = Inputs.of(settings, source.kind, strong_texts=source.strong_texts is not None)
+    draw_contact_sheet(
+        inputs.encode(source),
+        inputs.views,
+        chosen.out,
+        seed=settings.seed,
+        rows=chosen.rows,
+        tokenizer=inputs.tokenizer,
+    )
+    print(f"wrote {chosen.out}")
+    return 0
