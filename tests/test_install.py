@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from semilearn_bbam import __version__
+from semilearn_bbam.__main__ import COMMANDS
 from tests.conftest import FEATURES, arguments
 from tests.processes import LIMIT
 from tests.test_train_cli import SHORT
@@ -27,6 +29,7 @@ def refuse(self, address, *rest):
 
 socket.socket.connect = socket.socket.connect_ex = refuse
 """
+SHORT_COMMAND = "--algorithm bbam --dataset digits --net small_cnn --label_ratio 0.1".split()
 pytestmark = pytest.mark.slow
 
 
@@ -138,11 +141,30 @@ def stubs(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
     return make
 
 
+def test_every_command_is_there_after_pip_install(environment: tuple[Path, Path], tmp_path: Path) -> None:
+    door = environment[0].with_name("semilearn-bbam")
+    shown = call([str(door), "--help"], tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    for name in COMMANDS:
+        assert f"  {name} " in shown.stdout
+        done = call([str(door), name, "--help"], tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "--help" in done.stdout
+    assert call([str(door), "--version"], tmp_path).stdout.split() == ["semilearn-bbam", __version__]
+
+
+def test_the_version_stands_in_one_place(built: Path) -> None:
+    names = [path.name for path in built.iterdir()]
+    assert len(names) == 2
+    assert all(f"-{__version__}" in name for name in names)
+
+
 def test_the_doctor_is_content_here(environment: tuple[Path, Path], tmp_path: Path) -> None:
-    done = call([str(environment[0]), "-m", "semilearn_bbam", "doctor"], tmp_path)
+    done = call([str(environment[0]), "-m", "semilearn_bbam", "doctor", "--imports"], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for word in ("python 3.", "semilearn 0.3.2", "torch ", "cpu: ", "all that is needed imports"):
         assert word in done.stdout
+    assert "conflict" not in done.stdout
 
 
 def test_the_doctor_runs_where_the_framework_does_not_import(
@@ -150,11 +172,16 @@ def test_the_doctor_runs_where_the_framework_does_not_import(
 ) -> None:
     folder = stubs({"torchaudio": "2.9.0"})
     (folder / "torchaudio.py").write_text("raise OSError('undefined symbol')\n")
-    done = call([str(environment[0]), "-m", "semilearn_bbam", "doctor"], tmp_path, PYTHONPATH=str(folder))
+    python = str(environment[0])
+    done = call([python, "-m", "semilearn_bbam", "doctor", "--imports"], tmp_path, PYTHONPATH=str(folder))
     assert done.returncode == 1
     assert "import torchaudio fails: OSError: undefined symbol" in done.stdout
     assert "torchaudio 2.9.0 was built for torch 2.9" in done.stdout
     assert "pip install" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    done = call([str(environment[0]), "-c", "import semilearn_bbam"], tmp_path, PYTHONPATH=str(folder))
-    assert "python -m semilearn_bbam doctor says which" in done.stderr
+    words = [*SHORT_COMMAND, "--save_dir", str(tmp_path / "runs")]
+    done = call([python, "-m", "semilearn_bbam", "train", *words], tmp_path, PYTHONPATH=str(folder))
+    assert done.returncode == 2
+    assert "semilearn-bbam doctor --imports" in done.stderr
+    assert "undefined symbol" in done.stderr
+    assert "Traceback" not in done.stderr

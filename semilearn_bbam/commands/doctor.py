@@ -1,20 +1,59 @@
-"""What is installed here, what of it is known not to work together, and how to fix that."""
+"""Print what is installed, what is missing, what is known not to work together, and how to fix it."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import platform
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
+from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import first_line
 from semilearn_bbam.util.machine import usable_cpus
 
+OPTIONS = NOWHERE
+INTERRUPTED = "interrupted"
 SHOWN = """semilearn-bbam semilearn torch torchvision torchaudio transformers timm scikit-learn numpy scipy
-    ruamel.yaml safetensors filelock PyYAML wandb aim""".split()
-NEEDED = "torch torchvision torchaudio transformers timm sklearn scipy matplotlib filelock semilearn".split()
+    safetensors filelock PyYAML wandb aim tensorboard ruamel.yaml""".split()
+# What this package imports, and what USB does.
+NEEDED = """numpy scipy sklearn torch torchvision torchaudio transformers timm huggingface_hub safetensors filelock PIL
+    yaml tqdm matplotlib iterstrat wandb aim tensorboard ruamel.yaml semilearn""".split()
+FIX = "fix: install with the tested set, pip install -c constraints.txt semilearn-bbam"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whether to try the imports."""
+    parser.add_argument(
+        "--imports", action="store_true", help="also import every package and list the devices (about 15 seconds)"
+    )
+
+
+def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+    """Print the report; 0 where nothing is wrong, else 1."""
+    print(f"python {platform.python_version()} on {platform.platform()}, {sys.executable}")
+    for name in SHOWN:
+        print(f"  {name} {installed(name) or 'not installed'}")
+    problems = {"not installed": missing(), "known conflicts": conflicts()}
+    if chosen.imports:
+        problems["does not import"] = broken_imports(problems["not installed"])
+        if "torch" in sys.modules:
+            print("devices\n" + "\n".join(f"  {line}" for line in devices()))
+    for title, lines in problems.items():
+        if lines:
+            print(f"{title}\n" + "\n".join(f"  {line}" for line in lines))
+    if any(problems.values()):
+        print(FIX)
+        return 1
+    if chosen.imports:
+        print("all that is needed imports")
+    else:
+        print("all that is needed is installed; doctor --imports tries it and lists the devices")
+    return 0
 
 
 def installed(name: str) -> str:
@@ -31,66 +70,50 @@ def series(number: str) -> str:
 
 
 def conflicts() -> list[str]:
-    """Known conflicts between the installed versions, a line each with its cure."""
-    found = []
+    """Known conflicts between the installed versions, a line each with its fix."""
+    lines = []
     torch, audio, vision = installed("torch"), installed("torchaudio"), installed("torchvision")
     # From 2.11 on torchaudio is released less often than torch; a pair of another series does not load.
     if torch and audio and series(torch) != series(audio):
-        cure = f"pip install torch=={series(audio)}.* torchaudio=={series(audio)}.*"
-        found.append(f"torchaudio {audio} was built for torch {series(audio)}, not {torch}; {cure}")
+        fix = f"pip install torch=={series(audio)}.* torchaudio=={series(audio)}.*"
+        lines.append(f"torchaudio {audio} was built for torch {series(audio)}, not {torch}; {fix}")
     if torch and vision and ("+" in torch) != ("+" in vision) and "cu" in torch + vision:
-        found.append(f"torch {torch} and torchvision {vision} come from different indexes; install both from one")
+        lines.append(f"torch {torch} and torchvision {vision} come from different indexes; install both from one")
     usb = installed("semilearn")
     if usb and usb != "0.3.2":
-        found.append(f"semilearn {usb} is not the version this package was tested with; pip install semilearn==0.3.2")
-    yaml = installed("ruamel.yaml")
-    if yaml and tuple(map(int, yaml.split(".")[:2])) < (0, 18):
-        found.append(
-            f"ruamel.yaml {yaml}: USB's own config loader executes tags of a YAML file with it; this package reads "
-            "its configs itself, but give USB's scripts no file of somebody else's"
-        )
-    return found
+        lines.append(f"semilearn {usb} is not the version this package was tested with; pip install semilearn==0.3.2")
+    return lines
 
 
-def broken_imports() -> list[str]:
-    """Packages that are needed and do not import, a line each with the reason."""
-    found = []
+def missing() -> list[str]:
+    """Packages that are needed and not there, found without importing any."""
+    tops = dict.fromkeys(name.partition(".")[0] for name in NEEDED)
+    return [name for name in tops if find_spec(name) is None]
+
+
+def broken_imports(known: Sequence[str]) -> list[str]:
+    """Packages that are needed and do not import, a line each with the reason, but for those of `known`."""
+    lines = []
     for name in NEEDED:
+        if name.partition(".")[0] in known:
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 importlib.import_module(name)
         except Exception as error:  # whatever a broken build raises
-            found.append(f"import {name} fails: {type(error).__name__}: {first_line(error)}")
-    return found
+            lines.append(f"import {name} fails: {type(error).__name__}: {first_line(error)}")
+    return lines
 
 
 def devices() -> list[str]:
     """What torch can compute on, a line each."""
     import torch
 
-    found = [f"cpu: {usable_cpus()} of {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
+    lines = [f"cpu: {usable_cpus()} of {os.cpu_count()} cores, {torch.get_num_threads()} threads"]
     for number in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(number)
-        found.append(f"cuda:{number}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
+        lines.append(f"cuda:{number}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
     if torch.backends.mps.is_available():
-        found.append("mps: Apple's GPU")
-    return found
-
-
-def examine() -> int:
-    """Print versions, devices, conflicts and cures; 0 where this package can run, else 1."""
-    print(f"python {platform.python_version()} on {platform.platform()}, {sys.executable}")
-    for name in SHOWN:
-        print(f"  {name} {installed(name) or 'not installed'}")
-    broken, known = broken_imports(), conflicts()
-    if "torch" in sys.modules:
-        print("devices\n" + "\n".join(f"  {line}" for line in devices()))
-    for title, lines in (("does not import", broken), ("known conflicts", known)):
-        if lines:
-            print(f"{title}\n" + "\n".join(f"  {line}" for line in lines))
-    if broken:
-        print("cure: install with the tested set, pip install -c constraints.txt semilearn-bbam")
-        return 1
-    print("all that is needed imports")
-    return 0
+        lines.append("mps: Apple's GPU")
+    return lines
