@@ -47,7 +47,7 @@ find_python() {
 }
 
 # The folder is part of it because the package is installed in place.
-fingerprint() { echo "$(version_of "$venv/bin/python") $(cat setup.py constraints.txt | cksum) $PWD"; }
+fingerprint() { echo "$(version_of "$venv/bin/python") $(cat setup.py pyproject.toml constraints.txt | cksum) $PWD"; }
 
 # Runs "$@" into the log and shows the few lines that tell how far it is.
 logged() {
@@ -79,7 +79,7 @@ if [ -n "${PYTHON:-}" ]; then python=$(find_python); fi
 wanted=$(version_of "${python:-$venv/bin/python}")
 if [ -e "$installed" ] && [ -n "$current" ] && [ "$wanted" = "$current" ]; then
     [ "$(cat "$installed")" != "$(fingerprint)" ] || exit 0
-    say "setup.py, constraints.txt or the folder changed: bringing $venv up to date"
+    say "setup.py, pyproject.toml, constraints.txt or the folder changed: bringing $venv up to date"
     echo $$ >"$installing"
 else
     python=${python:-$(find_python)}
