@@ -23,7 +23,7 @@ def test_the_names_read_off_the_sources_are_all_that_there_are() -> None:
     assert names.methods == set(algorithm_names())
     assert names.usb_methods | names.methods == set(ALGORITHMS.keys())
     for method in algorithm_names():
-        assert {option.name.lstrip("-") for option in ALGORITHMS[method].get_argument()} <= names.options, method
+        assert {option.name for option in ALGORITHMS[method].own_options()} <= names.options, method
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

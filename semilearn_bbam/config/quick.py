@@ -54,7 +54,7 @@ def check_quickly(argv: Sequence[str]) -> None:
     if has_method if asks_for_help else has_method and possible.issuperset([*from_file, *typed]):
         return
     shared = {option.name for option in OPTIONS}
-    own = [_OptionByName(name=name, type=_text, default=None, help="", group="") for name in names.options - shared]
+    own = [_OptionByName(name, str, None, "") for name in sorted(names.options - shared)]
     refused = refused_names(sorted(names.usb_methods), names.methods)
     resolve(argv, lambda name: own, sorted(names.methods), USB_ONLY, refused)
 
@@ -64,9 +64,6 @@ class _OptionByName(Option):
 
     def parse(self, value: Any) -> Any:
         return value
-
-
-_text: Any = lambda text: text  # noqa: E731
 
 
 @cache
