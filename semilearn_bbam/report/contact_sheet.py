@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ COLUMNS = ("eval", "weak", "strong", "strong")
 
 
 def draw_contact_sheet(
-    source: Source, views: dict[str, View], path: str | Path, *, seed: int, rows: int = 8, tokenizer: Any = None
+    source: Source, views: Mapping[str, View], path: str | Path, *, seed: int, rows: int = 8, tokenizer: Any = None
 ) -> None:
     """Write a PNG with `rows` random labelled training items: as they are, a weak and two strong views of each.
 
