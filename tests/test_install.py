@@ -49,7 +49,12 @@ def call(command: list[str], folder: Path, **environment: str) -> subprocess.Com
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel and the source archive of a clean copy of the tree."""
     copy = tmp_path_factory.mktemp("source") / "tree"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "results", "*.egg-info", "saved_models", "runs")
+    at_the_top = shutil.ignore_patterns(".git", ".venv", "build", "dist", "results", "saved_models", "runs")
+    everywhere = shutil.ignore_patterns("*.egg-info", "__pycache__")
+
+    def ignored(folder: str, names: list[str]) -> set[str]:  # semilearn_bbam/runs is a package
+        return everywhere(folder, names) | (at_the_top(folder, names) if Path(folder) == ROOT else set())
+
     shutil.copytree(ROOT, copy, ignore=ignored)
     out = tmp_path_factory.mktemp("dist")
     code = (
