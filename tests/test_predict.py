@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from semilearn_bbam.__main__ import main
+from tests.conftest import FEATURES
 
 NAMES = ["cat", "dog, small", "id"]
-THRESHOLDS = {"prior": np.array([0.2, 0.5, np.inf], np.float32), "threshold_0.5": np.full(3, 0.5, np.float32)}
+THRESHOLDS = {"prior": np.array([0.2, 0.5, np.inf], np.float32), "0.5": np.full(3, 0.5, np.float32)}
 
 
 class Predictor:
@@ -24,8 +25,8 @@ class Predictor:
     label_names = NAMES
     thresholds = THRESHOLDS
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, image_modes: str) -> None:
+        self.kind, self.settings = kind, SimpleNamespace(image_modes=image_modes)
         self.items: Any = None
         self.batch_size: Any = "not asked"
 
@@ -38,15 +39,12 @@ class Predictor:
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`loaded(kind)`: the run folder of a predictor of this kind, and the predictor."""
 
-    def one(kind: str, config: str = "image_modes: strict\n") -> tuple[str, Predictor]:
-        folder = tmp_path / "run"
-        folder.mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text(config)
-        predictor = Predictor(kind)
+    def one(kind: str, image_modes: str = "strict") -> tuple[str, Predictor]:
+        predictor = Predictor(kind, image_modes)
         inference = ModuleType("semilearn_bbam.inference")
         inference.load_run = lambda path, device="auto": predictor  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "semilearn_bbam.inference", inference)
-        return str(folder), predictor
+        return str(tmp_path / "run"), predictor
 
     return one
 
@@ -92,7 +90,7 @@ def test_lines_of_a_text_file_keep_their_numbers(loaded: Any, tmp_path: Path) ->
         ("2", "dog, small"),
         ("3", "cat;dog, small"),
     ]
-    assert main(["predict", run, str(tmp_path / "in.txt"), "--out", str(out), "--threshold", "threshold_0.5"]) == 0
+    assert main(["predict", run, str(tmp_path / "in.txt"), "--out", str(out), "--threshold", "0.5"]) == 0
     assert [row[-1] for row in read(out)[1:]] == ["dog, small"] * 3
 
 
@@ -186,7 +184,7 @@ def test_bad_items_are_named_and_nothing_is_written(
         assert predictor.items is None
         assert not (tmp_path / "a.csv").exists()
     (folder / "broken.png").unlink()
-    run, predictor = loaded("image", "image_modes: convert\n")
+    run, predictor = loaded("image", "convert")
     assert main(["predict", run, str(folder), "--out", str(tmp_path / "a.csv")]) == 0
     assert len(predictor.items) == 3
 
@@ -231,3 +229,32 @@ def test_a_protocol_that_the_run_does_not_have_is_named(
     assert all(name in error for name in THRESHOLDS)
     assert main([*command, "--batch_size", "-1"]) == 2
     assert "--batch_size" in capsys.readouterr().err
+
+
+def test_a_trained_run_scores_what_its_api_scores(
+    train: Any, features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = train(FEATURES, data_dir=features_dir, label_ratio=0.2)
+    file, out = features_dir / "ohsumed_minilm.npz", tmp_path / "a.csv"
+    assert main(["predict", str(folder), str(file), "--out", str(out), "--batch_size", "7"]) == 0
+    from semilearn_bbam import load_run
+
+    predictor = load_run(folder)
+    with np.load(file) as archive:
+        vectors = archive["test_x"]
+    head, *rows = read(out)
+    assert head == ["id", *predictor.label_names, "labels"]
+    written = np.array([row[1:-1] for row in rows], np.float32)
+    np.testing.assert_allclose(written, predictor.scores(vectors), atol=1e-6)
+    decisions = predictor.predict(vectors)
+    for row, decided in zip(rows, decisions, strict=True):
+        assert row[-1] == ";".join(np.array(predictor.label_names)[decided])
+    assert decisions.any()
+    np.save(tmp_path / "narrow.npy", vectors[:, :5])
+    for given, out_file in ((tmp_path / "narrow.npy", "b.csv"), (tmp_path, "b.csv")):
+        capsys.readouterr()
+        assert main(["predict", str(folder), str(given), "--out", str(tmp_path / out_file)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+        assert not (tmp_path / out_file).exists()
+    assert main(["predict", str(tmp_path), str(file), "--out", str(tmp_path / "b.csv")]) == 2
+    assert "is not a run folder" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from typing import Any
 from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.signals import interruptible
 
 OPTIONS = NOWHERE
 INTERRUPTED = "interrupted; nothing was written"
@@ -48,10 +49,11 @@ def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
     check_writable(out)
     from semilearn_bbam import load_run
 
-    return predict(load_run(chosen.folder, device=chosen.device), path, out, chosen, odd_modes(chosen.folder))
+    with interruptible():
+        return predict(load_run(chosen.folder, device=chosen.device), path, out, chosen)
 
 
-def predict(predictor: Any, path: Path, out: Path, chosen: argparse.Namespace, accepts_odd_modes: bool) -> int:
+def predict(predictor: Any, path: Path, out: Path, chosen: argparse.Namespace) -> int:
     """Read, score and write with a loaded run; `run` says what is returned and raised."""
     import numpy as np
 
@@ -61,7 +63,7 @@ def predict(predictor: Any, path: Path, out: Path, chosen: argparse.Namespace, a
     if chosen.threshold not in predictor.thresholds:
         known = ", ".join(predictor.thresholds) or "no thresholds"
         raise UserError(f"--threshold: the run has {known}, not {chosen.threshold!r}; name one that it has")
-    inputs = read_inputs(path, predictor.kind, odd_modes=accepts_odd_modes)
+    inputs = read_inputs(path, predictor.kind, odd_modes=predictor.settings.image_modes == "convert")
     if inputs.problems:
         lines = "; ".join(describe(inputs.problems, len(inputs.problems)))
         print(f"{len(inputs.problems)} bad item(s), nothing was written: {lines}. Fix or remove them", file=sys.stderr)
@@ -76,15 +78,6 @@ def predict(predictor: Any, path: Path, out: Path, chosen: argparse.Namespace, a
         raise UserError(f"--out: '{out}' cannot be written ({reason}); name another file") from error
     print(f"wrote {out}: {len(scores)} items, {predictions.sum(axis=1).mean():.2f} labels per item")
     return 0
-
-
-def odd_modes(folder: str) -> bool:
-    """Whether a run was trained to read images in modes other than RGB and grey."""
-    from semilearn_bbam.config import load_yaml
-    from semilearn_bbam.runs.folder import CONFIG
-
-    item = load_yaml(Path(folder) / CONFIG).get("image_modes")
-    return item is not None and item.value == "convert"
 
 
 def check_writable(out: Path) -> None:
