@@ -30,10 +30,6 @@ TRAINS = ("python train.py", "semilearn-bbam train", "semilearn-bbam data check"
 SETTINGS = [line for line in [*SHELL, *TRAINING] if line.startswith(TRAINS) and "<method>" not in line]
 COMMANDS = [line for line in SHELL if line.startswith("semilearn-bbam")]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-# The page is written for what `inference.py` brings; without that file these lines name what is still missing.
-AHEAD = pytest.mark.xfail(
-    not (ROOT / "semilearn_bbam" / "inference.py").is_file(), reason="no inference.py", strict=False
-)
 # docs/broken_inputs.md quotes the program.
 WORDED = [path for path in PAGES if path.name != "broken_inputs.md"]
 WORDS = r"told|said|mends?|heard|nobody|beside|stands|lies|of its own|for want of"
@@ -96,7 +92,6 @@ def test_a_training_command_gives_settings(line: str, tmp_path: Path, monkeypatc
     assert settings.dataset
 
 
-@AHEAD
 @pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith(TRAINS)])
 def test_a_command_exists_with_the_keys_that_are_printed(line: str) -> None:
     _, command, *words = shlex.split(line)
@@ -108,7 +103,6 @@ def test_a_command_exists_with_the_keys_that_are_printed(line: str) -> None:
         assert not word.startswith("--") or re.search(rf"{word}\b", done.stdout), word
 
 
-@AHEAD
 def test_the_python_uses_names_that_exist() -> None:
     """Imported names, and attributes of what `load_run` gives."""
     tree = ast.parse(PYTHON[0])
@@ -122,7 +116,6 @@ def test_the_python_uses_names_that_exist() -> None:
     assert all(hasattr(predictor, name) for name in used)
 
 
-@AHEAD
 @pytest.mark.slow
 def test_the_five_lines_run_as_they_are_printed(tmp_path: Path) -> None:
     """In an empty folder with a few pictures and a CSV, and the Python after them."""
