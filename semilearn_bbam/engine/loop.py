@@ -22,7 +22,7 @@ class TrainingLoop(Checkpoints):
 
     It saves every `num_save_iter` steps besides the end of each epoch, and where `stop_asked` says that the user
     wants to stop. A resumed process loads the batches of the epoch under way again up to its step, so that loaders,
-    their workers and all random states stand where they stood.
+    their workers and all random states are as they were.
     """
 
     plan: StagePlan

@@ -16,7 +16,7 @@ from semilearn_bbam.angles import AngleStatistics, label_angles, label_prototype
 from semilearn_bbam.engine.hooks.record import record
 from semilearn_bbam.runs.folder import FIGURES, LABELS
 
-# Labelled rows lie in these; those that a method holds out of its training have a pool of their own.
+# The pools of labelled rows; those that a method holds out of its training have a separate one.
 LABELED = ("pool_lb", "pool_est")
 
 
@@ -75,14 +75,14 @@ class FigureDataHook(Hook):
         all_labeled = torch.ones(len(targets_lb), dtype=torch.bool, device=device)
         true = targets_lb.new_zeros(len(known), targets_lb.shape[1])
         true[known] = self.targets.to(true)
-        found = {"true": Reading.of(features, torch.cat([targets_lb, true]), torch.cat([all_labeled, known]))}
+        readings = {"true": Reading.of(features, torch.cat([targets_lb, true]), torch.cat([all_labeled, known]))}
         pseudo = getattr(algorithm, "pseudo_targets", None)
         if pseudo is not None and not algorithm.plan.in_warmup(algorithm.epoch):
             # DRML gives pseudo-labels to rows one by one, and says to which.
             rows = getattr(algorithm, "added", torch.ones_like(known))
             targets = torch.cat([targets_lb, pseudo.to(targets_lb)])
-            found["pseudo"] = Reading.of(features, targets, torch.cat([all_labeled, rows]))
-        return found
+            readings["pseudo"] = Reading.of(features, targets, torch.cat([all_labeled, rows]))
+        return readings
 
     def after_run(self, algorithm: Any) -> None:
         names = json.loads((algorithm.folder.path / LABELS).read_text(encoding="utf-8"))["label_names"]

@@ -64,15 +64,16 @@ class GuardedUpdateHook(ParamUpdateHook):
         args = algorithm.args
         algorithm.nonfinite_steps += 1
         ours = None if math.isfinite(loss) else describe(algorithm, loss)
-        found = next(told for told in self.world.all_gather_objects(ours) if told)  # of the first process that has one
-        algorithm.folder.write_json(REPORT, found)
-        place = f"epoch {found['epoch']}, step {found['step']}"
-        said = f"{place}: the loss is {found['loss']}, {found['seen']}; {found['batch']}"
+        # Of the first process that has one.
+        report = next(report for report in self.world.all_gather_objects(ours) if report)
+        algorithm.folder.write_json(REPORT, report)
+        place = f"epoch {report['epoch']}, step {report['step']}"
+        sentence = f"{place}: the loss is {report['loss']}, {report['seen']}; {report['batch']}"
         if args.on_nonfinite == "stop":
-            raise NonFiniteError(f"{said} (all of it in '{algorithm.folder.path / REPORT}'); {CURE}")
+            raise NonFiniteError(f"{sentence} (all of it in '{algorithm.folder.path / REPORT}'); {CURE}")
         if algorithm.nonfinite_steps > args.max_nonfinite:
-            raise NonFiniteError(f"{said}; these are more than max_nonfinite ({args.max_nonfinite}); lower lr")
-        algorithm.print_fn(f"left out a batch: {said}")
+            raise NonFiniteError(f"{sentence}; these are more than max_nonfinite ({args.max_nonfinite}); lower lr")
+        algorithm.print_fn(f"left out a batch: {sentence}")
         if algorithm.scheduler is not None:
             with warnings.catch_warnings():  # where it is the first step, torch warns that none was made before
                 warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
@@ -95,13 +96,13 @@ def describe(algorithm: Any, loss: float) -> dict[str, Any]:
         seen = f"seen in the net's outputs for label(s) {first_few(names, MAX_NAMED)}"
     if weights:
         seen = f"for the weights {first_few(weights, MAX_NAMED)} are not finite, {seen}"
-    told = [f"{PARTS.get(part, part)} rows {first_few(found, MAX_NAMED)}" for part, found in rows.items()]
+    named = [f"{PARTS.get(part, part)} rows {first_few(numbers, MAX_NAMED)}" for part, numbers in rows.items()]
     return {
         "epoch": algorithm.epoch + 1,
         "step": algorithm.it + 1,
         "loss": str(loss),
         "seen": seen,
-        "batch": f"the batch has {' and '.join(told)} of the training part",
+        "batch": f"the batch has {' and '.join(named)} of the training part",
         "labels": names,
         "weights": weights,
         "rows": rows,
@@ -116,12 +117,12 @@ def bad_labels(algorithm: Any, inputs: Any) -> set[int]:
     outputs = algorithm.model(algorithm.to_device(inputs))
     algorithm.model.train(was_training)
     count = len(algorithm.identity["labels"])
-    found: set[int] = set()
+    labels: set[int] = set()
     for value in (value for key, value in outputs.items() if key.startswith(("logits", "cosine"))):
         if value.dim() > 1 and value.shape[1] % count == 0:
             per_label = ~torch.isfinite(value.reshape(len(value), -1, count, *value.shape[2:]))
-            found |= {k for k in range(count) if bool(per_label[:, :, k].any())}
-    return found
+            labels |= {k for k in range(count) if bool(per_label[:, :, k].any())}
+    return labels
 
 
 def check_finite(algorithm: Any, values: Mapping[str, Any], what: str, *, infinite: bool = False) -> None:
@@ -153,6 +154,6 @@ def tensors(values: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """The floating-point tensors of a nested dictionary, each with its name."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from ((f"{name}.{inner}", found) for inner, found in tensors(value))
+            yield from ((f"{name}.{inner}", tensor) for inner, tensor in tensors(value))
         elif isinstance(value, Tensor) and value.is_floating_point():
             yield name, value

@@ -26,13 +26,13 @@ VERSIONED = ("semilearn-bbam", "semilearn", "torch", "torchvision", "transformer
 
 def installed_versions() -> dict[str, str]:
     """Version of Python and of every package that can change a number."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+            versions[name] = "not installed as a package"
+    return versions
 
 
 def per_label(names: Sequence[str], scores: Tensor, targets: Tensor, thresholds: Tensor) -> list[dict[str, Any]]:

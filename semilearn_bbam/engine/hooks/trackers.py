@@ -12,9 +12,9 @@ from semilearn_bbam.errors import UserError, first_line
 
 
 class AllValuesToWandb(WANDBHook):
-    """Log what the progress hook has, evaluations included; USB's logs single-label keys only.
+    """Log all values, evaluations included; USB's logs single-label keys only.
 
-    UserError where nobody is logged in, before anything is touched.
+    UserError without a login, before anything is touched.
     """
 
     def __init__(self) -> None:
@@ -27,15 +27,15 @@ class AllValuesToWandb(WANDBHook):
             ) from error
 
     def track(self, values: dict[str, float], it: int) -> None:
-        """Called by the progress hook."""
+        """Called by `record.track`."""
         self.run.log(values, step=it)
 
     def after_train_step(self, algorithm: Any) -> None:
-        """`track` is told instead."""
+        """`track` gets the values instead."""
 
 
 class AllValuesToAim(AimHook):
-    """Log what the progress hook has, once per `num_log_iter` steps and epoch."""
+    """Log all values, evaluations included, each at its step."""
 
     def before_run(self, algorithm: Any) -> None:
         logger = logging.getLogger(algorithm.args.save_name)
@@ -46,9 +46,9 @@ class AllValuesToAim(AimHook):
             handler.close()
 
     def track(self, values: dict[str, float], it: int) -> None:
-        """Called by the progress hook."""
+        """Called by `record.track`."""
         for name, value in values.items():
             self.run.track(value, name=name, step=it)
 
     def after_train_step(self, algorithm: Any) -> None:
-        """`track` is told instead."""
+        """`track` gets the values instead."""
