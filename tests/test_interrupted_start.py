@@ -126,6 +126,7 @@ def interrupt_after(function: str) -> None:
         ("semilearn_bbam.run.seed_everything", BEFORE),
         ("semilearn_bbam.runs.folder.RunFolder.keep", "stopped at step 1 of"),
     ],
+    ids=["device", "lock", "older run moved", "folder", "seed", "older run deleted"],
 )
 def test_between_two_steps_of_the_start(
     function: str, sentence: str, older: dict[str, bytes], replacing: list[str], tmp_path: Path
