@@ -11,7 +11,7 @@ from importlib import import_module
 from semilearn_bbam import __version__
 from semilearn_bbam.commands import AFTER, ALONE, ANYWHERE, NOWHERE
 from semilearn_bbam.errors import Interrupted, UserError, did_you_mean
-from semilearn_bbam.util.signals import INTERRUPTED, exiting_at_signals
+from semilearn_bbam.util.signals import INTERRUPTED, exit_at_signals, exiting_at_signals
 
 PROGRAM = "semilearn-bbam"
 # Name -> module in semilearn_bbam/commands, help.
@@ -30,6 +30,8 @@ EXIT_CODES = "exit codes: 0 done, 1 bad items found, 2 a mistake that the user c
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that a command line names; gives its exit code."""
+    if argv is None:  # as a program
+        exit_at_signals(f"{PROGRAM}: interrupted before it began")  # `call` takes over
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] in (["-h"], ["--help"]):
         print(overview())

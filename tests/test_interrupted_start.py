@@ -126,6 +126,7 @@ def interrupt_after(function: str) -> None:
         ("semilearn_bbam.run.seed_everything", BEFORE),
         ("semilearn_bbam.runs.folder.RunFolder.keep", "stopped at step 1 of"),
     ],
+    ids=["device", "lock", "older run moved", "folder", "seed", "older run deleted"],
 )
 def test_between_two_steps_of_the_start(
     function: str, sentence: str, older: dict[str, bytes], replacing: list[str], tmp_path: Path
@@ -229,7 +230,8 @@ def take_the_lock_of_tqdm() -> None:
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
-    """tqdm's own lock is one for a process and all its children."""
+    """tqdm's own lock is one for a process and all that are forked from it."""
+    take_the_lock_of_tqdm()  # it exists from here on
     child = fork(partial(hold_the_lock_of_tqdm, tmp_path / "held"))
     wait_for((tmp_path / "held").is_file, child.is_alive)
     send(child, signal.SIGKILL)
