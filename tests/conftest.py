@@ -12,7 +12,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.config import OPTIONS, Settings
+from semilearn_bbam.config import OPTIONS, Settings, config_words
 from semilearn_bbam.data.readers.ohsumed import CODES, TREE
 from semilearn_bbam.data.readers.voc import CLASSES
 from semilearn_bbam.run import build_algorithm, read_settings, run, seed_everything
@@ -24,6 +24,9 @@ FEATURES = "bbam_ohsumed_features.yaml"
 CONFIGS = Path(__file__).parents[1] / "config"
 # Values of a row or a checkpoint that no two runs share.
 TIMED = {"seconds", "steps_per_second", "rows_per_second"}
+METHOD_CONFIGS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("tuned/*.yaml")])
+DATASETS = sorted(path.stem for path in CONFIGS.glob("data/*.yaml") if path.stem != "base")
+Config = str | tuple[str, str]  # a file in `CONFIGS`, or a method and a dataset
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
 
 
@@ -147,8 +150,10 @@ def settings(**changes: Any) -> Settings:
     return Settings(**{option.name: option.default for option in OPTIONS} | changes)
 
 
-def arguments(config: str, **overrides: Any) -> list[str]:
-    return ["--c", str(CONFIGS / config), *(text for k, v in overrides.items() for text in (f"--{k}", str(v)))]
+def arguments(config: Config, **overrides: Any) -> list[str]:
+    """The command line of a config with overrides; a method and a dataset are set up as in grids."""
+    words = ("--c", str(CONFIGS / config)) if isinstance(config, str) else config_words(CONFIGS, *config)
+    return [*words, *(text for k, v in overrides.items() for text in (f"--{k}", str(v)))]
 
 
 def batches(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
@@ -165,7 +170,7 @@ def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorit
     """
     torch.set_num_threads(1)
 
-    def one(config: str = FEATURES, *, refresh: bool = False, **overrides: Any) -> MultiLabelAlgorithm:
+    def one(config: Config = FEATURES, *, refresh: bool = False, **overrides: Any) -> MultiLabelAlgorithm:
         settings = {"data_dir": features_dir, "label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "save_name": "x"}
         settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2}
         args = read_settings(arguments(config, **settings | overrides))
@@ -180,7 +185,7 @@ def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorit
     return one
 
 
-def short_run(config: str, save_dir: Path, **overrides: Any) -> list[str]:
+def short_run(config: Config, save_dir: Path, **overrides: Any) -> list[str]:
     """The command line of a run of three epochs, one of them warm-up, with 2, 3 and 3 steps."""
     settings = {"save_dir": save_dir, "save_name": "run", "epoch": 3, "warmup_epochs": 1}
     return arguments(config, **settings | {"warmup_iter_per_epoch": 2, "num_train_iter": 9} | overrides)
@@ -191,7 +196,7 @@ def train(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
     """`train(config, **overrides)`: one short run; gives its results and its folder."""
     torch.set_num_threads(1)
 
-    def one(config: str, **overrides: Any) -> tuple[dict[str, Any], Path]:
+    def one(config: Config, **overrides: Any) -> tuple[dict[str, Any], Path]:
         parsed = read_settings(short_run(config, tmp_path / "runs", **overrides))
         return run(parsed), Path(parsed.save_dir) / parsed.save_name
 
@@ -208,7 +213,7 @@ def shareable(features_dir: Path, tmp_path: Path) -> Callable[..., list[str]]:
     """`shareable(config, **changes)`: the command line of a short run that one or two processes make alike."""
     torch.set_num_threads(1)
 
-    def one(config: str = FEATURES, **changes: Any) -> list[str]:
+    def one(config: Config = FEATURES, **changes: Any) -> list[str]:
         data = {"data_dir": features_dir} if config == FEATURES else {}
         return arguments(config, **SHAREABLE | data | {"save_dir": tmp_path / "runs"} | changes)
 

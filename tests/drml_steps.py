@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semilearn_bbam.algorithms.drml import DRML
 
-CONFIG = "drml_ohsumed_features.yaml"
+CONFIG = ("drml", "ohsumed_features")
 # The first step of Nesterov momentum moves by (1 + momentum) gradients, so that it can be followed by hand.
 PLAIN_STEPS = {"optim": "SGD", "momentum": 0.5, "scheduler": "cosine", "weight_decay": 0, "lr": 0.5}
 GROUPS = {"P": ("projection", "head.projector"), "C1": ("head.classifier_1",), "C2": ("head.classifier_2",)}

@@ -12,12 +12,12 @@ from semilearn_bbam.data import KIND_OF
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.run import build_algorithm, read_settings
 from semilearn_bbam.runs.folder import RunFolder
-from tests.conftest import CONFIGS, arguments
+from tests.conftest import METHOD_CONFIGS, Config, arguments
 
 IMAGES, TEXTS, VECTORS = "bbam_voc.yaml", "bbam_ohsumed.yaml", "bbam_ohsumed_features.yaml"
 LEAK = {"reproduce_released_leak": "true"}
 QUEUE = {"threshold_source": "queue"}
-CLASHES: list[tuple[str, dict[str, Any], str]] = [
+CLASHES: list[tuple[Config, dict[str, Any], str]] = [
     (IMAGES, {"num_labels": 9}, "label_ratio and num_labels are both set; make one of them 0"),
     (IMAGES, {"label_ratio": 0}, "neither label_ratio nor num_labels is set; set one of them"),
     (IMAGES, {"select_on": "validation"}, "select_on is validation while val_ratio is 0; set val_ratio"),
@@ -36,8 +36,8 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
     (IMAGES, {"projection": "12 foo"}, "projection: 'foo' in '12 foo' is neither a width nor"),
     (VECTORS, {"use_pretrain": "true"}, "use_pretrain is true but pretrain_path is empty"),
     (IMAGES, {"head": "linear"}, "head cannot be linear, for bbam measures angles; leave it at auto"),
-    ("drml_voc.yaml", {"head": "linear"}, "head cannot be linear, for drml has its own; leave it at auto"),
-    ("mime_voc.yaml", {"head": "cosine"}, "head cannot be cosine, for mime has its own; leave it at auto"),
+    (("drml", "voc"), {"head": "linear"}, "head cannot be linear, for drml has its own; leave it at auto"),
+    (("mime", "voc"), {"head": "cosine"}, "head cannot be cosine, for mime has its own; leave it at auto"),
     (IMAGES, LEAK | {"balance": "false"}, "reproduce_released_leak: it is the map that leaks, of one branch"),
     (IMAGES, LEAK | {"num_branches": 2}, "reproduce_released_leak: it is the map that leaks, of one branch"),
     (
@@ -45,32 +45,32 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
         {"reproduce_released_splits": "true", "split_file": "split.json"},
         "reproduce_released_splits: a split_file holds one split; give label_ratio and seed",
     ),
-    ("cap_voc.yaml", QUEUE | {"neighbours": 2}, "threshold_source: queue does not use neighbours; set neighbours: 0"),
+    (("cap", "voc"), QUEUE | {"neighbours": 2}, "threshold_source: queue does not use neighbours; set neighbours: 0"),
     (
-        "cap_voc.yaml",
+        ("cap", "voc"),
         QUEUE | {"confidence_weights": "true"},
         "threshold_source: queue does not use confidence_weights; set confidence_weights: false",
     ),
-    ("dicap_voc.yaml", {"finetune_epochs": 39}, "finetune_epochs (39) is more than the"),
-    ("d2l_ohsumed.yaml", {"local_view": "patches"}, "local_view: text data have no patches"),
-    ("d2l_ohsumed.yaml", {"projection": "none"}, "local_view: projection needs a projection; set one"),
-    ("d2l_voc.yaml", {"local_view": "projection", "projection": "none"}, "local_view: projection needs a projection"),
-    ("ml_mixmatch_ohsumed.yaml", {"mixup_manifold": "false"}, "mixup_manifold: texts can be mixed as features only"),
-    ("ml_remixmatch_ohsumed.yaml", {"mixup_manifold": "false"}, "mixup_manifold: texts can be mixed as features only"),
-    ("ml_remixmatch_ohsumed_features.yaml", {"rot_loss_ratio": 0.5}, "rot_loss_ratio: features data cannot be rotated"),
-    ("ml_vat_voc.yaml", {"vat_embed": "true"}, "vat_embed must be false for image data"),
-    ("ml_vat_ohsumed.yaml", {"vat_embed": "false"}, "vat_embed must be true for text data"),
+    (("dicap", "voc"), {"finetune_epochs": 39}, "finetune_epochs (39) is more than the"),
+    (("d2l", "ohsumed"), {"local_view": "patches"}, "local_view: text data have no patches"),
+    (("d2l", "ohsumed"), {"projection": "none"}, "local_view: projection needs a projection; set one"),
+    (("d2l", "voc"), {"local_view": "projection", "projection": "none"}, "local_view: projection needs a projection"),
+    (("ml_mixmatch", "ohsumed"), {"mixup_manifold": "false"}, "mixup_manifold: texts can be mixed as features only"),
+    (("ml_remixmatch", "ohsumed"), {"mixup_manifold": "false"}, "mixup_manifold: texts can be mixed as features only"),
+    (("ml_remixmatch", "ohsumed_features"), {"rot_loss_ratio": 0.5}, "rot_loss_ratio: features data cannot be rotated"),
+    (("ml_vat", "voc"), {"vat_embed": "true"}, "vat_embed must be false for image data"),
+    (("ml_vat", "ohsumed"), {"vat_embed": "false"}, "vat_embed must be true for text data"),
 ]
 
 
-def problems(config: str, **changes: Any) -> list[str]:
+def problems(config: Config, **changes: Any) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         read_settings(arguments(config, **changes))
     return str(caught.value).split("\n")
 
 
 @pytest.mark.parametrize(("config", "changes", "told"), CLASHES)
-def test_a_clash_is_named_with_its_place(config: str, changes: dict[str, Any], told: str) -> None:
+def test_a_clash_is_named_with_its_place(config: Config, changes: dict[str, Any], told: str) -> None:
     """And nothing else is, for one mistake has one sentence."""
     (problem,) = problems(config, **changes)
     place, _, sentence = problem.partition(": ")
@@ -112,11 +112,11 @@ def test_what_an_unreadable_file_may_set_does_not_clash(tmp_path: Path) -> None:
     ("config", "change", "told"),
     [
         (VECTORS, {"head": "linear"}, "^head cannot be linear, for bbam measures angles"),
-        ("d2l_ohsumed_features.yaml", {"local_view": "patches"}, "^local_view: features data have no patches"),
+        (("d2l", "ohsumed_features"), {"local_view": "patches"}, "^local_view: features data have no patches"),
     ],
 )
 def test_who_builds_an_algorithm_from_code_is_told_too(
-    config: str, change: dict[str, Any], told: str, features_dir: Path, tmp_path: Path
+    config: Config, change: dict[str, Any], told: str, features_dir: Path, tmp_path: Path
 ) -> None:
     """As is who trains on data whose kind no name tells."""
     settings = read_settings(arguments(config, data_dir=features_dir, save_dir=tmp_path))
@@ -125,6 +125,6 @@ def test_who_builds_an_algorithm_from_code_is_told_too(
         build_algorithm(changed, folder=RunFolder(tmp_path))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", METHOD_CONFIGS, ids=lambda path: path.stem)
 def test_no_shipped_config_clashes(path: Path) -> None:
     assert read_settings(["--c", str(path)]).dataset in KIND_OF

@@ -11,10 +11,9 @@ from semilearn.core.utils import ALGORITHMS
 
 from semilearn_bbam.config import OPTIONS, load_yaml
 from semilearn_bbam.run import algorithm_names
-from tests.conftest import CONFIGS
+from tests.conftest import METHOD_CONFIGS
 
 PACKAGE = Path(__file__).parents[1] / "semilearn_bbam"
-TRAINING = sorted(path for path in CONFIGS.glob("*.yaml"))
 
 
 def words_read(folder: Path) -> set[str]:
@@ -52,7 +51,7 @@ def test_every_option_of_an_algorithm_is_read(algorithm: str, read: set[str]) ->
     assert names <= read, names - read
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", METHOD_CONFIGS, ids=lambda path: path.stem)
 def test_every_key_of_a_shipped_config_is_known_to_its_algorithm(path: Path) -> None:
     settings = load_yaml(path)
     own = {option.name for option in ALGORITHMS[str(settings["algorithm"].value)].own_options()}

@@ -19,7 +19,7 @@ from semilearn_bbam.thresholds import f_beta_thresholds
 from tests.conftest import batches
 from tests.plain_loops import asymmetric
 
-CONFIG = "d2l_ohsumed_features.yaml"
+CONFIG = ("d2l", "ohsumed_features")
 K = 7
 
 

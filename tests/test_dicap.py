@@ -19,7 +19,7 @@ from semilearn_bbam.errors import UserError
 from tests.conftest import batches
 from tests.plain_loops import asymmetric
 
-CONFIG = "dicap_ohsumed_features.yaml"
+CONFIG = ("dicap", "ohsumed_features")
 
 
 @pytest.fixture

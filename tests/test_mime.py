@@ -15,7 +15,7 @@ from semilearn_bbam.config import ConfigError
 from semilearn_bbam.errors import UserError
 from tests.conftest import batches
 
-CONFIG = "mime_ohsumed_features.yaml"
+CONFIG = ("mime", "ohsumed_features")
 
 
 @pytest.fixture

@@ -155,7 +155,10 @@ class _Reader:
         unknown += [("variants", variant.method) for variant in variants.values() if variant.method not in bases]
         for key, name in dict.fromkeys(unknown):
             guess = nearest(name, sorted(known))
-            self.fault(key, f"{key}: unknown method {name!r}" + (f"; did you mean {guess!r}?" if guess else ""))
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            if name in variants:
+                hint = ", for it is defined further down; move it up"
+            self.fault(key, f"{key}: unknown method {name!r}{hint}")
 
     # ------------------------------------------------------------------ what is printed
 
