@@ -149,7 +149,7 @@ def test_unlabelled_terms_have_a_gradient(term: str, make: Any) -> None:
     step(algorithm, batch)[0]["loss"].backward()
     gradient = {name: p.grad.clone() for name, p in algorithm.model.named_parameters()}
     algorithm.model.zero_grad()
-    algorithm.args.contrastive_weight, algorithm.lambda_u = 0.0, 0.0
+    algorithm.args, algorithm.lambda_u = algorithm.args.having(contrastive_weight=0.0), 0.0
     step(algorithm, batch)[0]["loss"].backward()
     plain = {name: p.grad for name, p in algorithm.model.named_parameters()}
     changed = {name for name in plain if not torch.equal(gradient[name], plain[name])}
@@ -270,9 +270,9 @@ def test_half_precision_and_the_cosine_head_train(change: dict[str, str], make: 
         ({"estimation_ratio": 1}, "estimation_ratio: 1.0 of 32 labelled rows leaves none to train on; lower it"),
         ({"label_ratio": 0.0, "num_labels": 1}, "estimation_ratio: 0.2 of 1 labelled rows leaves none"),
         ({"finetune_epochs": 3}, r"finetune_epochs \(3\) is more than the 2 epochs after the warm-up; lower it"),
-        ({"estimation_ratio": 1.5}, r"must lie in \[0, 1\]"),
-        ({"correctness_bins": 0}, "whole number of at least 1"),
-        ({"finetune_epochs": -1}, "whole number of at least 0"),
+        ({"estimation_ratio": 1.5}, "estimation_ratio must be between 0 and 1"),
+        ({"correctness_bins": 0}, "correctness_bins must be at least 1"),
+        ({"finetune_epochs": -1}, "finetune_epochs must be at least 0"),
         ({"bin_knots": "middle"}, "must be one of edge, center"),
         ({"temperature": 0}, "above 0"),
     ],

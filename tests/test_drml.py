@@ -258,7 +258,7 @@ def test_state_survives_a_round_trip(make: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
 def test_another_head_is_one_sentence(head: str, make: Any) -> None:
-    with pytest.raises(UserError, match=f"head cannot be {head}, for drml has one of its own; leave it at auto$"):
+    with pytest.raises(UserError, match=f"head cannot be {head}, for drml has its own; leave it at auto$"):
         make(head=head)
 
 
