@@ -191,8 +191,7 @@ def test_bad_vectors_of_a_folder_are_found_once_and_left_out_without_copying(tmp
     with pytest.raises(DataError, match="training c"):
         load_source(args)
     cached = list((tmp_path / "cache").iterdir())
-    args.bad_data = "skip"
-    source = load_source(args)
+    source = load_source(args.having(bad_data="skip"))
     assert isinstance(source.train, MappedArray)
     assert np.array_equal(source.train[:], content["train_x"][[0, 1, 3]])
     assert cached == list((tmp_path / "cache").iterdir())
