@@ -1,4 +1,4 @@
-"""The one family of errors that are a user's to fix, and how they are worded.
+"""The errors that a user can fix, and how they are worded.
 
 The command line prints their text, never a stack trace.
 """
@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 class NetError(UserError):
-    """A net, its weights or its tokenizer cannot be had."""
+    """A net, its weights or its tokenizer cannot be loaded."""
 
 
 class RunError(UserError):
@@ -34,7 +34,7 @@ class InstallError(UserError, ImportError):
 
 
 class FigureError(UserError):
-    """The given runs do not hold what a figure is drawn from."""
+    """The runs do not hold what a figure is drawn from."""
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -44,9 +44,9 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def first_few(names: Sequence[object], shown: int) -> str:
-    """The first `shown` of these in words, and how many there are besides."""
-    told = ", ".join(map(str, names[:shown]))
-    return f"{told} and {len(names) - shown} more" if len(names) > shown else told
+    """The first `shown` of these, and how many more there are."""
+    text = ", ".join(map(str, names[:shown]))
+    return f"{text} and {len(names) - shown} more" if len(names) > shown else text
 
 
 def first_line(error: BaseException) -> str:

@@ -46,7 +46,7 @@ def noise(seed: int, side: int = 12) -> Image.Image:
 
 
 def manifest(folder: Path, content: str | bytes, kind: str = "picture", name: str = "train.csv") -> dict[str, str]:
-    """A data set of ten sound pictures, or of texts, with this training part."""
+    """A dataset of ten sound pictures, or of texts, with this training part."""
     (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (folder / "test.csv").write_text(TESTS[kind])
     for number in range(10 if kind == "picture" else 0):
@@ -124,11 +124,11 @@ CASES = (
     Case("CMYK image", picture("print.jpg", lambda p: Image.new("CMYK", (8, 8)).save(p)), f"print.jpg ({LAST})"),
     Case("palette image", picture("web.png", palette), f"web.png ({LAST})"),
     Case("16-bit image", picture("ct.png", lambda p: Image.new("I;16", (8, 8)).save(p)), f"ct.png ({LAST})"),
-    Case("image that is not there", row("gone.png,cat"), f"gone.png ({LAST})"),
+    Case("image file that does not exist", row("gone.png,cat"), f"gone.png ({LAST})"),
     Case("small PNG that claims 40000 x 40000 pixels", picture("x.png", lambda p: claim(p, 40_000)), f"x.png ({LAST})"),
     Case("path that leads out of data_dir", row("../secret.png,cat"), f"../secret.png ({LAST})"),
     Case("label by name that is not in label_file", row("3.png,cow", labels="cat\ndog\n"), f"3.png ({LAST})"),
-    Case("label by number that there is not", row("3.png,2", labels="cat\ndog\n"), f"3.png ({LAST})"),
+    Case("label by number out of range", row("3.png,2", labels="cat\ndog\n"), f"3.png ({LAST})"),
     Case("2 in a column of 0 and 1", texts("text,cat,dog\none,1,0\ntwo,0,2\n"), "train.csv, line 3"),
     Case("label_file names a label that is no column", columns_and_label_file, "train.csv", whole=True),
     Case("sample without labels", row("three,", "text"), "train.csv, line 4"),
@@ -180,14 +180,14 @@ def folder(tmp_path: Path) -> Path:
 
 def refusal(folder: Path, changes: dict[str, str], case: Case, policy: str = "fail") -> str:
     """The words of the document's second column: the message without its frame, and without the folder's name."""
-    asked, before = settings(folder, changes, policy), contents(folder)
+    args, before = settings(folder, changes, policy), contents(folder)
     with pytest.raises(UserError) as caught:
-        load_source(asked)
+        load_source(args)
     assert contents(folder) == before
     message = str(caught.value).replace(f"{folder}/", "")
     if case.whole:
         return message
-    prefix = f"dataset {asked.dataset!r} has 1 bad item(s): "
+    prefix = f"dataset {args.dataset!r} has 1 bad item(s): "
     assert message.startswith(prefix)
     assert message.endswith(SUFFIX)
     return message[len(prefix) : -len(SUFFIX)]
@@ -199,8 +199,8 @@ def test_fail_names_the_item_in_one_sentence_and_leaves_nothing(folder: Path, ca
     assert case.item in words
     assert "\n" not in words
     assert case.whole or words.startswith("1 ")
-    left = [path.name for path in folder.parent.rglob("*") if path.is_file() and folder not in path.parents]
-    assert all(name.startswith(("verified_", "digests_")) for name in left)
+    written = [path.name for path in folder.parent.rglob("*") if path.is_file() and folder not in path.parents]
+    assert all(name.startswith(("verified_", "digests_")) for name in written)
 
 
 @EVERY
@@ -234,23 +234,23 @@ def test_the_document_has_no_other_rows_and_the_same_frame() -> None:
     assert SUFFIX in " ".join(text.split())
 
 
-@pytest.mark.parametrize("title", ["image cut short", "label by number that there is not", "file that is not UTF-8"])
+@pytest.mark.parametrize("title", ["image cut short", "label by number out of range", "file that is not UTF-8"])
 def test_train_prints_one_line_and_ends_with_2(folder: Path, title: str, capsys: pytest.CaptureFixture[str]) -> None:
     case = next(case for case in CASES if case.title == title)
     changes = case.build(folder)
     words, before = refusal(folder, changes, case), contents(folder)
     capsys.readouterr()
     assert front_door.main(command(folder, changes, "fail")) == 2
-    told = capsys.readouterr().err.replace(f"{folder}/", "").splitlines()
-    assert len([line for line in told if line.startswith("train.py: ")]) == 1
-    assert words in told[-1]
-    assert "Traceback" not in "".join(told)
+    stderr = capsys.readouterr().err.replace(f"{folder}/", "").splitlines()
+    assert len([line for line in stderr if line.startswith("train.py: ")]) == 1
+    assert words in stderr[-1]
+    assert "Traceback" not in "".join(stderr)
     assert contents(folder) == before
 
 
 @pytest.mark.parametrize("title", ["image cut short", "unlabelled pool with a test item in it"])
 def test_train_goes_on_without_the_item(folder: Path, title: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)  # which is the program's own level where nobody else has set one
+    caplog.set_level(logging.INFO)  # the program's level unless it is set elsewhere
     case = next(case for case in CASES if case.title == title)
     changes = case.build(folder)
     words, before = refusal(folder, changes, case).split(". To go on")[0], contents(folder)

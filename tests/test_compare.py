@@ -39,22 +39,22 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs in this process, not in spawned ones; gives the names of those that were made."""
     made: list[str] = []
 
-    class Here(runner_module.Worker):
+    class InlineWorker(runner_module.Worker):
         def run(self, job: Job) -> Any:
             made.append(f"{job.method} {job.seed}")
             return runner_module.make(job)
 
-    monkeypatch.setattr(runner_module, "Worker", Here)
+    monkeypatch.setattr(runner_module, "Worker", InlineWorker)
     return made
 
 
 def test_shipped_grids_name_configs_that_exist() -> None:
     for path in sorted((CONFIGS / "compare").glob("*.yaml")):
         grid = read_grid(path)
-        found = grid.jobs(dict.fromkeys(grid.datasets, "x"), "runs")
-        places = {(job.method, job.dataset, job.label_ratio, job.seed) for job in found}
-        assert len(found) == len(places) == len({job.argv for job in found})
-        for job in found:
+        jobs = grid.jobs(dict.fromkeys(grid.datasets, "x"), "runs")
+        places = {(job.method, job.dataset, job.label_ratio, job.seed) for job in jobs}
+        assert len(jobs) == len(places) == len({job.argv for job in jobs})
+        for job in jobs:
             read_settings(job.argv)
 
 
@@ -90,7 +90,7 @@ def test_worker_processes_make_the_same_runs(jobs: list[Job], capfd: pytest.Capt
 
 
 def kill_itself(job: Job) -> dict[str, Any]:
-    """Stands for a run that the system ends, at seed 0; others end well."""
+    """Replaces a run: killed by the system at seed 0, successful at other seeds."""
     if job.seed == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return {"method": job.method, "pid": os.getpid(), "test": {"mAP": 0.5}}
@@ -117,11 +117,11 @@ def test_a_worker_that_cannot_start_costs_its_run_only(jobs: list[Job], monkeypa
 def test_a_run_is_finished_only_if_every_setting_is_the_same(jobs: list[Job], inline: list[str]) -> None:
     run_jobs(jobs[:1], 1)
     config = folder_of(jobs[0]) / "config.yaml"
-    kept = [line for line in config.read_text().splitlines() if not line.startswith("report_figures")]
-    config.write_text("\n".join(kept) + "\n")  # as if from a time before that option
+    lines = [line for line in config.read_text().splitlines() if not line.startswith("report_figures")]
+    config.write_text("\n".join(lines) + "\n")  # as if from a time before that option
     inline.clear()
     run_jobs(jobs[:1], 1)
-    assert not inline, "what is not said has its default"
+    assert not inline, "a missing option has its default"
     run_jobs([replace(jobs[0], argv=(*jobs[0].argv, "--report_figures", "true"))], 1)
     assert inline == ["supervised_bce 0"]
     (config.parent / "metrics.jsonl").write_text("{cut off")
@@ -137,8 +137,8 @@ def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
     )
     grid = replace(read_grid(write(text, "g.yaml")), configs=CONFIGS)
     jobs = grid.jobs({"ohsumed_features": "x"}, "runs", ("--lr", "0.01"))
-    seen = [(job.seed, job.label_ratio, job.method) for job in jobs]
-    assert seen == [(0, 0.05, "bbam"), (0, 0.05, "no_map"), (0, 0.1, "bbam"), (0, 0.1, "no_map"), (0, 0.1, "cap"),
+    order = [(job.seed, job.label_ratio, job.method) for job in jobs]
+    assert order == [(0, 0.05, "bbam"), (0, 0.05, "no_map"), (0, 0.1, "bbam"), (0, 0.1, "no_map"), (0, 0.1, "cap"),
                     (1, 0.1, "bbam"), (1, 0.1, "cap")]  # fmt: skip
     assert jobs[1].argv[1].endswith("bbam_ohsumed_features.yaml")
     assert (jobs[1].config, jobs[4].config) == ("bbam_ohsumed_features.yaml", "data/ohsumed_features.yaml")
@@ -153,9 +153,9 @@ def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
     )
     with pytest.raises(ConfigError) as caught:
         read_grid(write(bad, "bad.yaml"))
-    said = str(caught.value)
-    assert "bad.yaml:7: block 1 of also: unknown key 'seed'" in said
-    assert "bad.yaml:5: no_map must say what it is" in said
+    message = str(caught.value)
+    assert "bad.yaml:7: block 1 of also: unknown key 'seed'" in message
+    assert "bad.yaml:5: no_map must" in message
     with pytest.raises(ConfigError, match="tables: 'dicap' is not among the grid's methods"):
         read_grid(write(text.replace("two: [bbam, no_map]", "two: [dicap]"), "bad.yaml"))
 
@@ -180,12 +180,12 @@ def test_grid_faults_are_named_with_their_line(write: Callable[..., Path]) -> No
     path = write("methods: cap\nseeds: [0, 0]\nlabel_ratios: [2]\nmethod: x\n", "bad.yaml")
     with pytest.raises(ConfigError) as caught:
         read_grid(path)
-    said = str(caught.value).splitlines()
+    message = str(caught.value).splitlines()
     assert f"{path}:4: unknown key 'method'; a grid has methods, datasets, label_ratios, seeds, " in str(caught.value)
-    assert f"{path}:1: methods must be a list of names" in said
-    assert f"{path}: datasets is missing; write 'datasets: [..]'" in said
-    assert f"{path}:2: seeds names something twice" in said
-    assert f"{path}:3: label_ratios must lie between 0 and 1" in said
+    assert f"{path}:1: methods must be a list of names" in message
+    assert f"{path}: datasets is missing; write 'datasets: [..]'" in message
+    assert f"{path}:2: seeds names something twice" in message
+    assert f"{path}:3: label_ratios must be between 0 and 1" in message
     grid = read_grid(write(GRID, "deep/compare/grid.yaml"))
     with pytest.raises(ConfigError, match="where is ohsumed_features"):
         grid.jobs({}, "runs")

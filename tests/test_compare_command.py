@@ -43,19 +43,19 @@ def compare(
     shutil.copytree(CONFIGS, tmp_path / "config")
     made: list[str] = []
 
-    class Here(runner.Worker):
+    class InlineWorker(runner.Worker):
         def run(self, job: Job) -> Any:
             made.append(" ".join(job.argv))
             return runner.make(job)
 
-    monkeypatch.setattr(runner, "Worker", Here)
+    monkeypatch.setattr(runner, "Worker", InlineWorker)
     monkeypatch.chdir(tmp_path)
 
     def command(grid: str) -> tuple[int, Path, list[str]]:
-        file = tmp_path / "config" / "compare" / "own.yaml"
+        file = tmp_path / "config" / "compare" / "small.yaml"
         file.write_text(grid, encoding="utf-8")
         status = main(["compare", str(file), "--data_dir", f"ohsumed_features={features_dir}", "--jobs", "1"])
-        return status, tmp_path / "results" / "own", made
+        return status, tmp_path / "results" / "small", made
 
     return command
 
@@ -76,7 +76,7 @@ def test_as_many_runs_at_a_time_as_processors_may_be_used(
     monkeypatch.setattr("semilearn_bbam.commands.compare.visible_gpus", list)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(CONFIGS, tmp_path / "config")
-    grid = tmp_path / "config" / "compare" / "own.yaml"
+    grid = tmp_path / "config" / "compare" / "small.yaml"
     grid.write_text(GRID, encoding="utf-8")
     assert main(["compare", str(grid), "--data_dir", f"ohsumed_features={features_dir}"]) == 0
     assert workers == [1]
@@ -125,7 +125,7 @@ def test_a_grid_goes_on_from_the_archive_of_its_runs(compare: Any, capsys: pytes
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     next(runs.glob("bbam_*_s1_*/results.json")).unlink()
     capsys.readouterr()
-    assert main(["compare", "--c", "config/compare/own.yaml", "--report_only"]) == 0
+    assert main(["compare", "--c", "config/compare/small.yaml", "--report_only"]) == 0
     assert "5 of 6 runs" in capsys.readouterr().err
     assert not made
     assert "Seed 0;" in (out / "small_ohsumed_features_prior.md").read_text()
@@ -154,18 +154,18 @@ def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: A
 def test_a_failed_run_is_named_and_the_exit_status_says_so(compare: Any, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = compare(GRID.replace("balance: false", "feature_file: missing.npz"))
     assert status == 1
-    said = capsys.readouterr().err
-    assert "failed: no_map on ohsumed_features, 30 %, seed 1" in said
-    assert "4 of 6 runs" in said
+    stderr = capsys.readouterr().err
+    assert "failed: no_map on ohsumed_features, 30 %, seed 1" in stderr
+    assert "4 of 6 runs" in stderr
     assert (out / "runs.csv").is_file()
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [("judged_on: dev", "must be test or validation"), ("judged_on: validation", "needs one val_ratio")],
 )
-def test_what_a_grid_is_judged_on_is_checked(line: str, said: str, write: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_judged_on_is_checked(line: str, message: str, write: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match=message):
         read_grid(write(GRID + line))
 
 
@@ -188,13 +188,13 @@ def test_a_mistake_is_one_sentence(
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("given", "expected"), [("2,3", ["2", "3"]), ("MIG-a", ["MIG-a"]), (None, ["0", "1"])])
-def test_workers_get_only_the_gpus_that_were_given(
-    given: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("devices", "expected"), [("2,3", ["2", "3"]), ("MIG-a", ["MIG-a"]), (None, ["0", "1"])])
+def test_workers_get_only_the_visible_gpus(
+    devices: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if given is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    if devices is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert visible_gpus() == expected
@@ -212,7 +212,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("tables: {small: [supervised_bam, no_map]}", "tables: {small: [[bbam]]}", "not among the grid's methods"),
         ("effects: {the pool: [supervised_bam, no_map]}", "effects: {x: [oracle_epoch, no_map]}", "two methods"),
@@ -222,7 +222,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
         ("supervised: ", "cards: 3\nsupervised: ", "cards must be true or false"),
     ],
 )
-def test_slips_in_a_grid_are_named(old: str, new: str, said: str, write: Callable[..., Path]) -> None:
+def test_mistakes_in_a_grid_are_named(old: str, new: str, message: str, write: Callable[..., Path]) -> None:
     assert old in GRID
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_grid(write(GRID.replace(old, new)))

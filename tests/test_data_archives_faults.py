@@ -52,8 +52,8 @@ def extracted(content: bytes, name: str, folder: Path) -> dict[str, bytes]:
     try:
         Archive(name, "set").extract(path, folder)
     finally:
-        found = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    return found
+        files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return files
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_a_changed_bit_is_found_or_harmless(name: str, whole: bytes, tmp_path: P
             outcomes.append(extracted(bytes(changed), name, tmp_path / "data"))
         except DataError:
             outcomes.append({str(path): b"" for path in (tmp_path / "data").iterdir()})
-    assert all(found in ({}, FILES) for found in outcomes)
+    assert all(files in ({}, FILES) for files in outcomes)
     assert outcomes.count({}) > 30
 
 
 def test_a_tar_cut_anywhere_is_found(tmp_path: Path) -> None:
-    """Without a checksum in the format the end mark and the headers must do: tarfile takes a bad header for the end."""
+    """Only the end mark and the headers show it: tarfile takes a bad header for the end."""
     whole = tar_bytes()
     end = len(whole.rstrip(b"\0"))
     for length in range(0, end, 256):
@@ -122,7 +122,7 @@ def test_something_in_the_way_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(tar_bytes())
     (tmp_path / "data" / "set" / "0.txt").mkdir(parents=True)
     archive = Archive("x.tar", "set")
-    with pytest.raises(DataError, match=r"cannot be put into .*0\.txt"):
+    with pytest.raises(DataError, match=r"x\.tar cannot be .*0\.txt"):
         archive.extract(tmp_path / "x.tar", tmp_path / "data")
     assert not archive.is_extracted(tmp_path / "data")
     (tmp_path / "data" / "set" / "0.txt").rmdir()
@@ -143,7 +143,7 @@ WHOLE = bytes(range(200))
 
 @pytest.fixture
 def answer() -> Iterator[Callable[[bytes], Archive]]:
-    """`answer(reply)`: an archive of content WHOLE at an address where a server says `reply` to whatever is asked."""
+    """`answer(reply)`: an archive of content WHOLE at an address where a server sends `reply` to every request."""
     servers: list[socket.socket] = []
 
     def serve(server: socket.socket, reply: bytes) -> None:
@@ -173,21 +173,21 @@ def reply(headers: str, body: bytes, status: str = "200 OK") -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("response", "message"),
     [
         (b"no HTTP\r\n\r\n", "cannot be fetched"),
         (reply("Transfer-Encoding: chunked", b"5\r\nab"), "cannot be fetched"),
         (reply("Content-Length: many", WHOLE), "cannot be fetched"),
-        (reply("Content-Type: text/html; charset=utf-8", b"<html>log in"), "gave a web page instead"),
-        (reply("Content-Length: 5000", b"x" * 5000), "gave a larger file instead"),
+        (reply("Content-Type: text/html; charset=utf-8", b"<html>log in"), "a web page instead"),
+        (reply("Content-Length: 5000", b"x" * 5000), "a larger file instead"),
         (reply("Connection: close", b"x" * 5000), "is not the released file and was deleted"),
     ],
 )
-def test_strange_servers_are_a_sentence(
-    said: bytes, message: str, answer: Callable[[bytes], Archive], tmp_path: Path
+def test_broken_servers_are_a_sentence(
+    response: bytes, message: str, answer: Callable[[bytes], Archive], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=message):
-        answer(said).download(tmp_path)
+        answer(response).download(tmp_path)
     assert [file for file in tmp_path.iterdir() if file.stat().st_size] == []
 
 
@@ -207,7 +207,7 @@ def test_a_partial_file_of_something_else_is_kept_and_named(answer: Callable[[by
 
 def test_a_web_page_does_not_touch_a_partial_file(answer: Callable[[bytes], Archive], tmp_path: Path) -> None:
     (tmp_path / "x.tar.part").write_bytes(WHOLE[:70])
-    with pytest.raises(DataError, match="gave a web page"):
+    with pytest.raises(DataError, match="a web page instead"):
         answer(reply("Content-Type: text/html", b"<html>")).download(tmp_path)
     assert (tmp_path / "x.tar.part").read_bytes() == WHOLE[:70]
 
@@ -223,7 +223,7 @@ def test_no_download_that_does_not_fit(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_formats_are_told_by_content_too(tmp_path: Path) -> None:
-    """A tar under another packing's name is still a tar: repacked copies go around."""
+def test_formats_are_recognised_by_content_too(tmp_path: Path) -> None:
+    """A tar under another packing's name is still a tar: repacked copies exist."""
     for content in (tar_bytes(), lzma.compress(tar_bytes()), bz2.compress(tar_bytes())):
         assert extracted(content, "x.tar.gz", tmp_path / "data") == FILES

@@ -92,7 +92,7 @@ def test_folder_above_is_accepted_and_leavings_are_passed_over(tree: Path) -> No
     assert list(load(tree).test_ids)[-1] == "bat/bat_10009.JPG"
 
 
-def test_there_is_one_training_and_one_test_part(tree: Path) -> None:
+def test_train_part_and_test_part_must_be_auto(tree: Path) -> None:
     with pytest.raises(DataError, match="test_part: val is not possible, dataset 'awa2' has one"):
         load(tree, test_part="val")
 

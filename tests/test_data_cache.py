@@ -65,7 +65,7 @@ def test_an_error_leaves_no_file_behind(files: ImageFiles, tmp_path: Path) -> No
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_too_little_room_is_said_before_the_work(
+def test_too_little_space_is_an_error_before_the_work(
     files: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache_module, "free_memory", lambda: 10)

@@ -68,7 +68,7 @@ def test_crowd_annotations_are_labels(root: Path) -> None:
     assert numbers(load(root).targets) == LABELS
 
 
-def test_coco2017_and_images_in_a_folder_of_their_own(tmp_path: Path) -> None:
+def test_coco2017_and_images_in_a_separate_folder(tmp_path: Path) -> None:
     write_coco(tmp_path / "coco", 2017, {"train": TRAIN, "val": VAL}, below="images")
     source = load(tmp_path, "coco2017")
     assert source.name == "coco2017"
@@ -143,7 +143,7 @@ def test_bad_images_are_problems_and_their_annotations_go_with_them(root: Path) 
     assert source.problems == (
         Problem("training", "image 2 (counted from 0)", "row", "has no whole id or no file_name"),
         Problem("training", "image 5 (counted from 0)", "row", "has no whole id or no file_name"),
-        Problem("training", "again.jpg", "row", "image id 3007 is there before"),
+        Problem("training", "again.jpg", "row", "image id 3007 occurs before"),
         Problem("training", "../secret.jpg", "outside"),
         Problem("training", "annotation 6 (counted from 0)", "label", "image_id is missing"),
     )
@@ -164,9 +164,9 @@ def test_parts_of_different_categories_are_refused(root: Path) -> None:
         (lambda content: content.update(images=[3]), "has no list of objects 'images'"),
         (lambda content: content.update(images=[]), "lists no images; extract it again"),
         (lambda content: content.update(categories=[]), "lists no categories"),
-        (lambda content: content["categories"][3].update(id=90), "every category needs an id and a name of its own"),
-        (lambda content: content["categories"][3].pop("name"), "every category needs an id and a name of its own"),
-        (lambda content: content["categories"][3].update(id="4"), "every category needs an id and a name of its own"),
+        (lambda content: content["categories"][3].update(id=90), "every category needs its own id and its own name"),
+        (lambda content: content["categories"][3].pop("name"), "every category needs its own id and its own name"),
+        (lambda content: content["categories"][3].update(id="4"), "every category needs its own id and its own name"),
     ],
 )
 def test_unusable_annotation_files_are_named(root: Path, edit: Callable[[dict[str, Any]], Any], message: str) -> None:

@@ -35,8 +35,8 @@ def test_train_and_test_are_made_of_different_handwriting() -> None:
     assert len(train) > 1000
     assert len(test) > 400
     images = load_digits().images.reshape(1797, -1)
-    seen = {image.tobytes() for image in images[train]}
-    assert not any(image.tobytes() in seen for image in images[test])
+    train_images = {image.tobytes() for image in images[train]}
+    assert not any(image.tobytes() in train_images for image in images[test])
 
 
 def test_label_frequencies_are_long_tailed() -> None:

@@ -66,11 +66,11 @@ def test_names_are_optional_and_wide_numbers_become_float32(tmp_path: Path) -> N
 def test_min_positives_drops_rare_labels_and_those_never_tested(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", **arrays())
     assert load(tmp_path, min_positives=1).label_names == ("sky", "sun")
-    kept = load(tmp_path, min_positives=2)
-    assert kept.label_names == ("sky",)
-    assert kept.targets.tolist() == [[1], [1], [0], [1]]
-    assert kept.test_targets.tolist() == [[1], [0]]
-    assert kept.fingerprint != load(tmp_path).fingerprint
+    frequent = load(tmp_path, min_positives=2)
+    assert frequent.label_names == ("sky",)
+    assert frequent.targets.tolist() == [[1], [1], [0], [1]]
+    assert frequent.test_targets.tolist() == [[1], [0]]
+    assert frequent.fingerprint != load(tmp_path).fingerprint
     with pytest.raises(DataError, match="no label has min_positives = 4"):
         load(tmp_path, min_positives=4)
 
@@ -187,15 +187,14 @@ def test_bad_vectors_of_a_folder_are_found_once_and_left_out_without_copying(tmp
     content = arrays()
     content["train_x"][2] = np.nan
     write_folder(tmp_path / "set", content)
-    asked = settings(dataset="features", data_dir=tmp_path, feature_file="set", cache_dir=tmp_path / "cache")
+    args = settings(dataset="features", data_dir=tmp_path, feature_file="set", cache_dir=tmp_path / "cache")
     with pytest.raises(DataError, match="training c"):
-        load_source(asked)
-    kept = list((tmp_path / "cache").iterdir())
-    asked.bad_data = "skip"
-    source = load_source(asked)
+        load_source(args)
+    cached = list((tmp_path / "cache").iterdir())
+    source = load_source(args.having(bad_data="skip"))
     assert isinstance(source.train, MappedArray)
     assert np.array_equal(source.train[:], content["train_x"][[0, 1, 3]])
-    assert kept == list((tmp_path / "cache").iterdir())
+    assert cached == list((tmp_path / "cache").iterdir())
 
 
 def test_a_folder_trains_like_its_archive(tmp_path: Path, features_dir: Path, train: Any) -> None:
@@ -215,7 +214,7 @@ def test_a_folder_trains_like_its_archive(tmp_path: Path, features_dir: Path, tr
     [
         ({"train_x": None}, "lacks train_x"),
         ({"unlabeled_x": np.ones((2, 4), np.float16)}, "unlabeled_x has 4 columns but train_x has 3"),
-        ({"unlabeled_x": np.ones((2, 3), np.float32)}, "unlabeled_x does not go with train_x"),
+        ({"unlabeled_x": np.ones((2, 3), np.float32)}, "unlabeled_x does not fit train_x"),
         ({"train_id": np.array(["a"])}, "train_id must hold 4 names"),
     ],
 )

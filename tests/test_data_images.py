@@ -52,17 +52,17 @@ def test_a_jpeg_is_inspected_small_and_decoded_whole(tmp_path: Path) -> None:
     assert abs(decoded.mean() - PIXELS.mean()) < 2
 
 
-@pytest.mark.parametrize(("suffix", "kept"), [("jpg", 0.5), ("png", 0.5), ("tif", 0.5), ("png", 0.95), ("bmp", 0.6)])
-def test_a_file_cut_short_is_found_and_named(tmp_path: Path, suffix: str, kept: float) -> None:
+@pytest.mark.parametrize(("suffix", "share"), [("jpg", 0.5), ("png", 0.5), ("tif", 0.5), ("png", 0.95), ("bmp", 0.6)])
+def test_a_file_cut_short_is_found_and_named(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"
     save(path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     assert inspect_image(str(path))[0] == "unreadable"
     with pytest.raises(DataError, match=rf"the image .*a\.{suffix} cannot be decoded \(.*\); restore the file"):
         decode_image(str(path))
 
 
-def test_what_is_wrong_is_told_in_words(tmp_path: Path) -> None:
+def test_faults_are_named(tmp_path: Path) -> None:
     save(tmp_path / "cut.jpg", Image.fromarray(PIXELS.repeat(8, 0).repeat(8, 1)))
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:2000])
     (tmp_path / "empty.png").touch()
@@ -95,7 +95,7 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path: Path, place: int) -> 
     [("CMYK", "jpg", "CMYK"), ("P", "png", "palette"), ("P", "gif", "palette"), ("I;16", "png", "16-bit")]
     + [("I", "tif", "16-bit"), ("F", "tif", "32-bit float"), ("LAB", "tif", "Lab")],
 )
-def test_odd_modes_are_told_and_can_still_be_decoded(tmp_path: Path, mode: str, suffix: str, detail: str) -> None:
+def test_odd_modes_are_named_and_can_still_be_decoded(tmp_path: Path, mode: str, suffix: str, detail: str) -> None:
     # Two colours, since a GIF of one grey is grey.
     image = Image.new(mode, (8, 8))
     if mode == "P":
@@ -115,7 +115,7 @@ def test_plain_modes(tmp_path: Path, mode: str) -> None:
     assert np.array_equal(decoded, np.asarray(Image.fromarray(PIXELS).convert(mode).convert("RGB")))
 
 
-def test_transparency_lies_on_white(tmp_path: Path) -> None:
+def test_transparency_is_put_on_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (3, 1), (200, 0, 0, 255))
     image.putpixel((1, 0), (200, 0, 0, 0))
     image.putpixel((2, 0), (200, 0, 0, 51))
@@ -137,13 +137,13 @@ def test_sixteen_bits_are_scaled_not_cut(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_found_without_decoding_it(tmp_path: Path) -> None:
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert inspect_image(claim(tmp_path / "a.png", 40_000)) == ("bomb", "1600000000 pixels")
         side = int(max_pixels() ** 0.5) + 1
         assert inspect_image(claim(tmp_path / "b.png", side)) == ("bomb", f"{side} x {side}")
         assert inspect_image(claim(tmp_path / "c.png", side - 1))[0] != "bomb"
-    assert seen == []
+    assert caught == []
     with pytest.raises(DataError, match=r"a\.png cannot be decoded"):
         decode_image(str(tmp_path / "a.png"))
 
@@ -151,8 +151,8 @@ def test_a_bomb_is_found_without_decoding_it(tmp_path: Path) -> None:
 def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path: Path) -> None:
     path, before = claim(tmp_path / "a.png", 10_000), list(warnings.filters)
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(inspect_image, [path] * 400))
-    assert found == [("bomb", "10000 x 10000")] * 400
+        faults = list(pool.map(inspect_image, [path] * 400))
+    assert faults == [("bomb", "10000 x 10000")] * 400
     assert warnings.filters == before
 
 

@@ -84,7 +84,7 @@ def test_targets_of_one_item(value: Any, row: list[int]) -> None:
         ({"cat": [1], "dog": 0, "red fox": 0}, r"column 'cat' is \[1\]"),
     ],
 )
-def test_labels_that_there_are_not(value: Any, message: str) -> None:
+def test_unknown_labels(value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ANIMALS.row(value)
 

@@ -61,7 +61,7 @@ def test_bad_items_leave_with_everything_that_is_theirs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "choice", "kept", "problems"),
+    ("name", "choice", "num_items", "problems"),
     [
         ("tiny", "auto", 4, 0),
         ("coco2014", "auto", 3, 0),
@@ -71,13 +71,13 @@ def test_bad_items_leave_with_everything_that_is_theirs() -> None:
         ("tiny", "bad", 3, 1),
     ],
 )
-def test_items_without_labels(name: str, choice: str, kept: int, problems: int) -> None:
+def test_items_without_labels(name: str, choice: str, num_items: int, problems: int) -> None:
     source = replace(texts(), name=name, train=["a", "b", "c", "d"], test=["e", "f"], test_targets=np.ones((2, 2), "f"))
     screened = screen_source(source, settings(empty_labels=choice))
-    assert len(screened.train) == kept
+    assert len(screened.train) == num_items
     assert len(screened.problems) == problems
     counted = [note for note in screened.notes if note.startswith("left out 1 item(s) without any label")]
-    assert len(counted) == int(kept == 3 and not problems)
+    assert len(counted) == int(num_items == 3 and not problems)
 
 
 def test_fail_names_all_and_skip_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +110,8 @@ def test_images_are_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
     Image.new("CMYK", (8, 8)).save(tmp_path / "3.jpg")
     (tmp_path / "3.jpg").rename(tmp_path / "3.png")
-    asked = settings(cache_dir=tmp_path / "cache")
-    screened = screen_source(source, asked)
+    args = settings(cache_dir=tmp_path / "cache")
+    screened = screen_source(source, args)
     assert [(p.part, p.kind, p.detail != "") for p in screened.problems] == [
         ("training", "unreadable", True),
         ("test", "mode", True),
@@ -119,7 +119,7 @@ def test_images_are_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert isinstance(screened.train, ImageFiles)
     assert [Path(path).name for path in screened.train.paths] == ["0.png", "2.png"]
     monkeypatch.setattr("semilearn_bbam.data.loading.inspect_image", lambda path: pytest.fail("looked again"))
-    assert screen_source(source, asked).problems == screened.problems
+    assert screen_source(source, args).problems == screened.problems
     assert len(screen_source(source, settings(cache_dir=tmp_path / "cache", image_modes="convert")).problems) == 1
     assert screen_source(source, settings(verify_images=False)) is source
 
@@ -138,8 +138,8 @@ def test_a_changed_file_is_verified_again(tmp_path: Path) -> None:
 def test_cached_images_are_the_images(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = images(tmp_path)
     monkeypatch.setattr(source_module, "SOURCES", {"tiny": lambda args: source})
-    asked = settings(dataset="tiny", cache=where, cache_dir=tmp_path / "cache", img_size=10)
-    cached: Any = load_source(asked)
+    args = settings(dataset="tiny", cache=where, cache_dir=tmp_path / "cache", img_size=10)
+    cached: Any = load_source(args)
     assert cached.train.shape == (3, 3, 10, 10)
     assert cached.test.shape == (2, 3, 10, 10)
     assert cached.fingerprint == source.fingerprint

@@ -37,7 +37,7 @@ def pictures(folder: Path, count: int = 4) -> None:
         picture(folder / "images" / f"{number}.png", number)
 
 
-def told(source: Source) -> list[tuple[str, str, str, str]]:
+def problem_rows(source: Source) -> list[tuple[str, str, str, str]]:
     return [(p.part, p.item, p.kind, p.detail) for p in source.problems]
 
 
@@ -124,14 +124,14 @@ def test_separator(tmp_path: Path) -> None:
 def test_the_test_part_held_out_is_the_same_for_every_seed(tmp_path: Path) -> None:
     rows = [f"text {i},{'x' if i % 2 else 'y'}" for i in range(40)]
     write(tmp_path, train_csv="\n".join(["text,labels", *rows]))
-    one, two = load(tmp_path, seed=0), load(tmp_path, seed=7)
-    assert one.test == two.test
-    assert one.fingerprint == two.fingerprint
-    assert len(one.test) == 8
-    assert sorted([*one.train, *one.test]) == sorted(f"text {i}" for i in range(40))
-    for text, row in [*zip(one.train, one.targets, strict=True), *zip(one.test, one.test_targets, strict=True)]:
+    first, second = load(tmp_path, seed=0), load(tmp_path, seed=7)
+    assert first.test == second.test
+    assert first.fingerprint == second.fingerprint
+    assert len(first.test) == 8
+    assert sorted([*first.train, *first.test]) == sorted(f"text {i}" for i in range(40))
+    for text, row in [*zip(first.train, first.targets, strict=True), *zip(first.test, first.test_targets, strict=True)]:
         assert row.tolist() == ([1, 0] if int(text[5:]) % 2 else [0, 1])
-    assert one.notes == ("held out 8 items of train.csv as test part (test_ratio)",)
+    assert first.notes == ("held out 8 items of train.csv as test part (test_ratio)",)
     assert len(load(tmp_path, test_ratio=0.5).test) == 20
     write(tmp_path, tiny_csv="text,labels\na,x\nb,y\n")
     assert len(load(tmp_path, "tiny.csv", test_ratio=0.01).test) == 1
@@ -164,7 +164,7 @@ def test_paths_outside_of_data_dir_are_problems(tmp_path: Path, path: str) -> No
     rows = [{"path": f"images/{i}.png", "labels": ["x"]} for i in range(3)] + [{"path": path, "labels": ["x"]}]
     (tmp_path / "data" / "train.json").write_text(json.dumps(rows))
     source = load(tmp_path / "data", "train.json")
-    assert told(source) == [("training", f"{path} (train.json, item 3)", "outside", "")]
+    assert problem_rows(source) == [("training", f"{path} (train.json, item 3)", "outside", "")]
     assert len(source.train) + len(source.test) == 3
 
 
@@ -182,7 +182,7 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     source = load(tmp_path, "train.jsonl", test="test.csv")
     assert source.train == ["b", "c"]
     assert source.targets.tolist() == [[0], [1]]
-    assert sorted((item, kind, detail) for _, item, kind, detail in told(source) if "line 4" not in item) == [
+    assert sorted((item, kind, detail) for _, item, kind, detail in problem_rows(source) if "line 4" not in item) == [
         ("train.jsonl, line 1", "row", "it has no text"),
         ("train.jsonl, line 2", "row", "text is 3, not text"),
         (
@@ -200,7 +200,7 @@ def test_columns_of_json_rows_must_agree(tmp_path: Path) -> None:
     write(tmp_path, train_jsonl="\n".join(lines), test_csv="text,labels\nt,x\n")
     source = load(tmp_path, "train.jsonl", test="test.csv")
     assert source.train == ["a"]
-    assert [problem[1:] for problem in told(source)] == [
+    assert [problem[1:] for problem in problem_rows(source)] == [
         ("train.jsonl, line 3", "row", "column 'z' is not in the first row"),
         ("train.jsonl, line 2", "label", "has no column 'y'"),
     ]
@@ -225,7 +225,7 @@ def test_columns_of_json_rows_must_agree(tmp_path: Path) -> None:
         ({"train_json": '[{"text": "a", " ": 1}]'}, {"manifest": "train.json"}, "a label column without a name"),
         ({"train_csv": "text,x\na,1\n"}, {"label_file": "none.txt"}, r"none\.txt does not exist"),
         ({"train_csv": "text,x\na,1\n"}, {"test": "none.csv"}, r"none\.csv does not exist"),
-        ({"train_csv": "text,x\na,1\n"}, {"manifest": "~nobody-here/a.csv"}, "does not exist"),
+        ({"train_csv": "text,x\na,1\n"}, {"manifest": "~no-such-user/a.csv"}, "does not exist"),
         (
             {"train_csv": "text,x\na,1\n", "test_csv": "path,x\na,1\n"},
             {"test": "test.csv"},

@@ -43,7 +43,7 @@ label_lists = st.lists(names.filter(bool), min_size=1, max_size=4, unique=True)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three good files beside which a fuzzed one is laid."""
+    """A folder of three good files, for a fuzzed one to be added."""
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "good_manifest.csv").write_text("text,labels\na,x;y\nb,y\nc,x\n")
     (folder / "good_test.csv").write_text("text,labels\nheld out,x\n")
@@ -57,10 +57,10 @@ def attempt(folder: Path, suffix: str, role: str, content: bytes) -> None:
     if role == "manifest":
         files["test"] = ""
     for policy in ("fail", "skip"):
-        asked = settings(dataset="manifest", data_dir=folder, bad_data=policy, cache_dir=folder / "cache", **files)
+        args = settings(dataset="manifest", data_dir=folder, bad_data=policy, cache_dir=folder / "cache", **files)
         message = "read"
         try:
-            assert isinstance(load_source(asked), Source)
+            assert isinstance(load_source(args), Source)
         except UserError as error:
             message = str(error)
         assert message
@@ -77,15 +77,15 @@ def test_any_bytes(folder: Path, role: str, suffix: str, content: bytes) -> None
 
 @few
 @given(suffix=st.sampled_from(SUFFIXES), role=st.sampled_from(ROLES), data=st.data())
-def test_good_files_with_wounds(folder: Path, suffix: str, role: str, data: st.DataObject) -> None:
+def test_good_files_with_damage(folder: Path, suffix: str, role: str, data: st.DataObject) -> None:
     content = GOOD[suffix]
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(content)))
         end = data.draw(st.integers(start, min(len(content), start + 9)))
-        wound = st.binary(max_size=4) | st.sampled_from(
+        damage = st.binary(max_size=4) | st.sampled_from(
             [b'"', b"\n", b"\r", b",", b"{", b"]", b"\0", content[start:end]]
         )
-        content = content[:start] + data.draw(wound) + content[end:]
+        content = content[:start] + data.draw(damage) + content[end:]
     attempt(folder, suffix, role, content)
 
 
@@ -168,15 +168,15 @@ def read_back(folder: Path, key: str, suffix: str, content: bytes) -> Source:
 @few
 @given(labels=label_lists, data=st.data())
 def test_what_is_written_is_what_is_read(folder: Path, write: Writer, labels: list[str], data: st.DataObject) -> None:
-    chosen = data.draw(st.lists(st.lists(st.sampled_from(labels), unique=True), min_size=1, max_size=5))
-    chosen[0] = labels
-    items = [data.draw(texts) for _ in chosen]
-    source = read_back(folder, "text", *write("text", items, chosen))
+    label_sets = data.draw(st.lists(st.lists(st.sampled_from(labels), unique=True), min_size=1, max_size=5))
+    label_sets[0] = labels
+    items = [data.draw(texts) for _ in label_sets]
+    source = read_back(folder, "text", *write("text", items, label_sets))
     whole = all(set(label) <= set("0123456789") for label in labels)
     order = sorted(sorted(labels), key=int) if whole else sorted(labels)
     assert source.label_names == tuple(order)
     assert source.train == [item.replace("\r\n", "\n") if "with" in write.__qualname__ else item for item in items]
-    assert source.targets.tolist() == [[float(label in row) for label in order] for row in chosen]
+    assert source.targets.tolist() == [[float(label in row) for label in order] for row in label_sets]
     assert source.problems == ()
 
 
@@ -213,12 +213,12 @@ parts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/
 @given(data=st.data())
 def test_paths_come_out_below_the_root(folder: Path, write: Writer, data: st.DataObject) -> None:
     paths = data.draw(st.lists(st.lists(parts, min_size=1, max_size=3).map("/".join), min_size=1, max_size=4))
-    kept = [path for path in paths if path.strip()]
+    nonblank = [path for path in paths if path.strip()]
     root = os.path.abspath(folder)
-    joined = [os.path.normpath(f"{root}/{path}") for path in kept]
+    joined = [os.path.normpath(f"{root}/{path}") for path in nonblank]
     inside = [path for path in joined if os.path.relpath(path, root).split("/")[0] not in ("..", ".")]
     suffix, content = write("path", [*paths, "good_test.csv"], [["x"]] * (len(paths) + 1))
     source = read_back(folder, "path", suffix, content)
-    found: Any = source.train
-    assert found.paths == [*inside, f"{root}/good_test.csv"]
+    images: Any = source.train
+    assert images.paths == [*inside, f"{root}/good_test.csv"]
     assert len(source.problems) == len(paths) - len(inside)

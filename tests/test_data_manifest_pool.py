@@ -10,7 +10,7 @@ import pytest
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.loading import load_source
 from tests.conftest import settings
-from tests.test_data_manifest import load, picture, pictures, told, write
+from tests.test_data_manifest import load, picture, pictures, problem_rows, write
 
 
 def test_pool_from_a_folder(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_pool_from_a_folder(tmp_path: Path) -> None:
     assert source.train_ids[2:] == ["pool/a.jpg", "pool/deep/b.PNG"]
     assert len(source.train) == 4
     assert source.targets.shape == (2, 2)
-    assert source.notes[0].startswith(f"passed over 1 files of {tmp_path / 'pool'} that do not end in .jpg, ")
+    assert source.notes[0].startswith(f"ignored 1 files of {tmp_path / 'pool'} that do not end in .jpg, ")
     elsewhere = load(tmp_path, test="test.csv", unlabeled=str(tmp_path / "pool" / "deep"))
     assert len(elsewhere.train) == 3
 
@@ -37,7 +37,7 @@ def test_pool_of_texts_from_a_folder(tmp_path: Path) -> None:
     (tmp_path / "pool" / "2.txt").write_bytes(b"caf\xe9")
     source = load(tmp_path, test="test.csv", unlabeled="pool")
     assert source.train == ["a", "first\nline\n"]
-    assert [problem[:3] for problem in told(source)] == [("unlabelled", "pool/2.txt", "row")]
+    assert [problem[:3] for problem in problem_rows(source)] == [("unlabelled", "pool/2.txt", "row")]
     assert "line 1 is not UTF-8" in source.problems[0].detail
 
 
@@ -68,7 +68,7 @@ def test_pool_from_lines(tmp_path: Path) -> None:
     write(tmp_path, pool_txt="images/2.png\n\n ../up.png\nimages/3.png ")
     source = load(tmp_path, test="test.csv", unlabeled="pool.txt")
     assert source.train_ids[1:] == ["images/2.png (pool.txt, line 1)", "images/3.png (pool.txt, line 4)"]
-    assert told(source) == [("unlabelled", "../up.png (pool.txt, line 3)", "outside", "")]
+    assert problem_rows(source) == [("unlabelled", "../up.png (pool.txt, line 3)", "outside", "")]
 
 
 def test_what_is_labelled_too_is_left_to_the_labelled_part(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_test_items_in_the_pool_are_found_by_content(tmp_path: Path) -> None:
     (tmp_path / "images" / "1.png").write_bytes((tmp_path / "images" / "3.png").read_bytes())
     source = load(tmp_path, test="test.csv", unlabeled="pool")
     known = "as images/3.png (test.csv, line 2)"
-    assert told(source) == [
+    assert problem_rows(source) == [
         ("training", "images/1.png (train.csv, line 3)", "in_test", known),
         ("unlabelled", "pool/copy.png", "in_test", known),
     ]
@@ -97,8 +97,8 @@ def test_test_items_in_the_pool_are_found_by_content(tmp_path: Path) -> None:
 
 def test_empty_texts_are_not_mistaken_for_test_items(tmp_path: Path) -> None:
     write(tmp_path, train_csv="text,labels\na,x\n,x\n", test_csv="text,labels\nt,x\n,x\n")
-    found = settings(dataset="manifest", data_dir=tmp_path, manifest="train.csv", test="test.csv", bad_data="skip")
-    assert [problem.kind for problem in load_source(found).problems] == ["empty_text", "empty_text"]
+    args = settings(dataset="manifest", data_dir=tmp_path, manifest="train.csv", test="test.csv", bad_data="skip")
+    assert [problem.kind for problem in load_source(args).problems] == ["empty_text", "empty_text"]
 
 
 def test_a_pool_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_pool_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_items_that_were_held_out_here_leave_the_pool_with_a_note(tmp_path: Path) -> None:
-    """The whole folder is the natural pool of somebody who gives no test part."""
+    """The whole folder is the natural pool where no test part is set."""
     rows = [f"text number {i},{'cat' if i % 2 else 'dog'}" for i in range(10)]
     (tmp_path / "train.csv").write_text("\n".join(["text,labels", *rows, rows[0]]))
     (tmp_path / "pool.txt").write_text("\n".join([*(f"text number {i}" for i in range(10)), "a new one"]))

@@ -22,18 +22,18 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], np.ndar
     return paths, whole
 
 
-@given(rows=st.lists(st.integers(0, 11), max_size=20), chosen=st.lists(st.integers(0, 11), min_size=1, max_size=20))
+@given(rows=st.lists(st.integers(0, 11), max_size=20), order=st.lists(st.integers(0, 11), min_size=1, max_size=20))
 def test_indexing_is_that_of_the_joined_array(
-    parts: tuple[list[Path], np.ndarray], rows: list[int], chosen: list[int]
+    parts: tuple[list[Path], np.ndarray], rows: list[int], order: list[int]
 ) -> None:
     paths, whole = parts
     mapped = MappedArray(*paths)
     assert np.array_equal(mapped[np.array(rows, dtype=np.int64)], whole[rows])
-    some = mapped.take_rows(np.array(chosen))
-    assert len(some) == len(chosen)
-    assert np.array_equal(some[:], whole[chosen])
-    twice = some.take_rows(np.arange(len(chosen))[::-1])
-    assert np.array_equal(twice[:], whole[chosen[::-1]])
+    some = mapped.take_rows(np.array(order))
+    assert len(some) == len(order)
+    assert np.array_equal(some[:], whole[order])
+    twice = some.take_rows(np.arange(len(order))[::-1])
+    assert np.array_equal(twice[:], whole[order[::-1]])
 
 
 def indices(length: int) -> st.SearchStrategy[Any]:
@@ -61,10 +61,10 @@ def test_any_index_has_numpy_s_answer(
     parts: tuple[list[Path], np.ndarray], data: st.DataObject, rows: list[int] | None
 ) -> None:
     paths, whole = parts
-    chosen = None if rows is None else np.array(rows, np.int64)
-    mapped = MappedArray(*paths, rows=chosen)
+    selection = None if rows is None else np.array(rows, np.int64)
+    mapped = MappedArray(*paths, rows=selection)
     joined = np.concatenate([np.load(path) for path in paths])
-    joined = joined if chosen is None else joined[chosen]
+    joined = joined if selection is None else joined[selection]
     index = data.draw(indices(len(joined)))
     try:
         expected = joined[index]

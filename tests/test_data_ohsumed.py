@@ -72,7 +72,7 @@ def test_what_cannot_be_read_is_a_problem(tree: Path) -> None:
     assert (len(source.train), len(source.test)) == (2, 1)
 
 
-def test_missing_tree_tells_the_layout_and_how_to_extract(tmp_path: Path) -> None:
+def test_missing_tree_is_an_error_with_the_layout_and_how_to_extract(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="training/C01..C23 and test/C01..C23 .*; set data_dir"):
         load(tmp_path / "nowhere")
     archive = tmp_path / f"{TREE}.tar.xz"
@@ -87,6 +87,6 @@ def test_missing_folder_is_named(tree: Path) -> None:
         load(tree)
 
 
-def test_there_is_one_training_and_one_test_part(tree: Path) -> None:
+def test_train_part_and_test_part_must_be_auto(tree: Path) -> None:
     with pytest.raises(DataError, match="train_part: val is not possible, dataset 'ohsumed' has one"):
         load(tree, train_part="val")

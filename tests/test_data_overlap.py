@@ -45,7 +45,7 @@ def test_files_are_equal_by_content_whatever_their_name(tmp_path: Path) -> None:
     assert equal_pairs(first, first.take_rows(np.array([2]))) == {(2, 3)}
 
 
-def test_a_file_of_a_size_of_its_own_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_unique_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     real = builtins.open
 

@@ -22,7 +22,7 @@ def views() -> dict[str, Any]:
     return {"x_lb": built["weak"], "x_lb_s": built["strong"]}
 
 
-def test_batches_speak_of_positions_and_fetch_rows() -> None:
+def test_batches_hold_positions_and_fetch_rows() -> None:
     pool = Pool(FEATURES, ROWS, views(), TARGETS)
     assert len(pool) == 5
     batch = pool.__getitems__([3, 0])
@@ -32,9 +32,9 @@ def test_batches_speak_of_positions_and_fetch_rows() -> None:
     assert batch["x_lb"].tolist() == [FEATURES[4].tolist(), FEATURES[7].tolist()]
     assert batch["y_lb"].dtype == torch.float32
     assert batch["y_lb"].tolist() == TARGETS[[3, 0]].tolist()
-    one = pool[3]
-    assert one["x_lb"].tolist() == [FEATURES[4].tolist()]
-    assert one["y_lb"].shape == (1, 3)
+    batch = pool[3]
+    assert batch["x_lb"].tolist() == [FEATURES[4].tolist()]
+    assert batch["y_lb"].shape == (1, 3)
 
 
 def test_a_pool_without_targets_has_none() -> None:
@@ -64,10 +64,10 @@ def test_arrays_are_fetched_at_once_and_lists_item_by_item() -> None:
     assert len(fetched) == 1
     assert fetched[0].tolist() == [0, 2, 9]
 
-    seen: list[Any] = []
-    words = Pool([f"text {i}" for i in range(10)], ROWS, {"x": lambda raw: seen.append(raw)})
+    batches: list[Any] = []
+    words = Pool([f"text {i}" for i in range(10)], ROWS, {"x": lambda raw: batches.append(raw)})
     words.__getitems__([4, 1, 2])
-    assert seen == [["text 0", "text 2", "text 9"]]
+    assert batches == [["text 0", "text 2", "text 9"]]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

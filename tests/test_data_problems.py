@@ -20,7 +20,7 @@ def test_a_line_per_kind_with_count_and_names() -> None:
     assert describe([]) == []
 
 
-def test_nothing_wrong_is_nothing_to_say() -> None:
+def test_no_problem_is_no_message() -> None:
     assert settle("tiny", (), "fail") == []
 
 
@@ -35,7 +35,7 @@ def test_fail_is_one_sentence_with_all_of_it_and_the_cures() -> None:
     )
 
 
-def test_skip_says_the_same_as_notes() -> None:
+def test_skip_has_the_same_as_notes() -> None:
     assert settle("tiny", MIXED, "skip") == [f"left out {line}" for line in describe(MIXED)]
 
 

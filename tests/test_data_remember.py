@@ -9,31 +9,31 @@ import pytest
 from semilearn_bbam.data.remember import cache_folder, remembered
 
 
-def test_found_once(tmp_path: Path) -> None:
+def test_computed_once(tmp_path: Path) -> None:
     calls = []
 
-    def find() -> dict[str, np.ndarray]:
+    def compute() -> dict[str, np.ndarray]:
         calls.append(1)
         return {"words": np.array(["", "é"]), "numbers": np.arange(3)}
 
     for _ in range(3):
-        found = remembered(str(tmp_path), "thing", "key", find)
-        assert found["words"].tolist() == ["", "é"]
-        assert found["numbers"].tolist() == [0, 1, 2]
+        arrays = remembered(str(tmp_path), "thing", "key", compute)
+        assert arrays["words"].tolist() == ["", "é"]
+        assert arrays["numbers"].tolist() == [0, 1, 2]
     assert len(calls) == 1
-    remembered(str(tmp_path), "thing", "another key", find)
+    remembered(str(tmp_path), "thing", "another key", compute)
     assert len(calls) == 2
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:50])
-    remembered(str(tmp_path), "thing", "key", find)
+    remembered(str(tmp_path), "thing", "key", compute)
     assert len(calls) == 3
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
-        found = remembered(str(tmp_path / "file"), "thing", "key", lambda: {"x": np.ones(1)})
-    assert found["x"].tolist() == [1]
+        arrays = remembered(str(tmp_path / "file"), "thing", "key", lambda: {"x": np.ones(1)})
+    assert arrays["x"].tolist() == [1]
     assert "cannot be written" in caplog.text
 
 

@@ -49,7 +49,7 @@ def test_a_source_holds_what_it_registered(monkeypatch: pytest.MonkeyPatch) -> N
         read_source(argparse.Namespace(dataset="wrong"))
 
 
-def test_unknown_name_proposes_near_ones() -> None:
+def test_unknown_name_proposes_similar_ones() -> None:
     with pytest.raises(DataError, match="'ohsumd' is unknown; did you mean ohsumed"):
         read_source(argparse.Namespace(dataset="ohsumd"))
     with pytest.raises(DataError, match="'zzz' is unknown; known are: .*digits"):

@@ -20,7 +20,7 @@ def random_targets(n: int, k: int, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 class LengthOnly:
-    """Targets that nobody may look at."""
+    """Targets of which only the length may be read."""
 
     def __len__(self) -> int:
         return 40
@@ -50,8 +50,8 @@ def test_a_split_is_a_partition_of_exact_sizes(
     assert all(part.dtype == np.int64 for part in parts)
     assert split.unlabeled.tolist() == sorted(split.unlabeled.tolist())
     again = make_split(targets, seed=seed, **settings_)  # type: ignore[arg-type]
-    for mine, its in zip(parts, [again.labeled, again.unlabeled, again.validation], strict=True):
-        assert mine.tolist() == its.tolist()
+    for rows, rows_again in zip(parts, [again.labeled, again.unlabeled, again.validation], strict=True):
+        assert rows.tolist() == rows_again.tolist()
 
 
 @pytest.mark.parametrize("method", ["random", "stratified"])
@@ -162,7 +162,7 @@ def test_fingerprint_of_other_data_is_an_error_and_none_a_warning(tmp_path: Path
     ],
 )
 def test_bad_split_files_are_named(tmp_path: Path, content: Any, message: str) -> None:
-    path = tmp_path / "mine.json"
+    path = tmp_path / "split.json"
     text = content if isinstance(content, str) else json.dumps({**content, "fingerprint": "abc"})
     path.write_text(text)
     with pytest.raises(DataError, match=message) as caught:

@@ -16,8 +16,8 @@ def table(folder: Path, name: str, content: str | bytes) -> Table:
     return read_table(path)
 
 
-def fields(found: Table) -> list[dict[str, object]]:
-    return [row for _, row in found.rows]
+def fields(result: Table) -> list[dict[str, object]]:
+    return [row for _, row in result.rows]
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -25,9 +25,9 @@ def fields(found: Table) -> list[dict[str, object]]:
 @pytest.mark.parametrize(("name", "by"), [("a.csv", ","), ("a.csv", ";"), ("a.csv", "\t"), ("a.TSV", "\t")])
 def test_separated_values(tmp_path: Path, mark: bytes, end: str, name: str, by: str) -> None:
     lines = [f"path{by} labels ", f"sea.jpg{by}cat", "", f'"a ""b"" {by} c"{by}', f'"two{end}lines"{by}dog']
-    found = table(tmp_path, name, mark + end.join([*lines, f"x{by}y", ""]).encode())
-    assert found.bad == []
-    assert found.rows == [
+    result = table(tmp_path, name, mark + end.join([*lines, f"x{by}y", ""]).encode())
+    assert result.bad == []
+    assert result.rows == [
         (f"{name}, line 2", {"path": "sea.jpg", "labels": "cat"}),
         (f"{name}, line 4", {"path": f'a "b" {by} c', "labels": ""}),
         (f"{name}, line 5", {"path": "two\nlines", "labels": "dog"}),
@@ -40,22 +40,22 @@ def test_a_tab_separated_file_keeps_its_commas(tmp_path: Path) -> None:
 
 
 def test_names_of_columns_may_hold_any_mark(tmp_path: Path) -> None:
-    found = table(tmp_path, "a.csv", 'text,"a; b; c","d\n;;;"\nx,1,0\n')
-    assert fields(found) == [{"text": "x", "a; b; c": "1", "d\n;;;": "0"}]
+    result = table(tmp_path, "a.csv", 'text,"a; b; c","d\n;;;"\nx,1,0\n')
+    assert fields(result) == [{"text": "x", "a; b; c": "1", "d\n;;;": "0"}]
 
 
-def test_bad_rows_of_csv_are_told_and_the_others_read(tmp_path: Path) -> None:
-    found = table(tmp_path, "a.csv", 'path,labels\na,b,c\nd\ne,f\n"g"h,i\nj,k\n"l,m\nn,o\n')
-    assert found.rows == [
+def test_bad_rows_of_csv_are_named_and_the_others_read(tmp_path: Path) -> None:
+    result = table(tmp_path, "a.csv", 'path,labels\na,b,c\nd\ne,f\n"g"h,i\nj,k\n"l,m\nn,o\n')
+    assert result.rows == [
         ("a.csv, line 4", {"path": "e", "labels": "f"}),
         ("a.csv, line 6", {"path": "j", "labels": "k"}),
     ]
-    assert found.bad[:2] == [
+    assert result.bad[:2] == [
         ("a.csv, line 2", "3 fields for 2 columns"),
         ("a.csv, line 3", "1 fields for 2 columns"),
     ]
     # A stray quote costs its own row; one that is never closed swallows the rest, and is named where it opens.
-    assert [name for name, _ in found.bad[2:]] == ["a.csv, line 5", "a.csv, line 7"]
+    assert [name for name, _ in result.bad[2:]] == ["a.csv, line 5", "a.csv, line 7"]
 
 
 def test_an_old_line_end_is_a_line_end(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_a_long_text_is_no_error_and_pythons_limit_stays(tmp_path: Path) -> None
 
 
 def test_a_nul_does_not_hide_other_rows(tmp_path: Path) -> None:
-    found = table(tmp_path, "a.csv", "text,labels\na\0b,x\nc,d\n")
-    assert found.rows[-1] == ("a.csv, line 3", {"text": "c", "labels": "d"})
-    assert len(found.rows) + len(found.bad) == 2  # Python 3.10 refuses the row, later ones read it
+    result = table(tmp_path, "a.csv", "text,labels\na\0b,x\nc,d\n")
+    assert result.rows[-1] == ("a.csv, line 3", {"text": "c", "labels": "d"})
+    assert len(result.rows) + len(result.bad) == 2  # Python 3.10 refuses the row, later ones read it
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_only_a_first_line_is_a_table_of_nothing(tmp_path: Path) -> None:
 
 def test_lines_of_json(tmp_path: Path) -> None:
     lines = ['{"text": "a\\nb", "labels": ["x"]}', "", "{broken", "[1]", '"text"', '{"text": NaN}', '{"text": "é"}']
-    found = table(tmp_path, "a.jsonl", "\ufeff" + "\r\n".join(lines))
-    assert found.rows == [
+    result = table(tmp_path, "a.jsonl", "\ufeff" + "\r\n".join(lines))
+    assert result.rows == [
         ("a.jsonl, line 1", {"text": "a\nb", "labels": ["x"]}),
         ("a.jsonl, line 7", {"text": "é"}),
     ]
-    names, reasons = zip(*found.bad, strict=True)
+    names, reasons = zip(*result.bad, strict=True)
     assert names == tuple(f"a.jsonl, line {line}" for line in (3, 4, 5, 6))
     assert reasons[0].startswith("no JSON: ")
     assert reasons[0].endswith(", column 2")
@@ -119,10 +119,10 @@ def test_lines_of_json(tmp_path: Path) -> None:
 
 def test_half_a_character_and_endless_nesting_are_bad_rows(tmp_path: Path) -> None:
     lines = ['{"text": "\\ud83d"}', '{"text": ' + "[" * 100_000, '{"labels": ' + "9" * 5000 + "}"]
-    found = table(tmp_path, "a.jsonl", "\n".join([*lines, '{"text": "\\ud83d\\ude00"}']))
-    assert fields(found) == [{"text": "😀"}]
-    assert [name for name, _ in found.bad] == [f"a.jsonl, line {line}" for line in (1, 2, 3)]
-    assert "half of a surrogate pair" in found.bad[0][1]
+    result = table(tmp_path, "a.jsonl", "\n".join([*lines, '{"text": "\\ud83d\\ude00"}']))
+    assert fields(result) == [{"text": "😀"}]
+    assert [name for name, _ in result.bad] == [f"a.jsonl, line {line}" for line in (1, 2, 3)]
+    assert "half of a surrogate pair" in result.bad[0][1]
 
 
 def test_a_list_and_an_object_of_objects(tmp_path: Path) -> None:

@@ -63,12 +63,12 @@ def test_image_views_shapes_ranges_and_draws(channels: int, strong: str) -> None
         assert not torch.equal(drawn(views["strong"], items.numpy(), 1), drawn(views["strong"], items.numpy(), 2))
 
 
-def test_weak_view_mirrors_each_image_on_its_own() -> None:
+def test_weak_view_mirrors_each_image_separately() -> None:
     items = pictures(40, 1)
     batch = drawn(build_views("image", arguments())["weak"], items.numpy(), 0) * 255
     mirrored = [bool(torch.equal(out, image.flip(-1).float())) for out, image in zip(batch, items, strict=True)]
-    kept = [bool(torch.equal(out, image.float())) for out, image in zip(batch, items, strict=True)]
-    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    unchanged = [bool(torch.equal(out, image.float())) for out, image in zip(batch, items, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, unchanged, strict=True))
     assert 8 < sum(mirrored) < 32
     unflipped = build_views("image", arguments(flip=False))["weak"]
     assert torch.equal(unflipped(items.numpy()), items / 255)
@@ -218,9 +218,9 @@ def test_word_dropout_removes_where_there_is_no_mask_token() -> None:
         assert batch["input_ids"].shape[1] == max(lengths)
         for ids, mask, length, text in zip(*map(list, batch.values()), lengths, TEXTS, strict=True):
             assert mask.tolist() == [1] * length + [0] * (len(ids) - length)
-            kept, rest = ids[:length].tolist(), iter(text)
-            assert all(token in rest for token in kept)  # the order is the old one
-            assert (kept[0], kept[-1]) == (1, 2)
+            remaining, rest = ids[:length].tolist(), iter(text)
+            assert all(token in rest for token in remaining)  # the order is the old one
+            assert (remaining[0], remaining[-1]) == (1, 2)
             assert set(ids[length:].tolist()) <= {9}
             removed += len(text) - length
     assert 0.4 < removed / (100 * 8) < 0.6
@@ -259,8 +259,8 @@ def test_ready_texts_are_the_strong_view_where_there_are_any() -> None:
     items = [(np.array([1, 10, 2]), np.array([1, 20, 21, 2]), np.array([1, 30, 2])), (np.array([1, 11, 2]),)]
     views = build_views("text", arguments(word_dropout=1.0), pad_token_id=9, ready=True)
     assert views["weak"](items)["input_ids"].tolist() == [[1, 10, 2], [1, 11, 2]]
-    seen = {tuple(drawn(views["strong"], items, seed)["input_ids"][0].tolist()) for seed in range(20)}
-    assert {tuple(token for token in ids if token != 9) for ids in seen} == {(1, 20, 21, 2), (1, 30, 2)}
+    id_sets = {tuple(drawn(views["strong"], items, seed)["input_ids"][0].tolist()) for seed in range(20)}
+    assert {tuple(token for token in ids if token != 9) for ids in id_sets} == {(1, 20, 21, 2), (1, 30, 2)}
     assert drawn(views["strong"], items, 0)["input_ids"][1].tolist()[:3] == [1, 11, 2]
     words = build_views("text", arguments(strong="words", word_dropout=1.0), pad_token_id=9, ready=True)["strong"]
     assert words(items)["input_ids"].tolist() == [[1, 2], [1, 2]]
@@ -279,10 +279,10 @@ def test_symmetric_range() -> None:
 def test_views_can_be_sent_to_workers(kind: str) -> None:
     items: Any = TEXTS if kind == "text" else pictures(2, 1).numpy()
     for view in build_views(kind, arguments()).values():
-        mine, theirs = drawn(view, items, 0), drawn(pickle.loads(pickle.dumps(view)), items, 0)
+        first, second = drawn(view, items, 0), drawn(pickle.loads(pickle.dumps(view)), items, 0)
         if kind == "text":
-            mine, theirs = mine["input_ids"], theirs["input_ids"]
-        assert torch.equal(mine, theirs)
+            first, second = first["input_ids"], second["input_ids"]
+        assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize(

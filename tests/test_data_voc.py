@@ -79,7 +79,7 @@ def test_voc2007_has_a_released_test_part(tmp_path: Path) -> None:
         load(tree)
 
 
-def test_parts_that_are_not_there_or_overlap_are_refused(tree: Path) -> None:
+def test_parts_that_do_not_exist_or_overlap_are_refused(tree: Path) -> None:
     swapped = load(tree, train_part="val", test_part="train")
     assert (len(swapped.targets), len(swapped.test_targets)) == (2, 3)
     with pytest.raises(DataError, match="test_part: test is no part .*'voc2012'; it has train, val, trainval and auto"):
@@ -89,7 +89,7 @@ def test_parts_that_are_not_there_or_overlap_are_refused(tree: Path) -> None:
             load(tree, **options)
 
 
-def test_a_data_set_without_choice_says_so() -> None:
+def test_a_dataset_with_fixed_parts_refuses_others() -> None:
     fixed = settings()
     assert choose_parts(fixed, "x", ("training", "test")) == ("training", "test")
     for key in ("train_part", "test_part"):

@@ -1,4 +1,4 @@
-"""Branches over one backbone, against the nets that they stand for."""
+"""Branches over one backbone, against the separate nets that they replace."""
 
 from __future__ import annotations
 

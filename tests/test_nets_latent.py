@@ -81,11 +81,11 @@ def test_divergence_is_its_integral() -> None:
         q, p = norm(mu, sigma), norm(0, 1)
         return quad(lambda v: q.pdf(v) * (q.logpdf(v) - p.logpdf(v)), mu - 12 * sigma, mu + 12 * sigma)[0]
 
-    found = latent_divergence(mean, deviation)
-    assert found.shape == (1, 2)
+    divergence = latent_divergence(mean, deviation)
+    assert divergence.shape == (1, 2)
     for k in range(2):
         pairs = zip(mean[0, k].tolist(), deviation[0, k].tolist(), strict=True)
-        assert float(found[0, k]) == pytest.approx(sum(integral(*pair) for pair in pairs) / 2, rel=1e-5)
+        assert float(divergence[0, k]) == pytest.approx(sum(integral(*pair) for pair in pairs) / 2, rel=1e-5)
     assert float(latent_divergence(torch.zeros(1, 1, 3), torch.ones(1, 1, 3))) == 0
 
 
@@ -118,9 +118,9 @@ def test_every_parameter_gets_a_gradient_from_the_logits_and_labels_keep_apart()
     torch.manual_seed(2)
     net(z)["logits"][:, 1].sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in net.parameters())
-    for own in (net.weight, net.bias, net.gain, net.shift):
-        assert own.grad[1].abs().sum() > 0
-        assert own.grad[[0, 2]].abs().sum() == 0
+    for parameter in (net.weight, net.bias, net.gain, net.shift):
+        assert parameter.grad[1].abs().sum() > 0
+        assert parameter.grad[[0, 2]].abs().sum() == 0
 
 
 def test_the_scale_of_the_features_does_not_matter() -> None:

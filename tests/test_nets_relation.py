@@ -77,7 +77,7 @@ def widths() -> dict[str, int]:
 
 
 def test_too_many_labels_are_one_sentence() -> None:
-    assert MAX_LABELS >= 312  # the source's own largest set with released settings
+    assert MAX_LABELS >= 312  # the largest set of the source with released settings
     with torch.device("meta"):
         RelationLabels(D, MAX_LABELS, **widths())
         with pytest.raises(NetError, match=f"^drml .* at most {MAX_LABELS} .* have {MAX_LABELS + 1}; leave out .*$"):

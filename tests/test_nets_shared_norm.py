@@ -1,4 +1,4 @@
-"""Batch normalisation over two processes is that of one with all rows."""
+"""Batch normalisation over two ranks is that of one with all rows."""
 
 from __future__ import annotations
 

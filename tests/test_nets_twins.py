@@ -54,16 +54,16 @@ def test_heads_are_the_formulas() -> None:
             assert outputs[key][i] == pytest.approx(values, abs=1e-5), key
 
 
-def test_merging_lies_between_mean_and_maximum() -> None:
+def test_merging_is_between_mean_and_maximum() -> None:
     torch.manual_seed(0)
     logits = 4 * torch.randn(P, B, K)
-    found = merge_parts(logits)
-    assert (found >= logits.mean(0)).all()
-    assert (found <= logits.amax(0)).all()
+    result = merge_parts(logits)
+    assert (result >= logits.mean(0)).all()
+    assert (result <= logits.amax(0)).all()
     assert torch.allclose(merge_parts(logits[:1]), logits[0])
     for i in range(B):
         for k in range(K):
-            assert float(found[i, k]) == pytest.approx(merged(logits[:, i, k].tolist()), abs=1e-5)
+            assert float(result[i, k]) == pytest.approx(merged(logits[:, i, k].tolist()), abs=1e-5)
     huge = merge_parts(torch.tensor([[[1e4]], [[-1e4]]], dtype=torch.bfloat16))
     assert huge.dtype == torch.float32
     assert float(huge) == pytest.approx(1e4, rel=1e-2)
@@ -93,13 +93,13 @@ def test_heads_may_be_cosines() -> None:
 def test_quarters_are_the_enlarged_quarters() -> None:
     torch.manual_seed(0)
     images = torch.rand(2, 3, 7, 8)  # of 7 rows the last is left out
-    found = quarters(images)
-    assert found.shape == (8, 3, 7, 8)
+    patches = quarters(images)
+    assert patches.shape == (8, 3, 7, 8)
     for number, (top, left) in enumerate(((0, 0), (0, 4), (3, 0), (3, 4))):
-        quarter, enlarged = images[:, :, top : top + 3, left : left + 4], found[2 * number : 2 * number + 2]
+        quarter, enlarged = images[:, :, top : top + 3, left : left + 4], patches[2 * number : 2 * number + 2]
         for row in range(7):
             for column in range(8):
-                # A pixel's centre in the quarter's own pixels, held inside it: bilinear interpolation by hand.
+                # A pixel's centre in the pixels of the quarter, limited to its inside: bilinear interpolation by hand.
                 y, x = (min(max((p + 0.5) * s - 0.5, 0.0), n - 1) for p, s, n in ((row, 3 / 7, 3), (column, 0.5, 4)))
                 y0, x0 = int(y), int(x)
                 y1, x1, dy, dx = min(y0 + 1, 2), min(x0 + 1, 3), y - y0, x - x0
@@ -124,14 +124,14 @@ def test_patches_go_through_the_same_backbone() -> None:
 
 def test_parts_average_to_the_whole_and_share_the_projection() -> None:
     twin, x = net("parts"), torch.randn(B, D)
-    seen = [[[PARTS * float(x[i, d]) * (d % PARTS == p) for d in range(D)] for i in range(B)] for p in range(PARTS)]
-    assert torch.allclose(torch.tensor(seen).mean(0), x, atol=1e-6)
-    expected = torch.stack([twin.projection(torch.tensor(part)) for part in seen])
+    parts = [[[PARTS * float(x[i, d]) * (d % PARTS == p) for d in range(D)] for i in range(B)] for p in range(PARTS)]
+    assert torch.allclose(torch.tensor(parts).mean(0), x, atol=1e-6)
+    expected = torch.stack([twin.projection(torch.tensor(part)) for part in parts])
     assert torch.allclose(twin.parts_of(x, x), expected, atol=1e-5)
     assert torch.allclose(twin(x)["local"], twin.head(x.new_zeros(B, Z), expected)["local"], atol=1e-5)
 
 
-def test_a_second_projection_is_one_of_its_own() -> None:
+def test_a_second_projection_has_separate_weights() -> None:
     twin, x = net("projection"), torch.randn(B, D)
     assert twin.local_projection[0].weight.shape == twin.projection[0].weight.shape
     assert not torch.equal(twin.local_projection[0].weight, twin.projection[0].weight)
@@ -151,12 +151,12 @@ def test_every_head_and_view_learns(local_view: str) -> None:
 
 
 def test_a_copy_needs_the_saved_state_only() -> None:
-    one, x = net("parts").eval(), torch.randn(B, D)
+    first, x = net("parts").eval(), torch.randn(B, D)
     torch.manual_seed(1)
     other = TwinNet(MultiLabelNet(PlainFeatures(D), f"{Z} gelu", heads), "parts").eval()
-    assert not torch.equal(one(x)["logits"], other(x)["logits"])
-    other.load_state_dict(one.state_dict())
-    assert torch.equal(one(x)["logits"], other(x)["logits"])
+    assert not torch.equal(first(x)["logits"], other(x)["logits"])
+    other.load_state_dict(first.state_dict())
+    assert torch.equal(first(x)["logits"], other(x)["logits"])
 
 
 @pytest.mark.parametrize(

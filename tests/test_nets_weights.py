@@ -20,7 +20,7 @@ from semilearn_bbam.nets.weights import find_weights, load_weights
 
 
 def write(form: str, folder: Path, content: dict[str, Tensor]) -> Path:
-    """The same tensors in one of the forms that people have them in."""
+    """The same tensors in one of the forms that files have."""
     if form == "safetensors":
         save_file(content, folder / "w.safetensors")
         return folder / "w.safetensors"
@@ -73,7 +73,7 @@ def test_report_names_all_that_did_not_match(tmp_path: Path) -> None:
 def test_order_takes_another_librarys_names(tmp_path: Path) -> None:
     source, target = SmallCNN(1), SmallCNN(1)
     content = {key.replace("features", "_blocks"): value for key, value in source.state_dict().items()}
-    # Older files have no counters of batches, and a classifier of their own.
+    # Older files have no counters of batches, and another classifier.
     content = {key: value for key, value in content.items() if "num_batches" not in key}
     torch.save({**content, "_fc.weight": torch.zeros(5, 64)}, tmp_path / "w.pth")
     with pytest.raises(NetError, match="no tensor of .*pretrain_match: order"):
@@ -138,7 +138,7 @@ def test_prefixes_of_transformers_do_not_matter(prefix: str, bert_dir: Path, tmp
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    """Whatever a cut or overwritten file makes the libraries raise, the user reads one sentence."""
+    """A cut or overwritten file is one sentence, whatever the libraries raise."""
     path = tmp_path / "w.pth"
     torch.save(SmallCNN(1).state_dict(), path)
     whole = path.read_bytes()
@@ -191,7 +191,7 @@ class Trap:
 
 
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
-    torch.save({"somebody.else": torch.zeros(3)}, tmp_path / "other.pth")
+    torch.save({"another.net": torch.zeros(3)}, tmp_path / "other.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
     (tmp_path / "text.safetensors").write_text("no tensors")

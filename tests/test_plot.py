@@ -45,15 +45,15 @@ def test_everything_is_drawn_or_said_to_be_left_out(
     monkeypatch.setattr("semilearn_bbam.report.plots.save", touch)
     out = tmp_path / "out"
     assert main(["plot", *map(str, folders), "--out", str(out), "--label", "dog"]) == 0
-    said = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
     drawn = {
         "vectors_5pct_curves", "vectors_5pct_vdfd", "vectors_5pct_labels", "vectors_5pct_precision_recall",
         "vectors_5pct_angles_bbam-margin-0.4", "vectors_5pct_angles_bbam-margin-0.2", "vectors_5pct_sensitivity_bbam",
     }  # fmt: skip
     assert {path.name for path in out.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
-    assert all(any(line.startswith(f"drew {out / name}.png") for line in said) for name in drawn)
-    left_out = [line for line in said if line.startswith("left out")]
-    assert len(said) == len(drawn) + len(left_out)
+    assert all(any(line.startswith(f"drew {out / name}.png") for line in lines) for name in drawn)
+    left_out = [line for line in lines if line.startswith("left out")]
+    assert len(lines) == len(drawn) + len(left_out)
     for name, reason in (
         ("vectors_10pct_curves", "no run has rows with test/mAP"),
         ("vectors_10pct_vdfd", "--report_figures true"),
@@ -65,21 +65,21 @@ def test_everything_is_drawn_or_said_to_be_left_out(
         assert any(line.startswith(f"left out {name}: ") and reason in line for line in left_out), name
 
 
-def test_a_picture_says_whom_it_is_without(folders: list[Path], tmp_path: Path) -> None:
+def test_a_picture_names_the_methods_that_it_lacks(folders: list[Path], tmp_path: Path) -> None:
     bare = write_run(tmp_path / "bare", algorithm="mime")
-    said: list[str] = []
-    written = draw_all([*folders[:1], bare], tmp_path / "out", kinds=["vdfd", "ratios"], tell=said.append)
+    lines: list[str] = []
+    written = draw_all([*folders[:1], bare], tmp_path / "out", kinds=["vdfd", "ratios"], log=lines.append)
     assert [path.name for path in written] == ["vectors_5pct_vdfd.png", "vectors_5pct_vdfd.svg"]
-    assert said[0].endswith(".svg, without mime, which kept no data for it")
-    assert said[1].startswith("left out ratios: no method has ended with two labelled shares")
+    assert lines[0].endswith(".svg, without mime, which kept no data for it")
+    assert lines[1].startswith("left out ratios: no method has ended with two labelled shares")
 
 
-def test_methods_can_be_chosen_and_named(folders: list[Path], tmp_path: Path) -> None:
-    names = {"a": "ours", "b": "theirs"}
-    written = draw_all(folders[:3], tmp_path / "out", kinds=["angles"], names=names, chosen=["theirs"])
-    assert [path.name for path in written] == ["vectors_5pct_angles_theirs.png", "vectors_5pct_angles_theirs.svg"]
-    with pytest.raises(UserError, match="no run is of the method 'thers'; did you mean theirs?"):
-        draw_all(folders[:3], tmp_path / "out", names=names, chosen=["thers"])
+def test_methods_can_be_selected_and_named(folders: list[Path], tmp_path: Path) -> None:
+    names = {"a": "ours", "b": "others"}
+    written = draw_all(folders[:3], tmp_path / "out", kinds=["angles"], names=names, selected=["others"])
+    assert [path.name for path in written] == ["vectors_5pct_angles_others.png", "vectors_5pct_angles_others.svg"]
+    with pytest.raises(UserError, match="no run is of the method 'thers'; did you mean others?"):
+        draw_all(folders[:3], tmp_path / "out", names=names, selected=["thers"])
     with pytest.raises(UserError, match="there is no figure 'curve'; did you mean curves?"):
         draw_all(folders, tmp_path / "out", kinds=["curve"])
 
@@ -134,5 +134,5 @@ def test_mistakes_are_one_sentence(
 def test_the_help_names_every_kind(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["plot", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert all(f"{name}: {kind.words}" in said for name, kind in KINDS.items())
+    lines = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name}: {kind.words}" in lines for name, kind in KINDS.items())

@@ -155,12 +155,12 @@ def test_bad_items_are_told_without_instructions(
     assert "VOCtrainval" not in told
 
 
-def test_an_interrupted_extraction_without_its_archive_is_told(released_dir: Path, tmp_path: Path) -> None:
+def test_an_interrupted_extraction_without_its_archive_is_an_error(released_dir: Path, tmp_path: Path) -> None:
     for name in ("training_label", "test_label", "words"):
         shutil.copy(released_dir / name, tmp_path)
     for name in ("train_jpeg", "test_jpeg"):
         shutil.copytree(released_dir / name, tmp_path / name)
-    left = RELEASES["corel5k"].archives[0].beside(tmp_path)
+    left = RELEASES["corel5k"].archives[0].staging_folder(tmp_path)
     left.mkdir()
     with pytest.raises(DataError, match=r"corel5k_jpeg.tar was interrupted .* put it back, or delete .*extracting"):
         prepare("corel5k", tmp_path)

@@ -53,7 +53,7 @@ def test_suspicious_items_by_name() -> None:
     assert "1 equal training items with different labels: a = d" in check_report(torn)[0]
 
 
-def test_clean_data_are_said_to_be_clean() -> None:
+def test_clean_data_have_no_bad_item() -> None:
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 1]], dtype=np.float32)
     clean = Source("tiny", "text", ["a", "b", "c", "d"], targets, ["e", "f", "g", "h"], targets, ("x", "y"), "mark")
     report, good = check_report(clean)
@@ -83,7 +83,7 @@ def test_check_command(features_dir: Path, tmp_path: Path, capsys: pytest.Captur
     assert "set data_dir and feature_file" in capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_pipe_is_no_error(features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as pipe:

@@ -1,4 +1,4 @@
-"""Numbers in the figures, against derivations of their own."""
+"""Numbers in the figures, against separate derivations."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from tests.figure_runs import curve_rows, score_arrays, write_run
 
 def line(axis: Axes, label: str) -> tuple[list[float], list[float]]:
     """Data of the line with this label."""
-    (found,) = [one for one in axis.get_lines() if one.get_label() == label]
-    x, y = found.get_data()
+    (curve,) = [line for line in axis.get_lines() if line.get_label() == label]
+    x, y = curve.get_data()
     return list(np.asarray(x, float)), list(np.asarray(y, float))
 
 
 def bars(axis: Axes, label: str) -> tuple[list[float], list[float], list[float]]:
     """Places, means and half lengths of the error bars with this label."""
-    (found,) = [one for one in axis.containers if one.get_label() == label]
-    x, y = found[0].get_data()
-    ends = found[2][0].get_segments() if found[2] else [np.array([[0, 0], [0, 0]])] * len(x)
+    (bars,) = [container for container in axis.containers if container.get_label() == label]
+    x, y = bars[0].get_data()
+    ends = bars[2][0].get_segments() if bars[2] else [np.array([[0, 0], [0, 0]])] * len(x)
     return list(x), list(y), [float(np.ptp(end[:, 1])) / 2 if len(end) else np.nan for end in ends]
 
 
 def words(figure: Figure) -> str:
     """All text of a figure outside its panels."""
-    found = [text.get_text() for text in figure.texts]
+    texts = [text.get_text() for text in figure.texts]
     for legend in figure.legends:
-        found += [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
-    return " ".join(" ".join(found).split())
+        texts += [legend.get_title().get_text(), *(text.get_text() for text in legend.get_texts())]
+    return " ".join(" ".join(texts).split())
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ def test_variances_of_both_readings(two_methods: list[Path]) -> None:
     assert line(true_ratio, "cap") == ([1, 2, 3], pytest.approx([0.65, 0.7, 1]))
     assert line(pseudo, "bbam") == ([2, 3], pytest.approx([(2 + 3) / 2 - 4, 1]))
     assert line(pseudo_ratio, "bbam") == ([2, 3], pytest.approx([2.5 / 4, 5 / 4]))
-    assert "cap" not in [one.get_label() for one in pseudo.get_lines()]
+    assert "cap" not in [curve.get_label() for curve in pseudo.get_lines()]
     assert "rad" in true.get_ylabel()
     # The warm-up of all ends after epoch 1.
-    assert [1, 1] in [list(one.get_xdata()) for one in true.get_lines()]
+    assert [1, 1] in [list(curve.get_xdata()) for curve in true.get_lines()]
 
 
 def test_without_pseudo_labels_there_is_one_column(tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_without_pseudo_labels_there_is_one_column(tmp_path: Path) -> None:
 
 def heights(axis: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Edges and heights of the histogram with this label."""
-    (found,) = [one for one in axis.containers if one[0].get_label().startswith(label)]
-    patches = [patch for patch in found if isinstance(patch, Rectangle)]
+    (bars,) = [container for container in axis.containers if container[0].get_label().startswith(label)]
+    patches = [patch for patch in bars if isinstance(patch, Rectangle)]
     edges = [patch.get_x() for patch in patches] + [patches[-1].get_x() + patches[-1].get_width()]
     return np.array(edges), np.array([patch.get_height() for patch in patches])
 
@@ -119,10 +119,10 @@ def test_histograms_show_the_counted_angles(tmp_path: Path, mapped: bool) -> Non
             labels.append(arrays["targets"][row, 1])
             angles.append(float(arrays["angles_true"][row, 1]))
     for word, value in (("positives", 1), ("negatives", 0)):
-        chosen = [angle for angle, label in zip(angles, labels, strict=True) if label == value]
-        edges, found = heights(before, f"{word}, n = {len(chosen)}")
-        expected, _ = np.histogram(np.array(chosen, np.float32), bins=edges, density=True)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        selected = [angle for angle, label in zip(angles, labels, strict=True) if label == value]
+        edges, density = heights(before, f"{word}, n = {len(selected)}")
+        expected, _ = np.histogram(np.array(selected, np.float32), bins=edges, density=True)
+        np.testing.assert_allclose(density, expected, rtol=1e-6)
     mean, variance = (0.9, 0.01) if mapped else moments(angles, labels)
     x, y = line(before, rf"$\mu_p$ = {mean:.3f}, $\sigma_p^2$ = {variance:.4f}")
     assert max(y) == pytest.approx(1 / np.sqrt(2 * np.pi * variance), rel=1e-3)
@@ -130,8 +130,8 @@ def test_histograms_show_the_counted_angles(tmp_path: Path, mapped: bool) -> Non
 
 
 def moments(angles: list[float], labels: list[float]) -> tuple[float, float]:
-    chosen = [angle for angle, label in zip(angles, labels, strict=True) if label == 1]
-    return float(np.mean(chosen)), float(np.var(chosen, ddof=1))
+    selected = [angle for angle, label in zip(angles, labels, strict=True) if label == 1]
+    return float(np.mean(selected)), float(np.var(selected, ddof=1))
 
 
 def test_after_the_map_both_gaussians_have_the_pooled_variance(tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_after_the_map_both_gaussians_have_the_pooled_variance(tmp_path: Path) -
         _, y = line(after, rf"$\mu_{side}$ = {mean:.3f}, $\sigma_{side}^2$ = {pooled:.4f}")
         assert max(y) == pytest.approx(1 / np.sqrt(2 * np.pi * pooled), rel=1e-3)
     labels = np.concatenate([arrays["targets"][:40], arrays["pseudo_targets"]])[:, 0]
-    chosen = arrays["counted"][:, 0] & (labels == 0)
-    theta = arrays["angles_pseudo"][chosen, 0].astype(np.float64)
-    edges, found = heights(after, "negatives")
+    counted = arrays["counted"][:, 0] & (labels == 0)
+    theta = arrays["angles_pseudo"][counted, 0].astype(np.float64)
+    edges, density = heights(after, "negatives")
     # psi = a theta + (1 - a) mu with a = sigma_hat / sigma.
     slope = np.sqrt(pooled / 0.04)
     expected, _ = np.histogram(slope * theta + (1 - slope) * 1.3, bins=edges, density=True)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(density, expected, rtol=1e-6)
 
 
 def test_a_map_that_is_not_used_is_called_so(tmp_path: Path) -> None:
@@ -169,17 +169,17 @@ def average_precision(scores: np.ndarray, targets: np.ndarray) -> float:
 
 def test_average_precision_per_label_in_the_order_of_frequency(tmp_path: Path) -> None:
     arrays = [score_arrays(seed) for seed in (0, 1)]
-    for one in arrays:  # the last label becomes the most frequent one
-        one["targets"][:, 2] = 1
-        one["test_targets"][:, 1] = 0
+    for content in arrays:  # the last label becomes the most frequent one
+        content["targets"][:, 2] = 1
+        content["test_targets"][:, 1] = 0
     folders = [write_run(tmp_path / f"a{seed}", seed=seed, arrays=arrays[seed]) for seed in (0, 1)]
     figure = draw_label_ap(read_methods(folders))
     top, bottom = figure.axes
     assert [text.get_text() for text in bottom.get_xticklabels()] == [r"mat \$ b", "cat", "dog"]
     assert [bar.get_height() for bar in bottom.patches] == pytest.approx([100, 50, 25])
     _, means, halves = bars(top, "bbam")
-    values = np.array([[average_precision(one["test_scores"][:, k], one["test_targets"][:, k]) for k in (2, 0)]
-                       for one in arrays])  # fmt: skip
+    values = np.array([[average_precision(content["test_scores"][:, k], content["test_targets"][:, k]) for k in (2, 0)]
+                       for content in arrays])  # fmt: skip
     np.testing.assert_allclose(means[:2], values.mean(axis=0), rtol=1e-6)
     assert np.isnan(means[2])  # no test positive
     np.testing.assert_allclose(halves[:2], np.ptp(values, axis=0) / 2, rtol=1e-6)
@@ -269,7 +269,7 @@ def test_metrics_against_the_labelled_share(tmp_path: Path) -> None:
     with pytest.raises(FigureError, match="same labelled share"):
         draw_ratios(read_methods([folders[0]]))
     other = write_run(tmp_path / "other", feature_file="other.npz")
-    with pytest.raises(FigureError, match=r"several data sets \(other, vectors\)"):
+    with pytest.raises(FigureError, match=r"several datasets \(other, vectors\)"):
         draw_ratios(read_methods([folders[0], other]))
 
 

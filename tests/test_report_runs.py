@@ -18,7 +18,7 @@ from semilearn_bbam.report.figures import (
 from tests.figure_runs import curve_rows, score_arrays, write_run
 
 
-def test_methods_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+def test_methods_are_named_by_the_options_that_differ(tmp_path: Path) -> None:
     folders = [
         write_run(tmp_path / "a", seed=0),
         write_run(tmp_path / "b", seed=1, num_threads=1, data_dir="/elsewhere", report_figures=True),
@@ -30,8 +30,8 @@ def test_methods_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
     assert [method.name for method in methods] == ["bbam, margin 0.4", "bbam, margin 0.2", "cap"]
     assert [run.folder.name for run in methods[0].runs] == ["a", "e", "b"]
     assert [run.setting for run in methods[0].runs] == [("vectors", "5pct"), ("vectors", "10pct"), ("vectors", "5pct")]
-    named = read_methods(folders, {"a": "ours", "b": "ours", "c": "theirs"})
-    assert [method.name for method in named] == ["ours", "theirs", "cap", "bbam, margin 0.4"]
+    named = read_methods(folders, {"a": "new", "b": "new", "c": "old"})
+    assert [method.name for method in named] == ["new", "old", "cap", "bbam, margin 0.4"]
     many = write_run(tmp_path / "wild_vectors_5pct_s3", seed=3, margin=0.1, scale=1.0, lr=0.5, epoch=7)
     assert read_methods([*folders, many])[-1].name == "wild_vectors"
     with pytest.raises(RunError, match=r"'.*a' and '.*twin' are both bbam on vectors 5pct with seed 0; leave one out"):
@@ -40,14 +40,14 @@ def test_methods_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
 
 def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     rows = curve_rows([0.1, 0.2])
-    one = write_run(tmp_path / "one", rows=rows)
+    first = write_run(tmp_path / "first", rows=rows)
     share = write_run(tmp_path / "share", rows=rows, label_ratio=0.1)
     other = write_run(tmp_path / "other", rows=rows, algorithm="cap", seed=5)
     bare = write_run(tmp_path / "bare", results=False)
     with pytest.raises(FigureError, match=r"several settings \(vectors 5pct, vectors 10pct\)"):
-        draw_vdfd(read_methods([share, one]))
+        draw_vdfd(read_methods([share, first]))
     with pytest.raises(FigureError, match="no seed in common"):
-        draw_learning_curves(read_methods([one, other]))
+        draw_learning_curves(read_methods([first, other]))
     for draw in (draw_vdfd, draw_label_ap, draw_precision_recall):
         with pytest.raises(FigureError, match="train with --report_figures true"):
             draw(read_methods([bare]))

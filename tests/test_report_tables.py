@@ -49,11 +49,11 @@ def test_only_seeds_that_all_methods_have_are_averaged() -> None:
 
 
 def test_protocols_are_never_mixed() -> None:
-    found = {p: comparison_table(RUNS, "d", p).cells["high"] for p in ("threshold 0.5", "prior", "oracle")}
-    macro = {protocol: cells["macro-F1", 0.05].mean for protocol, cells in found.items()}
+    cells_of = {p: comparison_table(RUNS, "d", p).cells["high"] for p in ("threshold 0.5", "prior", "oracle")}
+    macro = {protocol: cells["macro-F1", 0.05].mean for protocol, cells in cells_of.items()}
     assert macro == pytest.approx({"threshold 0.5": 0.4, "prior": 0.41, "oracle": 0.6})
-    assert found["oracle"]["mAP", 0.05].mean == pytest.approx(0.5)
-    for protocol in found:
+    assert cells_of["oracle"]["mAP", 0.05].mean == pytest.approx(0.5)
+    for protocol in cells_of:
         assert f"protocol {protocol}" in comparison_table(RUNS, "d", protocol).caption
 
 
@@ -120,7 +120,7 @@ def test_the_gap_averages_over_the_seeds_that_all_methods_have() -> None:
     assert "| b | 2 | **30** ± 0 |" in text
 
 
-def test_marks_stand_wherever_hidden_labels_were_given_away() -> None:
+def test_every_run_with_hidden_labels_is_marked() -> None:
     text = summary(RUNS)
     assert "| [top] " in text
     assert "| leaky † " in text
@@ -129,17 +129,17 @@ def test_marks_stand_wherever_hidden_labels_were_given_away() -> None:
 
 
 def test_validation_runs_are_named_as_such() -> None:
-    runs = [{**one, "judged_on": "validation"} for one in RUNS]
+    runs = [{**run, "judged_on": "validation"} for run in RUNS]
     for text in (summary(runs), gap_text(runs, "low", "top", {}), effects_text(runs, {"x": ("low", "high")}),
                  comparison_table(runs, "d", "prior").caption):  # fmt: skip
         assert "validation part" in text
 
 
 def test_a_table_without_a_common_seed_is_left_out_and_the_rest_is_written(tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     runs = [run("a", 0, 0.1), run("b", 1, 0.1)]
-    write_comparison(runs, tmp_path, tables={"both": ["a", "b"], "one": ["a"]}, tell=said.append)
-    assert said == ["left out table both of d: its methods have no seed in common"]
+    write_comparison(runs, tmp_path, tables={"both": ["a", "b"], "one": ["a"]}, log=lines.append)
+    assert lines == ["left out table both of d: its methods have no seed in common"]
     assert (tmp_path / "one_d_prior.md").is_file()
     assert not list(tmp_path.glob("both*"))
 

@@ -19,8 +19,8 @@ def run(method: str, hidden: str = "none", **variances: float) -> dict[str, Any]
 def test_the_last_row_of_each_reading_counts() -> None:
     rows = [row(0.1), row(0.3) | {"vdfd_pseudo": None}, row(0.2, "pseudo"), {"test/mAP": 0.5}]
     rows[1]["var_pos_true"] = 0.9
-    found = last_variances(rows)
-    assert found == pytest.approx({"vdfd_true": 0.3, "ratio_true": 3, "vdfd_pseudo": 0.2, "ratio_pseudo": 2})
+    variances = last_variances(rows)
+    assert variances == pytest.approx({"vdfd_true": 0.3, "ratio_true": 3, "vdfd_pseudo": 0.2, "ratio_pseudo": 2})
     assert last_variances([{"test/mAP": 0.5}]) == {}
     # No label has two positives and two negatives: there is no variance to compare.
     assert last_variances([{"vdfd_true": None, "var_pos_true": None, "var_neg_true": None}]) == {}

@@ -108,10 +108,10 @@ def test_clean_and_balanced_is_the_case_of_xu() -> None:
 def test_limits() -> None:
     setting = Setting(eta=0.3, alpha=0.3, eps_pos=0.2)
     mu, shift = setting.mu, setting.log_ratio()
-    one = best_errors(setting, 1.0)
-    assert one.threshold == pytest.approx(-shift / (2 * mu))  # of equal variances: s^2 L / (2 mu) below 0
+    equal = best_errors(setting, 1.0)
+    assert equal.threshold == pytest.approx(-shift / (2 * mu))  # of equal variances: s^2 L / (2 mu) below 0
     for near in (1 - 1e-9, 1 + 1e-9):
-        assert best_errors(setting, near).positive == pytest.approx(one.positive, abs=1e-7)
+        assert best_errors(setting, near).positive == pytest.approx(equal.positive, abs=1e-7)
     far = crossing_errors(Setting(), 1e8)
     assert (far.positive, far.negative) == pytest.approx((0, 0.5), abs=1e-3)
     none = crossing_errors(Setting(alpha=0.05), 2.0)
@@ -174,8 +174,8 @@ def test_equal_variances_have_the_greatest_mean_error_of_a_given_mean_variance()
 def test_deviations(fixed: str, ratio: float) -> None:
     s_p, s_n = Setting(s=1.5, fixed=fixed).deviations(ratio)
     assert s_n / s_p == pytest.approx(ratio)
-    kept = {"smaller": min(s_p, s_n), "positive": s_p, "negative": s_n, "mean": math.sqrt((s_p**2 + s_n**2) / 2)}
-    assert kept[fixed] == pytest.approx(1.5)
+    fixed_value = {"smaller": min(s_p, s_n), "positive": s_p, "negative": s_n, "mean": math.sqrt((s_p**2 + s_n**2) / 2)}
+    assert fixed_value[fixed] == pytest.approx(1.5)
 
 
 def test_best_threshold_against_all_thresholds() -> None:
@@ -198,7 +198,7 @@ def test_simulation_finds_the_formula_along_both_directions(ratio: float) -> Non
         positive, negative = (np.mean([getattr(run[way], name) for run in runs]) for name in ("positive", "negative"))
         assert abs(positive - formula.positive) < 0.04
         assert abs(negative - formula.negative) < 0.04
-        assert abs(positive - unflipped.positive) > 0.05  # the noise is seen
+        assert abs(positive - unflipped.positive) > 0.05  # the noise has an effect
     assert simulate(setting, ratio, seed=0, samples=40_000) == runs[0]
 
 
@@ -236,10 +236,10 @@ def test_script_writes_picture_and_tables(tmp_path: Path, monkeypatch: pytest.Mo
     with (tmp_path / "numbers" / "theory.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 13
-    one = next(row for row in rows if row["setting"] == "clean, balanced" and row["M"] == "1")
+    clean = next(row for row in rows if row["setting"] == "clean, balanced" and row["M"] == "1")
     expected = phi(-math.sqrt(2) * 0.4)
-    assert float(one["formula_positive"]) == float(one["slides_negative"]) == pytest.approx(expected, abs=1e-6)
-    assert float(one["lda_positive_mean"]) == pytest.approx(expected, abs=0.2)
+    assert float(clean["formula_positive"]) == float(clean["slides_negative"]) == pytest.approx(expected, abs=1e-6)
+    assert float(clean["lda_positive_mean"]) == pytest.approx(expected, abs=0.2)
     assert (tmp_path / "numbers" / "summary.md").read_text(encoding="utf-8").count("noisy, imbalanced") == 2
 
 

@@ -56,7 +56,7 @@ def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
     """Run the grid of a file and write what comes of it; returns and raises as `run`."""
     from semilearn_bbam.compare.archive import write_archive
     from semilearn_bbam.compare.reading import read_grid
-    from semilearn_bbam.compare.runner import kept, label, run_jobs
+    from semilearn_bbam.compare.runner import finished_results, label, run_jobs
     from semilearn_bbam.report.methods import fill_marks
     from semilearn_bbam.run import read_settings
 
@@ -72,7 +72,7 @@ def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
         raise UserError(f"--out: '{out}' cannot be a folder ({error.strerror}); name another") from error
     failed: dict[Job, str] = {}
     if args.report_only:
-        results = list(kept(jobs).values())
+        results = list(finished_results(jobs).values())
     else:
         gpus = visible_gpus() if read_settings(jobs[0].argv).device in ("auto", "cuda") else []
         results, failed = run_jobs(jobs, args.jobs or len(gpus) or usable_cpus(), gpus)
@@ -121,7 +121,7 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
         effects=printing.effects,
         supervised=printing.supervised,
         upper_bound=printing.upper_bound,
-        tell=partial(print, file=sys.stderr),
+        log=partial(print, file=sys.stderr),
     )
     drawn = {run["folder"]: run["method"] for run in results
              if run["method"] in (printing.figures or grid.methods)}  # fmt: skip

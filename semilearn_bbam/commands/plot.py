@@ -28,7 +28,7 @@ def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
     """Draw and say so; 1 where nothing could be drawn. UserError as in `draw_all`."""
     from semilearn_bbam.report.plots import draw_all
 
-    choices = {"kinds": chosen.kinds, "chosen": chosen.methods, "label": chosen.label}
+    choices = {"kinds": chosen.kinds, "selected": chosen.methods, "label": chosen.label}
     with interruptible():
-        written = draw_all(chosen.folders, chosen.out, tell=lambda line: print(line, flush=True), **choices)
+        written = draw_all(chosen.folders, chosen.out, log=lambda line: print(line, flush=True), **choices)
     return 0 if written else 1

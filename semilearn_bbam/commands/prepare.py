@@ -91,10 +91,10 @@ def _unpack(archive: Archive, data_dir: Path, download: bool) -> list[str]:
     if path is None and download:
         path = archive.download(data_dir)
         lines.append(f"fetched {path}")
-    if path is None and os.path.exists(archive.beside(data_dir)):
+    if path is None and os.path.exists(archive.staging_folder(data_dir)):
         raise DataError(
             f"the extraction of {archive.name} was interrupted and it is gone from {data_dir}; put it back, or delete "
-            f"{archive.beside(data_dir)} if you extracted it by hand"
+            f"{archive.staging_folder(data_dir)} if you extracted it by hand"
         )
     if path is None:
         return lines  # the reader knows other places, and says what is missing

@@ -1,4 +1,4 @@
-"""Many runs under one protocol: a grid of methods, data sets, label ratios and seeds, and what came of it."""
+"""Many runs under one protocol: a grid of methods, datasets, label ratios and seeds, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A grid of runs: methods x data sets x label ratios x seeds, and how it is printed."""
+"""A grid of runs: methods x datasets x label ratios x seeds, and how it is printed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from semilearn_bbam.config import ConfigError, config_words
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its method, data set, ratio and seed, and the command line (without the program) that makes it.
+    """One run: its method, dataset, ratio and seed, and the command line (without the program) that makes it.
 
-    options: those words of the command line that the method, the data set, the ratio and the seed do not explain;
+    options: those words of the command line that the method, the dataset, the ratio and the seed do not explain;
     config: the file that it begins with, relative to the grid's folder of configs.
     """
 
@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Block:
-    """Methods x data sets x label ratios x seeds."""
+    """Methods x datasets x label ratios x seeds."""
 
     methods: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -41,7 +41,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with further options, which a grid compares under a name of its own."""
+    """A method with further options, which a grid compares under its own name."""
 
     method: str
     options: Mapping[str, Any]
@@ -49,9 +49,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Printing:
-    """What is written of a comparison.
+    """The output of a comparison.
 
-    tables: rows of each table (empty: one of all methods); names: what a method is called in print; effects: pairs of
+    tables: rows of each table (empty: one of all methods); names: printed names of methods; effects: pairs of
     methods of which the second has what is named; figures: methods that are drawn (empty: all); supervised and
     upper_bound: the two ends of the gap that a method may close ("": no gap); judged_on: `test`, or `validation` where
     settings are chosen, of which nothing of the test set is written; cards: whether the tables of single methods in the
@@ -73,7 +73,7 @@ class Grid:
     """Blocks of runs.
 
     configs: the folder in which `config_words` finds the config of a run; options: those of all runs; ratio_options:
-    those of all runs of a label ratio; variants: what methods of such a name are.
+    those of all runs of a label ratio; variants: what these method names mean.
     """
 
     blocks: tuple[Block, ...]
@@ -92,36 +92,36 @@ class Grid:
         return tuple(dict.fromkeys(name for block in self.blocks for name in block.methods))
 
     def variant(self, name: str) -> Variant:
-        """What a name in `methods` stands for: a variant, or the method of that name as it is."""
+        """What a name in `methods` means: a variant, or the method of that name unchanged."""
         return self.variants.get(name, Variant(name, {}))
 
     def jobs(self, data_dirs: Mapping[str, str], save_dir: str | Path, further: tuple[str, ...] = ()) -> list[Job]:
         """All runs, one seed of all methods after the other, so that an interrupted grid compares what it has.
 
-        data_dirs: folder of each data set; further: options for every run. Those of the grid win over these, those of a
-        label ratio over the grid's, and those of a variant over all. What several blocks ask for is one run. A folder's
-        name says what was run and not for which grid, so that grids in one `save_dir` share their runs.
-        ConfigError for a data set without a folder or a config, or two methods that are the same run.
+        data_dirs: folder of each dataset; further: options for every run. Those of the grid win over these, those of a
+        label ratio over the grid's, and those of a variant over all. A run of several blocks is made once. A folder's
+        name depends on the run and not on the grid, so that grids in one `save_dir` share their runs.
+        ConfigError for a dataset without a folder or a config, or two methods that are the same run.
         """
         missing = [name for name in self.datasets if name not in data_dirs]
         if missing:
             raise ConfigError(f"--data_dir: where is {missing[0]}? give --data_dir {missing[0]}=FOLDER")
-        found: dict[str, Job] = {}
+        jobs: dict[str, Job] = {}
         for block in self.blocks:
             for seed, ratio, dataset, method in product(block.seeds, block.label_ratios, block.datasets, block.methods):
                 variant = self.variant(method)
                 start = config_words(self.configs, variant.method, dataset)
-                own = {**self.options, **self.ratio_options.get(ratio, {}), **variant.options}
-                options = (*further, *as_argv(own))
+                grid_options = {**self.options, **self.ratio_options.get(ratio, {}), **variant.options}
+                options = (*further, *as_argv(grid_options))
                 name = f"{variant.method}_{dataset}_{100 * ratio:g}pct_s{seed}{digest(options)}"
                 argv = [*start, "--data_dir", data_dirs[dataset], "--seed", str(seed)]
                 argv += ["--label_ratio", str(ratio), "--save_dir", str(save_dir), "--save_name", name]
                 argv += ["--num_threads", "1"]  # as many runs as cores
                 config = Path(start[1]).relative_to(self.configs).as_posix()
                 job = Job(method, dataset, ratio, seed, (*argv, *options), options, config)
-                if found.setdefault(name, job).method != method:
-                    raise ConfigError(f"{found[name].method} and {method} are the same run; keep one of them")
-        return sorted(found.values(), key=lambda job: job.seed)  # stable: within a seed the order of the file stays
+                if jobs.setdefault(name, job).method != method:
+                    raise ConfigError(f"{jobs[name].method} and {method} are the same run; keep one of them")
+        return sorted(jobs.values(), key=lambda job: job.seed)  # stable: within a seed the order of the file stays
 
 
 def as_argv(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -132,5 +132,5 @@ def as_argv(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def digest(options: tuple[str, ...]) -> str:
-    """A few letters that stand for these words in a name; none where there are none."""
+    """A short hash of these words for a name; empty without words."""
     return f"_{hashlib.sha256(' '.join(options).encode()).hexdigest()[:8]}" if options else ""

@@ -21,12 +21,12 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 def read_grid(path: str | Path) -> Grid:
     """The grid in a YAML file: lists `methods`, `datasets`, `label_ratios` and `seeds`, each without repetition.
 
-    And, where wanted,
+    And, optionally,
 
         also           further blocks, each of which says only in which of these lists it differs: [{seeds: [3, 4]}]
         options        options of all runs: {report_figures: true}
         ratio_options  options of all runs of a label ratio: {"0.1": {batch_size: 8}}
-        variants       methods with options, under names of their own: {no_map: {method: bbam, balance: false}};
+        variants       methods with options, under their own names: {no_map: {method: bbam, balance: false}};
                        the method may be a variant above
         tables         lists of methods; figures: the methods that are drawn; names: how methods are printed
         effects        pairs of methods, of which the second has what is named: {the map: [no_map, bbam]};
@@ -62,8 +62,8 @@ class _Reader:
 
     # ------------------------------------------------------------------ what a key holds
 
-    def fault(self, key: str, said: str) -> None:
-        self.problems.append(f"{self.values[key].where}: {said}")
+    def fault(self, key: str, message: str) -> None:
+        self.problems.append(f"{self.values[key].where}: {message}")
 
     def mapping(self, key: str) -> dict[str, Any]:
         value = self.values[key].value if key in self.values else {}
@@ -82,9 +82,11 @@ class _Reader:
     # ------------------------------------------------------------------ runs
 
     def blocks(self) -> tuple[Block, ...]:
-        own = {key: self.values[key].value for key in LISTS if key in self.values}
-        self.problems += [f"{self.path}: {key} is missing; write '{key}: [..]'" for key in LISTS if key not in own]
-        for key, value in own.items():
+        grid_lists = {key: self.values[key].value for key in LISTS if key in self.values}
+        self.problems += [
+            f"{self.path}: {key} is missing; write '{key}: [..]'" for key in LISTS if key not in grid_lists
+        ]
+        for key, value in grid_lists.items():
             self.check_list(key, value, self.values[key].where)
         further = self.values["also"].value if "also" in self.values else []
         if not isinstance(further, list) or not all(isinstance(entry, dict) for entry in further):
@@ -98,7 +100,7 @@ class _Reader:
                     self.fault("also", f"block {number} of also: unknown key {key!r}; a block has {', '.join(LISTS)}")
         if self.problems:  # the lists may not be what a block needs
             return ()
-        return tuple(Block(**{key: tuple({**own, **entry}[key]) for key in LISTS}) for entry in ({}, *further))
+        return tuple(Block(**{key: tuple({**grid_lists, **entry}[key]) for key in LISTS}) for entry in ({}, *further))
 
     def check_list(self, key: str, value: Any, where: str) -> None:
         kinds: dict[str, tuple[type, ...]] = {"label_ratios": (float, int), "seeds": (int,)}
@@ -108,34 +110,36 @@ class _Reader:
         elif len(set(value)) < len(value):
             self.problems.append(f"{where}: {key} names something twice")
         elif key == "label_ratios" and not all(0 < ratio <= 1 for ratio in value):
-            self.problems.append(f"{where}: label_ratios must lie between 0 and 1")
+            self.problems.append(f"{where}: label_ratios must be between 0 and 1")
 
     def variants(self) -> dict[str, Variant]:
-        found: dict[str, Variant] = {}
+        variants: dict[str, Variant] = {}
         for name, entry in self.mapping("variants").items():
             if not isinstance(entry, dict) or not isinstance(entry.get("method"), str):
-                self.fault("variants", f"{name} must say what it is, such as '{{method: bbam, margin: 0.2}}'")
+                self.fault(
+                    "variants", f"{name} must be a mapping with a method, such as '{{method: bbam, margin: 0.2}}'"
+                )
             elif not NAME.fullmatch(name):
                 self.fault("variants", f"{name!r} is no name; use small letters, digits and _")
             else:
-                own = {key: value for key, value in entry.items() if key != "method"}
-                base = found.get(entry["method"], Variant(entry["method"], {}))  # a variant of a variant above it
-                found[name] = Variant(base.method, {**base.options, **own})
-        return found
+                options = {key: value for key, value in entry.items() if key != "method"}
+                base = variants.get(entry["method"], Variant(entry["method"], {}))  # a variant of a variant above it
+                variants[name] = Variant(base.method, {**base.options, **options})
+        return variants
 
     def ratio_options(self) -> dict[float, Mapping[str, Any]]:
-        found: dict[float, Mapping[str, Any]] = {}
+        options_of_ratio: dict[float, Mapping[str, Any]] = {}
         for ratio, options in self.mapping("ratio_options").items():
             try:
-                found[float(ratio)] = dict(options)
+                options_of_ratio[float(ratio)] = dict(options)
             except (TypeError, ValueError):
                 self.fault("ratio_options", f"{ratio!r} must be a ratio with options, '\"0.1\": {{batch_size: 8}}'")
-        return found
+        return options_of_ratio
 
     def check_used(
         self, blocks: tuple[Block, ...], variants: Mapping[str, Variant], ratios: Mapping[float, Mapping[str, Any]]
     ) -> None:
-        """What no run would ever be made of is a slip of the pen."""
+        """Options and variants that no run uses are problems."""
         shares = {ratio for block in blocks for ratio in block.label_ratios}
         for ratio in set(ratios) - shares if blocks else ():
             self.fault("ratio_options", f"ratio_options: {ratio:g} is none of the label_ratios")
@@ -170,8 +174,8 @@ class _Reader:
         for name, pair in pairs.items():
             if len(pair) != 2 or pair[0] == ORACLE_EPOCH:
                 self.fault("effects", f"{name} must name two methods, [from, to]")
-        drawn = self.values["figures"].value if "figures" in self.values else []
-        figures = self.methods("figures", "figures", drawn, known) if drawn else ()
+        drawn_methods = self.values["figures"].value if "figures" in self.values else []
+        figures = self.methods("figures", "figures", drawn_methods, known) if drawn_methods else ()
         ends = {key: self.word(key) for key in ("supervised", "upper_bound")}
         for key, method in [("names", name) for name in names] + [(key, end) for key, end in ends.items() if end]:
             self.check_method(key, method, known)

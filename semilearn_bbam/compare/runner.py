@@ -1,4 +1,4 @@
-"""Run what is missing of a grid, in parallel processes of which each makes many runs."""
+"""Make the missing runs of a grid, in parallel processes that make many runs each."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys", "ignored_keys"}
 
 
 def finished(job: Job) -> dict[str, Any] | None:
-    """Results of a run that is there and was made with the same settings, else None."""
-    wanted = vars(read_settings(job.argv))
-    folder = Path(wanted["save_dir"]) / wanted["save_name"]
+    """Results of a finished run with the same settings, else None."""
+    settings = vars(read_settings(job.argv))
+    folder = Path(settings["save_dir"]) / settings["save_name"]
     try:
         results: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        # Read as a config, so that what did not exist when the run was made has its default.
-        before = vars(read_settings(["--c", str(folder / CONFIG)]))
-        same = all(before.get(key) == value for key, value in wanted.items() if key not in NOT_THE_RUN)
+        # Read as a config, so that options that are newer than the run have their defaults.
+        recorded = vars(read_settings(["--c", str(folder / CONFIG)]))
+        same = all(recorded.get(key) == value for key, value in settings.items() if key not in NOT_THE_RUN)
         return described(job, results, folder) if same else None
-    except (OSError, ValueError, KeyError, ConfigError):  # cut off, or of a version that had other options
+    except (OSError, ValueError, KeyError, ConfigError):  # cut short, or of a version with other options
         return None
 
 
-def kept(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:
-    """Results of those runs that are there."""
+def finished_results(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:
+    """Results of those jobs that are finished."""
     return {job: results for job in jobs if (results := finished(job)) is not None}
 
 
 def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Results of a run with its place in the grid, and the names of its folder and config."""
     place = {"method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio}
-    where = {"folder": folder.name, "config": job.config, "options": " ".join(job.options)}
+    origin = {"folder": folder.name, "config": job.config, "options": " ".join(job.options)}
     rows = RunFolder(folder).read_metrics()
-    # What choosing the epoch on the test set would have reported: an oracle, and named so.
+    # The result of choosing the epoch on the test set: an oracle, and named so.
     epochs = [row["test/mAP"] for row in rows if "test/mAP" in row]
-    chosen = max(epochs) if len(epochs) > 1 else None
-    return {**results, **place, **where, "oracle_epoch_mAP": chosen, "variances": last_variances(rows)}
+    oracle = max(epochs) if len(epochs) > 1 else None
+    return {**results, **place, **origin, "oracle_epoch_mAP": oracle, "variances": last_variances(rows)}
 
 
 def make(job: Job) -> dict[str, Any] | str:
     """One run in a worker, silent but for its log file; a sentence where it failed."""
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
             args = read_settings([*job.argv, "--overwrite"])
             results = run(args)
         return described(job, results, Path(args.save_dir) / args.save_name)
@@ -71,7 +71,7 @@ def make(job: Job) -> dict[str, Any] | str:
 
 
 def prepare_worker(gpu: str) -> None:
-    """Give a worker its GPU ("": whatever there is), and let it end with the process that started it."""
+    """Give a worker its GPU ("": all), and let it end with the process that started it."""
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if (parent := multiprocessing.parent_process()) is not None:
@@ -99,7 +99,7 @@ class Worker:
             return self.executor.submit(make, job).result()
         except BrokenProcessPool:
             self.close()
-            return "its process was killed, perhaps for want of memory; start the command again, with fewer --jobs"
+            return "its process was killed, perhaps because memory ran out; start the command again, with fewer --jobs"
 
     def close(self) -> None:
         if self.executor is not None:
@@ -108,12 +108,12 @@ class Worker:
 
 
 def attempt(worker: Worker, job: Job) -> dict[str, Any] | str:
-    """A run's outcome whatever happens, because somebody waits for it."""
+    """A run's outcome, also where the worker fails, since the caller waits for it."""
     try:
         return worker.run(job)
     except Exception as error:  # such as no memory or no file descriptor for another process
         worker.close()
-        return f"no process could be had for it: {type(error).__name__}: {' '.join(str(error).split())}"
+        return f"no process could be started for it: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class Progress:
@@ -126,13 +126,17 @@ class Progress:
     def step(self, job: Job, outcome: dict[str, Any] | str) -> None:
         self.done, self.made = self.done + 1, self.made + 1
         self.bar.update()
-        # Where settings are chosen, nobody looks at the test set.
-        said = "failed" if isinstance(outcome, str) else f"mAP {outcome.get('validation', outcome['test'])['mAP']:.4f}"
+        # Where settings are chosen, the test set is not shown.
+        result = (
+            "failed" if isinstance(outcome, str) else f"mAP {outcome.get('validation', outcome['test'])['mAP']:.4f}"
+        )
         if self.bar.disable:
-            left = (perf_counter() - self.start) / self.made * (self.total - self.done) / 60
-            print(f"{self.done}/{self.total} {label(job)}: {said}; {left:.0f} min left", file=sys.stderr, flush=True)
+            minutes = (perf_counter() - self.start) / self.made * (self.total - self.done) / 60
+            print(
+                f"{self.done}/{self.total} {label(job)}: {result}; {minutes:.0f} min left", file=sys.stderr, flush=True
+            )
         else:
-            self.bar.set_postfix_str(f"{label(job)}: {said}")
+            self.bar.set_postfix_str(f"{label(job)}: {result}")
 
 
 def label(job: Job) -> str:
@@ -143,26 +147,26 @@ def label(job: Job) -> str:
 def run_jobs(
     jobs: Sequence[Job], workers: int, gpus: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], dict[Job, str]]:
-    """Results of all jobs, those that were there included, in the order of the jobs; and why others failed.
+    """Results of all jobs, finished ones included, in the order of the jobs; and why others failed.
 
-    Finished runs with the same settings are kept, all others are made anew. `gpus`: what CUDA_VISIBLE_DEVICES of the
-    workers is, in turn.
+    Finished runs with the same settings are kept, all others are made again. `gpus`: values of CUDA_VISIBLE_DEVICES for
+    the workers, in turn.
     """
-    found = kept(jobs)
+    results = finished_results(jobs)
     failed: dict[Job, str] = {}
-    left = deque(job for job in jobs if job not in found)
+    waiting = deque(job for job in jobs if job not in results)
     outcomes: SimpleQueue[tuple[Job, dict[str, Any] | str]] = SimpleQueue()
 
     def serve(worker: Worker) -> None:
-        while left:
+        while waiting:
             with contextlib.suppress(IndexError):  # another worker took the last one
-                job = left.popleft()
+                job = waiting.popleft()
                 outcomes.put((job, attempt(worker, job)))
         worker.close()
 
-    progress, number = Progress(len(jobs), len(found)), len(left)
-    crew = [Worker(gpus[i % len(gpus)] if gpus else "") for i in range(max(1, min(workers, number)))]
-    for worker in crew:
+    progress, number = Progress(len(jobs), len(results)), len(waiting)
+    pool = [Worker(gpus[i % len(gpus)] if gpus else "") for i in range(max(1, min(workers, number)))]
+    for worker in pool:
         Thread(target=serve, args=(worker,), daemon=True).start()
     try:
         for _ in range(number):
@@ -171,8 +175,8 @@ def run_jobs(
             if isinstance(outcome, str):
                 failed[job] = outcome
             else:
-                found[job] = outcome
+                results[job] = outcome
     finally:
-        left.clear()
+        waiting.clear()
         progress.bar.close()
-    return [found[job] for job in jobs if job in found], failed
+    return [results[job] for job in jobs if job in results], failed

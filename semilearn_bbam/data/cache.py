@@ -1,4 +1,4 @@
-"""Resized images, decoded once and kept: in memory, or in one memory-mapped file with a fingerprint in its name."""
+"""Resized images, decoded once: in memory, or in one memory-mapped file with a fingerprint in its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semilearn_bbam.util.progress import in_threads
 
 
 def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> NDArray[np.uint8] | MappedArray:
-    """The images as uint8 [N,3,size,size], the very pixels that the views would resize them to.
+    """The images as uint8 [N,3,size,size], the same pixels that the views would resize them to.
 
     `where="ram"` keeps them in memory; `"disk"` in `<cache folder>/images_<size>_<fingerprint>.npy`, made once
     for all runs on the same files (their paths, sizes and times of change are the fingerprint). DataError if
@@ -28,17 +28,17 @@ def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> ND
     shape = (len(files), 3, size, size)
     needed = int(np.prod(shape))
     if where == "ram":
-        _check_room("memory", needed, free_memory(), "use cache: disk")
+        _check_free_space("memory", needed, free_memory(), "use cache: disk")
         images = np.empty(shape, np.uint8)
         _fill(images, files, size)
         return images
     path = cache_folder(cache_dir) / f"images_{size}_{files_key(files.paths, str(size))[:24]}.npy"
-    if not _is_whole(path, shape):
+    if not _is_complete(path, shape):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(path.parent).free
-            _check_room(f"disk at {path.parent}", needed, free, "set cache_dir to another disk")
-            write_beside(path, lambda beside: _write(beside, shape, files, size))
+            _check_free_space(f"disk at {path.parent}", needed, free, "set cache_dir to another disk")
+            write_beside(path, lambda temporary: _write(temporary, shape, files, size))
         except OSError as error:
             raise DataError(
                 f"the image cache {path} cannot be written ({error.strerror or error}); set cache_dir elsewhere"
@@ -46,7 +46,7 @@ def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> ND
     return MappedArray(path)
 
 
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+def _is_complete(path: Path, shape: tuple[int, ...]) -> bool:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -61,12 +61,12 @@ def _write(path: Path, shape: tuple[int, ...], files: ImageFiles, size: int) -> 
 
 
 def _fill(images: NDArray[np.uint8], files: ImageFiles, size: int) -> None:
-    def one(row: int) -> None:
+    def fill_row(row: int) -> None:
         images[row] = resize_square(decode_image(files.paths[row]), size).numpy()
 
-    in_threads(one, len(files), "caching images")
+    in_threads(fill_row, len(files), "caching images")
 
 
-def _check_room(what: str, needed: int, free: int, cure: str) -> None:
+def _check_free_space(medium: str, needed: int, free: int, cure: str) -> None:
     if needed > free:
-        raise DataError(f"the image cache needs {needed / 1e9:.1f} GB, the {what} has {free / 1e9:.1f} free; {cure}")
+        raise DataError(f"the image cache needs {needed / 1e9:.1f} GB, the {medium} has {free / 1e9:.1f} free; {cure}")

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the package, and the registry of the readers of data sets."""
+"""`Source`, the form of every dataset in the package, and the registry of the readers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KINDS = ("image", "text", "features")
 
 
 class DataError(UserError):
-    """A problem with the user's data or its settings, told in one sentence that names place and cure."""
+    """A problem with the user's data or its settings, in one sentence that names place and cure."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One bad item: its part ("training", "test" or "unlabelled"), its name, a kind of `problems.KINDS`, a detail."""
+    """A bad item: its part ("training", "test" or "unlabelled"), its name, a kind of `problems.KINDS`, a detail."""
 
     part: str
     item: str
@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What a reader makes of the training or the test part: items, targets [L,K] and names, and what it left out."""
+    """The training or the test part as read: items, targets [L,K], names, and the bad items that were left out."""
 
     items: Items
     targets: NDArray[np.float32]
@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A multi-label data set: N training items and M test items with K labels.
+    """A multi-label dataset: N training items and M test items with K labels.
 
     `kind` is "image" (items are uint8 [C,H,W]), "text" (items are strings, or token ids once tokenized) or
     "features" (items are rows of a float array [N,D]). `targets` [L,K], L <= N, and `test_targets` [M,K] are
@@ -55,8 +55,8 @@ class Source:
     unlabelled. `fingerprint` identifies items, targets and label names.
 
     `train_ids` and `test_ids` name the items in messages; `strong_texts` holds, per training item, ready texts
-    for the strong view (back-translations); `problems` are the bad items that the reader left out, `notes` what
-    else it has to say, a sentence each.
+    for the strong view (back-translations); `problems` are the bad items that the reader left out, `notes`
+    its further remarks, a sentence each.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Source:
         notes: Sequence[str] = (),
     ) -> Source:
         """The source of two parts, with a fingerprint of their items, targets and label names."""
-        marked = [identity(train.items), train.targets, identity(test.items), test.targets, label_names]
+        hashed = [identity(train.items), train.targets, identity(test.items), test.targets, label_names]
         return cls(
             name,
             kind,
@@ -95,7 +95,7 @@ class Source:
             test.items,
             test.targets,
             tuple(label_names),
-            compute_fingerprint(*marked, *([] if strong_texts is None else [map(repr, strong_texts)])),
+            compute_fingerprint(*hashed, *([] if strong_texts is None else [map(repr, strong_texts)])),
             train.ids,
             test.ids,
             strong_texts,
@@ -104,7 +104,7 @@ class Source:
         )
 
     def item_name(self, part: str, row: int) -> str:
-        """The name of an item of `part` ("train" or "test"), its row number where the reader gave none."""
+        """The name of an item of `part` ("train" or "test"), its row number where it has none."""
         return row_name(self.train_ids if part == "train" else self.test_ids, row)
 
 
@@ -114,11 +114,11 @@ def row_name(ids: Sequence[str], row: int) -> str:
 
 
 def identity(items: Items) -> NDArray[Any] | Sequence[str]:
-    """What a fingerprint of these items is taken over: their contents, or names, sizes and times of large files."""
+    """What a fingerprint of these items is taken over: their contents, or for files their names, sizes and times."""
     if hasattr(items, "identity"):
         names: list[str] = items.identity()
         return names
-    assert not isinstance(items, MappedArray)  # it has an identity of its own
+    assert not isinstance(items, MappedArray)  # it has its own identity
     return items
 
 
@@ -128,7 +128,7 @@ KIND_OF: dict[str, str] = {}  # of those sources whose items are always of one k
 
 
 def register_source(name: str, kind: str = "") -> Callable[[Loader], Loader]:
-    """Decorator that makes a loader known as `dataset: <name>`; ValueError if the name is taken.
+    """Decorator that registers a loader as `dataset: <name>`; ValueError if the name is taken.
 
     kind: "image", "text" or "features" where that is known before the data are read.
     """
@@ -145,7 +145,7 @@ def register_source(name: str, kind: str = "") -> Callable[[Loader], Loader]:
 
 
 def read_source(args: argparse.Namespace) -> Source:
-    """The data set that `args.dataset` names, as its reader gives it; DataError if there is no such reader."""
+    """The dataset that `args.dataset` names, as its reader loads it; DataError if there is no such reader."""
     for _, sentence in source_conflicts(vars(args)):
         raise DataError(sentence)
     source = SOURCES[args.dataset](args)
@@ -155,7 +155,7 @@ def read_source(args: argparse.Namespace) -> Source:
 
 
 def source_conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Why no data can be read: nobody knows the name."""
+    """Why no data can be read: the name is not registered."""
     name = str(values["dataset"])
     if name not in SOURCES:
         hint = did_you_mean(name, SOURCES)
@@ -191,14 +191,14 @@ def frequent_labels(
     train_counts = np.asarray(targets).sum(0)
     if min_positives <= 0:
         return np.ones(len(train_counts), dtype=bool)
-    tested = np.asarray(test_targets).sum(0) >= max(min_test_positives, 1)
-    keep: NDArray[np.bool_] = (train_counts >= min_positives) & tested
-    return keep
+    in_test = np.asarray(test_targets).sum(0) >= max(min_test_positives, 1)
+    frequent: NDArray[np.bool_] = (train_counts >= min_positives) & in_test
+    return frequent
 
 
 def data_folder(args: argparse.Namespace) -> Path:
     """The folder `args.data_dir`, with ~ for the user's home."""
-    return Path(os.path.expanduser(args.data_dir))  # Path.expanduser raises where there is no such user
+    return Path(os.path.expanduser(args.data_dir))  # Path.expanduser raises for an unknown user
 
 
 def multi_hot(numbers: Sequence[Sequence[int]], count: int) -> NDArray[np.float32]:
@@ -212,6 +212,6 @@ def multi_hot(numbers: Sequence[Sequence[int]], count: int) -> NDArray[np.float3
 def take(items: Items, rows: NDArray[np.int64]) -> Items:
     """The items of these rows, without reading files or a memory map."""
     if hasattr(items, "take_rows"):
-        chosen: Items = items.take_rows(rows)
-        return chosen
+        subset: Items = items.take_rows(rows)
+        return subset
     return items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]

@@ -1,4 +1,4 @@
-"""What tells whether data are the same: fingerprints of contents, and of files without reading them."""
+"""Fingerprints of data, which are equal where the data are: of contents, and of files without reading them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def files_key(paths: Sequence[str], *more: str) -> str:
         try:
             status = os.stat(path)
             lines.append(f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}")
-        except (OSError, ValueError):  # there is none, or the name is none
+        except (OSError, ValueError):  # no such file, or not a file name
             lines.append(f"{os.path.abspath(path)} missing")
     return compute_fingerprint(lines, more)
 

@@ -1,4 +1,4 @@
-"""Image files: what is wrong with one, how one becomes pixels, and lists of them that are decoded when asked for."""
+"""Image files: what is wrong with one, how one becomes pixels, and lists of them that are decoded on access."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.fingerprint import file_size
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# Modes whose picture RGB shows as it is meant; grey images are repeated, transparency lies on white.
+# Modes whose picture RGB shows as it is meant; grey images are repeated, transparency is put on white.
 PLAIN_MODES = ("RGB", "L", "1", "RGBA", "LA", "PA", "La", "RGBa", "RGBX")
 ODD_MODES = {"CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab", "HSV": "HSV", "P": "palette", "F": "32-bit float"}
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
@@ -64,7 +64,7 @@ def inspect_image(path: str) -> tuple[str, str]:
     try:
         if os.path.getsize(path) == 0:
             return "unreadable", "the file is empty"
-        with _silence, Image.open(path) as image:  # a bomb is told from its size just below
+        with _silence, Image.open(path) as image:  # a bomb is recognised by its size below
             width, height = image.size
             if width * height > max_pixels():
                 return "bomb", f"{width} x {height}"
@@ -100,8 +100,8 @@ def image_pixels(image: Image.Image) -> Tensor:
         grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
         image = Image.fromarray(grey)
     elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
@@ -114,15 +114,15 @@ def resize_square(image: Tensor, size: int) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split()).rstrip(".")
+    message = " ".join(str(error).split()).rstrip(".")
     # Pillow names the whole path again in some messages.
-    if words.startswith("cannot identify image file"):
+    if message.startswith("cannot identify image file"):
         return "not an image file"
-    return "the file is cut short" if "truncated" in words else words or type(error).__name__
+    return "the file is cut short" if "truncated" in message else message or type(error).__name__
 
 
 class ImageFiles(Sequence[Any]):
-    """Image files decoded when asked for: item i is a uint8 RGB tensor [3,H,W] of the file's own size."""
+    """Image files decoded on access: item i is a uint8 RGB tensor [3,H,W] of the file's own size."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths = [str(path) for path in paths]
@@ -144,7 +144,7 @@ class ImageFiles(Sequence[Any]):
 
 
 class ImageItems(Sequence[Any]):
-    """Images of several forms as uint8 tensors [channels,H,W], decoded when asked for.
+    """Images of several forms as uint8 tensors [channels,H,W], decoded on access.
 
     items: paths, PIL images, or uint8 arrays and tensors [C,H,W]; channels: 3, or 1 for nets that read grey images.
     DataError for a file that cannot be decoded and for anything else.

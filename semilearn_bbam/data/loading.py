@@ -1,4 +1,4 @@
-"""From the name of a data set to clean data: read, screen for bad items, drop rare labels, cache images."""
+"""From the name of a dataset to clean data: read, screen for bad items, drop rare labels, cache images."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from semilearn_bbam.data.problems import settle
 from semilearn_bbam.data.remember import remembered
 from semilearn_bbam.util.progress import in_threads, progress_bar
 
-# What an item without any label is, by data set: COCO has images that nobody annotated, as the released code knows;
-# where labels are a list per item, an empty list is more likely a slip; else it says that no label applies.
+# What an item without any label is, by dataset: COCO has images without annotations, which the released code drops;
+# where labels are a list per item, an empty list is more likely a mistake; else it means that no label applies.
 EMPTY_LABELS = {"coco2014": "drop", "coco2017": "drop", "manifest": "bad", "aapd": "bad"}
 ROWS_AT_ONCE = 65536
 
 
 def load_source(args: argparse.Namespace) -> Source:
-    """The data set `args.dataset`, clean: bad items named (`bad_data: fail`) or left out (`skip`), rare labels dropped.
+    """The dataset `args.dataset`, clean: bad items named (`bad_data: fail`) or left out (`skip`), rare labels dropped.
 
-    DataError for bad items, an unknown or an inconsistent data set. Images are verified once and cached if
+    DataError for bad items, an unknown or an inconsistent dataset. Images are verified once and cached if
     `args.cache` says so.
     """
     source = inspect_source(args)
@@ -54,37 +54,37 @@ def load_source(args: argparse.Namespace) -> Source:
 
 
 def inspect_source(args: argparse.Namespace) -> Source:
-    """The data set `args.dataset` without its bad items, which are all in `problems`, whatever `bad_data` says."""
+    """The dataset `args.dataset` without its bad items, which are all in `problems`, whatever `bad_data` says."""
     source = read_source(args)
-    check_source(source, may_be_empty=True)  # a part whose items are all bad is told by their names
+    check_source(source, may_be_empty=True)  # the names of its bad items say more of an empty part
     return screen_source(source, args)
 
 
 def screen_source(source: Source, args: argparse.Namespace) -> Source:
     """The source without its bad items, which are in `problems`, and without those that `empty_labels` drops."""
-    empty = args.empty_labels if args.empty_labels != "auto" else EMPTY_LABELS.get(source.name, "keep")
-    screens = {part: _Screen(source, part, args, empty) for part in ("train", "test")}
-    found = tuple(problem for screen in screens.values() for problem in screen.problems)
+    policy = args.empty_labels if args.empty_labels != "auto" else EMPTY_LABELS.get(source.name, "keep")
+    screens = {part: _Screen(source, part, args, policy) for part in ("train", "test")}
+    problems = tuple(problem for screen in screens.values() for problem in screen.problems)
     dropped = sum(screen.dropped for screen in screens.values())
-    if not found and not dropped:
+    if not problems and not dropped:
         return source
     notes = source.notes
     if dropped:
         notes += (f"left out {dropped} item(s) without any label (empty_labels: keep keeps them)",)
-    train, test = screens["train"].keep, screens["test"].keep
-    labelled = len(source.targets)
-    strong = source.strong_texts
+    train_mask, test_mask = screens["train"].keep, screens["test"].keep
+    num_labeled = len(source.targets)
+    strong_texts = source.strong_texts
     return replace(
         source,
-        train=take(source.train, np.flatnonzero(train)),
-        targets=source.targets[train[:labelled]],
-        test=take(source.test, np.flatnonzero(test)),
-        test_targets=source.test_targets[test],
-        fingerprint=compute_fingerprint([source.fingerprint], train, test),
-        train_ids=_chosen(source.train_ids, train),
-        test_ids=_chosen(source.test_ids, test),
-        strong_texts=None if strong is None else _chosen(strong, train),
-        problems=source.problems + found,
+        train=take(source.train, np.flatnonzero(train_mask)),
+        targets=source.targets[train_mask[:num_labeled]],
+        test=take(source.test, np.flatnonzero(test_mask)),
+        test_targets=source.test_targets[test_mask],
+        fingerprint=compute_fingerprint([source.fingerprint], train_mask, test_mask),
+        train_ids=_select(source.train_ids, train_mask),
+        test_ids=_select(source.test_ids, test_mask),
+        strong_texts=None if strong_texts is None else _select(strong_texts, train_mask),
+        problems=source.problems + problems,
         notes=notes,
     )
 
@@ -94,29 +94,29 @@ def keep_frequent_labels(source: Source, min_positives: int, min_test_positives:
 
     Training positives are counted over the whole labelled part, whatever share of it a run may use. 0 keeps all.
     """
-    keep = frequent_labels(source.targets, source.test_targets, min_positives, min_test_positives)
-    if keep.all():
+    frequent = frequent_labels(source.targets, source.test_targets, min_positives, min_test_positives)
+    if frequent.all():
         return source
-    if not keep.any():
+    if not frequent.any():
         raise DataError(
             f"dataset {source.name!r}: no label has min_positives = {min_positives} training positives "
             f"and min_test_positives = {min_test_positives} test positives; lower them"
         )
-    names = tuple(name for name, kept in zip(source.label_names, keep, strict=True) if kept)
+    names = tuple(name for name, is_frequent in zip(source.label_names, frequent, strict=True) if is_frequent)
     return replace(
         source,
-        targets=source.targets[:, keep],
-        test_targets=source.test_targets[:, keep],
+        targets=source.targets[:, frequent],
+        test_targets=source.test_targets[:, frequent],
         label_names=names,
         fingerprint=compute_fingerprint([source.fingerprint, *names]),
-        notes=(*source.notes, f"kept {keep.sum()} of {len(keep)} labels (min_positives: {min_positives})"),
+        notes=(*source.notes, f"kept {frequent.sum()} of {len(frequent)} labels (min_positives: {min_positives})"),
     )
 
 
 class _Screen:
-    """One part of a source, looked through: rows to keep, problems, and how many rows were dropped by choice."""
+    """One part of a source, screened: rows to keep, problems, and how many rows were dropped by choice."""
 
-    def __init__(self, source: Source, part: str, args: argparse.Namespace, empty: str) -> None:
+    def __init__(self, source: Source, part: str, args: argparse.Namespace, policy: str) -> None:
         items, targets = (source.train, source.targets) if part == "train" else (source.test, source.test_targets)
         self.source, self.part, self.labelled = source, part, len(targets)
         self.keep = np.ones(len(items), dtype=bool)
@@ -127,22 +127,22 @@ class _Screen:
             self._mark([row for row, text in enumerate(items) if not text.strip()], "empty_text")
         elif source.kind == "features":
             self._mark(np.flatnonzero(~finite_rows(items, args.cache_dir)), "not_finite")
-        without = np.flatnonzero((targets.sum(1) == 0) & self.keep[: len(targets)])
+        rows = np.flatnonzero((targets.sum(1) == 0) & self.keep[: len(targets)])
         self.dropped = 0
-        if empty == "bad":
-            self._mark(without, "no_label")
-        elif empty == "drop":
-            self.dropped = len(without)
-            self.keep[without] = False
+        if policy == "bad":
+            self._mark(rows, "no_label")
+        elif policy == "drop":
+            self.dropped = len(rows)
+            self.keep[rows] = False
 
     def _images(self, files: ImageFiles, args: argparse.Namespace) -> None:
         if not args.verify_images:
             return
-        found = verify_images(files, args.cache_dir)
-        for row in np.flatnonzero(found["kind"] != ""):
-            kind = str(found["kind"][row])
+        faults = verify_images(files, args.cache_dir)
+        for row in np.flatnonzero(faults["kind"] != ""):
+            kind = str(faults["kind"][row])
             if kind != "mode" or args.image_modes == "strict":
-                self._mark([row], kind, str(found["detail"][row]))
+                self._mark([row], kind, str(faults["detail"][row]))
 
     def _mark(self, rows: Any, kind: str, detail: str = "") -> None:
         for row in rows:
@@ -152,28 +152,28 @@ class _Screen:
 
 
 def verify_images(files: ImageFiles, cache_dir: str) -> dict[str, NDArray[Any]]:
-    """`kind` and `detail` of what is wrong with each file, empty where nothing is; found once, then remembered."""
+    """`kind` and `detail` of what is wrong with each file, empty for a sound file; checked once, then remembered."""
 
-    def find() -> dict[str, NDArray[Any]]:
-        found = in_threads(lambda row: inspect_image(files.paths[row]), len(files), "verifying images")
-        return {"kind": np.array([kind for kind, _ in found]), "detail": np.array([detail for _, detail in found])}
+    def inspect_all() -> dict[str, NDArray[Any]]:
+        faults = in_threads(lambda row: inspect_image(files.paths[row]), len(files), "verifying images")
+        return {"kind": np.array([kind for kind, _ in faults]), "detail": np.array([detail for _, detail in faults])}
 
-    return remembered(cache_dir, "verified", files_key(files.paths), find)
+    return remembered(cache_dir, "verified", files_key(files.paths), inspect_all)
 
 
 def finite_rows(vectors: Items, cache_dir: str) -> NDArray[np.bool_]:
     """Mask [N] of vectors without infinite or undefined values; a memory map is read piece by piece, once."""
 
-    def find() -> dict[str, NDArray[Any]]:
+    def check() -> dict[str, NDArray[Any]]:
         pieces = (vectors[i : i + ROWS_AT_ONCE] for i in range(0, len(vectors), ROWS_AT_ONCE))
         count = -(-len(vectors) // ROWS_AT_ONCE)
         masks = [np.isfinite(piece).all(axis=1) for piece in progress_bar(pieces, "verifying vectors", total=count)]
         return {"finite": np.concatenate(masks) if masks else np.ones(0, dtype=bool)}
 
     if not isinstance(vectors, MappedArray):
-        return find()["finite"]
-    return remembered(cache_dir, "verified", files_key(vectors.paths), find)["finite"]
+        return check()["finite"]
+    return remembered(cache_dir, "verified", files_key(vectors.paths), check)["finite"]
 
 
-def _chosen(values: Any, keep: NDArray[np.bool_]) -> list[Any]:
+def _select(values: Any, keep: NDArray[np.bool_]) -> list[Any]:
     return [values[row] for row in np.flatnonzero(keep)] if len(values) else []

@@ -1,4 +1,4 @@
-"""Arrays in files: rows are read when asked for, and only the files' names travel to another process."""
+"""Arrays in files: rows are read on access, and only the files' names travel to another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semilearn_bbam.data.fingerprint import files_key
 class MappedArray:
     """Rows of one or more `.npy` files, joined to one array [N,...] and memory-mapped; indexing gives NumPy arrays.
 
-    `rows` [M] chooses and orders rows of the whole; all by default. The first axis is indexed as NumPy does it, by
+    `rows` [M] selects and orders rows of the whole; all by default. The first axis is indexed as NumPy does it, by
     numbers, slices, integer arrays and masks, and IndexError is NumPy's too; several axes at once are not taken.
     Pickling keeps paths and rows only, so that DataLoader workers map the files themselves. OSError or ValueError for a
     file that is no plain `.npy`, or for files of different types or widths.
@@ -29,9 +29,9 @@ class MappedArray:
             if array.shape[1:] != first.shape[1:] or array.dtype != first.dtype:
                 raise ValueError(f"{path} is {array.dtype} {array.shape}, unlike {self.paths[0]}")
         self.ends = np.cumsum([len(array) for array in self.arrays])
-        whole = np.arange(self.ends[-1])
-        self.rows: NDArray[np.int64] | None = None if rows is None else whole[rows]
-        self.numbers: NDArray[np.int64] = whole if self.rows is None else self.rows  # of each row in the whole
+        all_numbers = np.arange(self.ends[-1])
+        self.rows: NDArray[np.int64] | None = None if rows is None else all_numbers[rows]
+        self.numbers: NDArray[np.int64] = all_numbers if self.rows is None else self.rows  # of each row in the whole
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,12 +45,12 @@ class MappedArray:
         return len(self.numbers)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        wanted = np.asarray(self.numbers[index])  # NumPy's own answer to what an index means
-        rows = np.empty((*wanted.shape, *self.shape[1:]), self.dtype)
-        part = np.searchsorted(self.ends, wanted, side="right")
-        for number in np.unique(part):
-            here, start = part == number, self.ends[number] - len(self.arrays[number])
-            rows[here] = self.arrays[number][wanted[here] - start]
+        numbers = np.asarray(self.numbers[index])  # any index has NumPy's meaning
+        rows = np.empty((*numbers.shape, *self.shape[1:]), self.dtype)
+        file_of = np.searchsorted(self.ends, numbers, side="right")
+        for k in np.unique(file_of):
+            mask, start = file_of == k, self.ends[k] - len(self.arrays[k])
+            rows[mask] = self.arrays[k][numbers[mask] - start]
         return rows
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
@@ -60,7 +60,7 @@ class MappedArray:
         return MappedArray(*self.paths, rows=self.numbers[rows])
 
     def identity(self) -> list[str]:
-        """What a fingerprint is taken over: the files with size and time of change, since reading all takes long."""
+        """What is fingerprinted: the files with size and time of change, since reading all takes long."""
         return [files_key(self.paths)]
 
     def __reduce__(self) -> tuple[Any, ...]:

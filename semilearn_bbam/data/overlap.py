@@ -22,38 +22,38 @@ def content_keys(*parts: Items, cache_dir: str = "") -> list[list[Hashable]]:
 
     Texts are compared without regard to white space. Image files are read only where their size occurs twice, and
     what was read is remembered in `cache_dir` until a file changes.
-    What has no content (an empty text, an empty file) or cannot be read is like no other item; only the same
-    path twice is the same.
+    An item without content (an empty text, an empty file) or that cannot be read equals no other item, except the
+    same path twice.
     """
     if all(isinstance(part, ImageFiles) for part in parts):
         return _file_keys([part.paths for part in parts if isinstance(part, ImageFiles)], cache_dir)
     return [[_key(item, (number, row)) for row, item in enumerate(part)] for number, part in enumerate(parts)]
 
 
-def _key(item: Any, place: tuple[int, int]) -> Hashable:
+def _key(item: Any, position: tuple[int, int]) -> Hashable:
     if isinstance(item, str):
-        return " ".join(item.split()) or place
+        return " ".join(item.split()) or position
     data = np.ascontiguousarray(item)
     return data.shape, hashlib.sha1(data.tobytes()).digest()
 
 
 def _file_keys(parts: Sequence[Sequence[str]], cache_dir: str) -> list[list[Hashable]]:
     size_of = {path: file_size(path) for paths in parts for path in paths}
-    # A size of its own needs no reading.
+    # A file whose size is unique is not read.
     count = Counter(size_of.values())
-    alike = sorted(path for path, size in size_of.items() if size > 0 and count[size] > 1)
+    same_size = sorted(path for path, size in size_of.items() if size > 0 and count[size] > 1)
 
-    def find() -> dict[str, NDArray[Any]]:
-        found = in_threads(lambda row: _digest(alike[row]), len(alike), "comparing images")
-        return {"digest": np.array(found, dtype=str)}
+    def hash_files() -> dict[str, NDArray[Any]]:
+        values = in_threads(lambda row: _digest(same_size[row]), len(same_size), "comparing images")
+        return {"digest": np.array(values, dtype=str)}
 
-    digests = remembered(cache_dir, "digests", files_key(alike), find)["digest"] if alike else ()
-    digest_of = dict(zip(alike, map(str, digests), strict=True))
+    digest_list = remembered(cache_dir, "digests", files_key(same_size), hash_files)["digest"] if same_size else ()
+    digest_of = dict(zip(same_size, map(str, digest_list), strict=True))
     return [[(size_of[path], digest_of.get(path, path)) for path in paths] for paths in parts]
 
 
 def _digest(path: str) -> str:
-    """What stands for the content; the path itself where the file cannot be read."""
+    """SHA-1 of the content in hex; the path itself where the file cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.sha1(file.read()).hexdigest()

@@ -1,4 +1,4 @@
-"""Pools: chosen rows of a source as a torch data set that hands out whole batches."""
+"""Pools: some rows of a source as a torch dataset that gives whole batches."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Pool(Dataset[dict[str, Any]]):
             raise ValueError(f"{len(self.rows)} rows but {len(self.targets)} rows of targets")
 
     def part(self, positions: Sequence[int]) -> Pool:
-        """These positions as a pool of their own."""
-        chosen = list(positions)
-        targets = None if self.targets is None else self.targets[chosen]
-        return Pool(self.items, self.rows[chosen], self.views, targets, suffix=self.suffix)
+        """A pool of these positions only."""
+        index = list(positions)
+        targets = None if self.targets is None else self.targets[index]
+        return Pool(self.items, self.rows[index], self.views, targets, suffix=self.suffix)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,8 +62,8 @@ class Pool(Dataset[dict[str, Any]]):
         """The batch of these positions; torch's DataLoader calls this with all positions of a batch."""
         index: Tensor = torch.as_tensor(positions, dtype=torch.int64)
         rows = self.rows[index.numpy()]
-        at_once = isinstance(self.items, (np.ndarray, MappedArray))
-        raw = self.items[rows] if at_once else [self.items[row] for row in rows]
+        is_array = isinstance(self.items, (np.ndarray, MappedArray))
+        raw = self.items[rows] if is_array else [self.items[row] for row in rows]
         batch: dict[str, Any] = {f"idx_{self.suffix}": index}
         for key, view in self.views.items():
             batch[key] = view(raw)

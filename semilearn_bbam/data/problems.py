@@ -1,4 +1,4 @@
-"""Bad items: every kind that is told apart, with its cure, and what `bad_data: fail | skip` does about them."""
+"""Bad items: every kind, with its cure, and what `bad_data: fail | skip` does about them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from semilearn_bbam.data.dataset import DataError, Problem
 from semilearn_bbam.errors import first_few
 
-# kind -> (what the items are, said after their number; the cure besides fixing or removing them)
+# kind -> (what the items are, after their number in a message; a cure other than fixing or removing them)
 KINDS = {
     "missing": ("image file(s) missing", "check data_dir"),
     "unreadable": ("image(s) that cannot be decoded", ""),
@@ -40,7 +40,7 @@ def describe(problems: Iterable[Problem], shown: int = SHOWN) -> list[str]:
 
 def _plain(text: str) -> str:
     """The text on one line, without control characters, and cut where it is very long."""
-    line = "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text[:LONGEST])
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text[:LONGEST])
     return line if len(text) <= LONGEST else f"{line}..."
 
 

@@ -1,4 +1,4 @@
-"""What each data set is released as: its archives with size and SHA-256 where known, and how much is in it."""
+"""What each dataset is released as: its archives with size and SHA-256 where known, and how many items it has."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from semilearn_bbam.data.archives import Archive
 
 @dataclass(frozen=True)
 class Release:
-    """A data set as its authors ship it; `counts` are training items, test items and labels as the reader gives them.
+    """A dataset as its authors ship it; `counts` are training items, test items and labels as the reader loads them.
 
-    `instructions` say in one paragraph how the data must lie, where they come from and under which terms.
+    `instructions` say in one paragraph which files are needed, where they come from and under which terms.
     """
 
     counts: tuple[int, int, int]
@@ -29,24 +29,24 @@ COCO_TERMS = "Its annotations are under CC BY 4.0, its images under the terms of
 OHSUMED_URL = "http://disi.unitn.it/moschitti/corpora/ohsumed-first-20000-docs.tar.gz"
 
 
-def _coco(year: int, counts: tuple[int, int, int], sizes: tuple[int, ...], sums: tuple[str, ...]) -> Release:
+def _coco(year: int, counts: tuple[int, int, int], sizes: tuple[int, ...], digests: tuple[str, ...]) -> Release:
     paths = (f"annotations/annotations_trainval{year}.zip", f"zips/train{year}.zip", f"zips/val{year}.zip")
-    shown = (f"annotations/instances_train{year}.json", f"train{year}", f"val{year}")
+    extracted = (f"annotations/instances_train{year}.json", f"train{year}", f"val{year}")
     roots = ("", f"coco{year}/", "coco/")
     archives = tuple(
         Archive(
             path.split("/")[1],
-            there,
+            shows,
             f"{COCO_URL}/{path}",
             size,
             digest,
-            elsewhere=tuple(f"{root}{above}{there}" for root in roots for above in ("", "images/")),
+            elsewhere=tuple(f"{root}{parent}{shows}" for root in roots for parent in ("", "images/")),
         )
-        for path, there, size, digest in zip(paths, shown, sizes, sums, strict=True)
+        for path, shows, size, digest in zip(paths, extracted, sizes, digests, strict=True)
     )
     instructions = (
         f"COCO {year}: put {archives[0].name}, {archives[1].name} and {archives[2].name} (20 GB), or the extracted "
-        f"folders annotations, {shown[1]} and {shown[2]} there. {COCO_TERMS}"
+        f"folders annotations, {extracted[1]} and {extracted[2]} there. {COCO_TERMS}"
     )
     return Release(counts, instructions, archives)
 
@@ -164,10 +164,10 @@ RELEASES = {
 
 
 def cure(name: str, folders: Iterable[Path], otherwise: str) -> str:
-    """What a reader of data set `name` advises where something is missing: to extract an archive that lies there."""
+    """What a reader of dataset `name` advises where something is missing: to extract an archive in `folders`."""
     for folder in folders:
         for archive in RELEASES[name].archives:
-            found = archive.find(folder)
-            if found and not archive.is_extracted(folder):
-                return f"run semilearn-bbam prepare {name} to extract {found.name}"
+            path = archive.find(folder)
+            if path and not archive.is_extracted(folder):
+                return f"run semilearn-bbam prepare {name} to extract {path.name}"
     return otherwise

@@ -1,4 +1,4 @@
-"""What takes long to find out about files is kept in the cache folder, under a key that changes with the files."""
+"""Results of slow checks of files, kept in the cache folder under a key that changes with the files."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def cache_folder(cache_dir: str) -> Path:
     return Path(os.path.expanduser(home)) / "semilearn_bbam"
 
 
-def remembered(cache_dir: str, name: str, key: str, find: Callable[[], Arrays]) -> Arrays:
-    """The arrays that `find` gives, read from `<cache folder>/<name>_<key>.npz` if they are there.
+def remembered(cache_dir: str, name: str, key: str, compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays that `compute` returns, read from `<cache folder>/<name>_<key>.npz` if that exists.
 
-    A file that cannot be read is found anew; a folder that cannot be written costs the next run the time again,
-    and is said in the log.
+    They are computed again where the file cannot be read; a folder that cannot be written is a warning, and the next
+    run computes them again.
     """
     path = cache_folder(cache_dir) / f"{name}_{key[:24]}.npz"
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        pass  # not there yet, or cut short: either way it is made below
-    arrays = find()
+        pass  # missing or cut short: it is written below
+    arrays = compute()
     try:
-        write_beside(path, lambda beside: np.savez(beside, allow_pickle=False, **arrays))
+        write_beside(path, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
     except OSError as error:
         _logger.warning("cache_dir: %s cannot be written (%s); the next run starts over", path, error)
     return arrays

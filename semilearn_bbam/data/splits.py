@@ -35,7 +35,7 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """What any other row in any part changes."""
+        """Fingerprint of the rows of all parts."""
         return compute_fingerprint(self.labeled, self.unlabeled, self.validation)
 
 
@@ -55,7 +55,7 @@ def make_split(
 
     `method="random"` looks at the number of rows only, never at the targets [N,K]; `"stratified"` gives each
     label about the same share of positives on both sides (iterative stratification; a label with 0 or 1
-    positives lands wherever its row does). The counts are exact. `unlabeled_only` rows follow the N with targets
+    positives goes where its row goes). The counts are exact. `unlabeled_only` rows follow the N with targets
     and are always unlabelled; without them `label_ratio=1` leaves `unlabeled` empty.
     DataError for counts that leave no labelled row, or no unlabelled row at a ratio below 1.
     """
@@ -86,7 +86,7 @@ def make_split(
 def with_all_labels(split: Split, num_labeled: int) -> Split:
     """The split of an upper bound: every one of the first `num_labeled` rows, those with targets, is labelled.
 
-    The validation part stays held out, and nothing is left unlabelled.
+    The validation part stays held out, and nothing remains unlabelled.
     """
     labeled = np.setdiff1d(np.arange(num_labeled, dtype=np.int64), split.validation)
     return replace(split, labeled=labeled, unlabeled=np.empty(0, np.int64))
@@ -101,7 +101,7 @@ def _number_labeled(total: int, label_ratio: float, num_labels: int, unlabeled_o
     if label_ratio > 1 or num_labels > total:
         raise DataError(
             f"label_ratio {label_ratio}, num_labels {num_labels}: more labelled rows "
-            f"than the {total} there are; lower it"
+            f"than the {total} of the training part; lower it"
         )
     count = num_labels or round(label_ratio * total)
     if count == 0:
@@ -119,28 +119,28 @@ def _stratified_rows(targets: NDArray[Any], count: int, seed: int) -> Rows:
     if count == total:
         return np.arange(total)
     labels = (targets > 0.5).astype(np.float64)
-    # The stratifier wants two columns or more; a constant one changes nothing.
+    # The stratifier needs two columns or more; a constant one changes nothing.
     columns = np.hstack([labels, np.ones((total, 1))]) if labels.shape[1] == 1 else labels
     splitter = MultilabelStratifiedShuffleSplit(
         n_splits=1, test_size=count, train_size=total - count, random_state=seed
     )
     _, drawn = next(splitter.split(columns, columns))
-    chosen = np.zeros(total, dtype=bool)
-    chosen[drawn] = True
+    in_sample = np.zeros(total, dtype=bool)
+    in_sample[drawn] = True
 
     # The stratifier misses the size by some per cent. Move rows one by one, each time the one that brings the
     # label counts c nearest to their goals g: row y changes sum w (c - g)^2 by y . (2 sign w (c - g) + w).
     goal = labels.sum(0) * (count / total)
     weight = 1.0 / np.maximum(goal, 1.0)
-    counts = labels[chosen].sum(0)
-    while chosen.sum() != count:
-        add = bool(chosen.sum() < count)
-        sign = 1 if add else -1
+    counts = labels[in_sample].sum(0)
+    while in_sample.sum() != count:
+        missing = bool(in_sample.sum() < count)
+        sign = 1 if missing else -1
         cost = labels @ (2 * sign * weight * (counts - goal) + weight)
-        row = np.where(chosen == add, np.inf, cost).argmin()
-        chosen[row] = add
+        row = np.where(in_sample == missing, np.inf, cost).argmin()
+        in_sample[row] = missing
         counts = counts + sign * labels[row]
-    return np.flatnonzero(chosen)
+    return np.flatnonzero(in_sample)
 
 
 def save_split(split: Split, path: str | os.PathLike[str]) -> None:
@@ -172,20 +172,18 @@ def load_split(path: str | os.PathLike[str], n: int, fingerprint: str, with_targ
         warnings.warn(f"the split file {path} has no fingerprint: it may belong to other data", stacklevel=2)
     elif recorded != fingerprint:
         raise DataError(
-            f"the split file {path} belongs to other data (its fingerprint differs); use the split of these"
+            f"the split file {path} belongs to other data (its fingerprint differs); use a split of this dataset"
         )
     labeled, unlabeled, validation = (_read_rows(path, content, part, n) for part in PARTS)
     if len(labeled) == 0:
         raise DataError(f"the split file {path}: labeled is empty; at least one labelled row is needed")
     bound = n if with_targets is None else with_targets
-    beyond = np.concatenate([labeled, validation])
-    if (beyond >= bound).any():
-        raise DataError(f"the split file {path} labels row {beyond.max()}, but only the first {bound} have labels")
-    values, times = np.unique(np.concatenate([labeled, unlabeled, validation]), return_counts=True)
-    if (times > 1).any():
-        raise DataError(
-            f"the split file {path} names row {values[times > 1][0]} more than once; each row has one place"
-        )
+    with_labels = np.concatenate([labeled, validation])
+    if (with_labels >= bound).any():
+        raise DataError(f"the split file {path} labels row {with_labels.max()}, but only the first {bound} have labels")
+    values, counts = np.unique(np.concatenate([labeled, unlabeled, validation]), return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"the split file {path} names row {values[counts > 1][0]} more than once; name each row once")
     return Split(labeled, unlabeled, validation, fingerprint)
 
 

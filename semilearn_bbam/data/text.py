@@ -24,8 +24,8 @@ def tokenize(source: Source, tokenizer: Any, max_length: int) -> Source:
     train: list[Any] = token_ids(source.train, tokenizer, max_length)
     if source.strong_texts is not None:
         flat = token_ids([text for texts in source.strong_texts for text in texts], tokenizer, max_length)
-        following = iter(flat)
-        train = [(ids, *islice(following, len(texts))) for ids, texts in zip(train, source.strong_texts, strict=True)]
+        strong_ids = iter(flat)
+        train = [(ids, *islice(strong_ids, len(texts))) for ids, texts in zip(train, source.strong_texts, strict=True)]
     return replace(source, train=train, test=token_ids(source.test, tokenizer, max_length))
 
 
@@ -47,9 +47,9 @@ def token_ids(texts: Items, tokenizer: Any, max_length: int) -> list[NDArray[np.
 def load_tokenizer(folder_or_name: str) -> Any:
     """The tokenizer of a local folder, or of a hub name from the local cache or else from the hub.
 
-    DataError if it cannot be had; without a connection that takes seconds, not a minute of retries.
+    DataError if it cannot be loaded; without a connection that takes seconds, not a minute of retries.
     """
-    from transformers import AutoTokenizer  # slow to import, and only text needs it
+    from transformers import AutoTokenizer  # slow to import, and only texts need it
 
     try:
         return load_local_or_hub(

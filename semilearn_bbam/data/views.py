@@ -1,6 +1,6 @@
 """Views: how raw items become a batch, unchanged or augmented; only torch's random state is used.
 
-DataLoader seeds torch in each worker anew in each epoch, with a draw from the main process's generator plus the
+DataLoader seeds torch in each worker again in each epoch, with a draw from the main process's generator plus the
 worker's number; so views draw differently in every worker and epoch, and follow the seed of the run.
 """
 
@@ -53,7 +53,7 @@ def build_views(
     Settings read from `args`: `strong` ("none" makes it the weak view); for images `img_size`, `normalize`
     ("none", "imagenet" or "symmetric"), `flip`, `cutout`, and with RandAugment ("auto", "randaugment")
     `randaugment_n`, `randaugment_m`; for features `feature_dropout`, `feature_noise`; for text `word_dropout` and
-    `word_swap` ("words"), or the ready texts of the data ("ready"), which `ready` says there are; "auto" prefers
+    `word_swap` ("words"), or the ready texts of the data ("ready"), if `ready` says that they exist; "auto" prefers
     those. DataError for a value out of range.
     """
     if kind not in STRONG:
@@ -90,7 +90,7 @@ def _image_views(args: argparse.Namespace) -> dict[str, View]:
     weak = ImageView(size, norm, flip=bool(args.flip))
     strong = weak
     if args.strong == "affine":
-        # Small rotations and shears keep a digit or a letter what it is; a mirror image would not.
+        # Small rotations and shears do not change a digit or a letter into another one; mirroring would.
         strong = ImageView(size, norm, affine=True, cutout=cutout)
     elif args.strong != "none":
         count, magnitude = int(args.randaugment_n), int(_in_range(args, "randaugment_m", 0, 30))
@@ -150,10 +150,10 @@ class ImageView:
 
 
 def random_affine(images: Tensor) -> Tensor:
-    """Move and relight each image [B,C,S,S] in [0,1] a little, so that a digit stays the digit it is.
+    """Move and brighten or darken each image [B,C,S,S] in [0,1] slightly, so that a digit stays the same digit.
 
     Rotation up to 15 degrees, shear up to 10, scale 0.85 to 1.15, shift up to 8 % of the side, brightness up
-    to 20 % up or down, noise of standard deviation 0.03; what comes in from outside is black.
+    to 20 % up or down, noise of standard deviation 0.03; pixels from outside the image are black.
     """
     count = len(images)
 
@@ -234,25 +234,25 @@ class TextView:
         return item[int(torch.randint(1, len(item), ()))] if self.ready and len(item) > 1 else item[0]
 
     def _swap(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        place = torch.arange(ids.shape[1]).expand_as(ids)
-        inner = (place > 0) & (place < lengths[:, None] - 1)
+        position = torch.arange(ids.shape[1]).expand_as(ids)
+        inner = (position > 0) & (position < lengths[:, None] - 1)
         moved = inner & (torch.rand(ids.shape) < self.word_swap)
-        # The chosen places in their order, and in a random order; all others stay where they are.
-        from_left = torch.where(moved, place, place + ids.shape[1]).argsort(dim=1)
-        at_random = torch.where(moved, torch.rand(ids.shape), 1.0 + place).argsort(dim=1)
+        # The swapped positions in their order, and in a random order; all others stay in place.
+        from_left = torch.where(moved, position, position + ids.shape[1]).argsort(dim=1)
+        at_random = torch.where(moved, torch.rand(ids.shape), 1.0 + position).argsort(dim=1)
         count = moved.sum(1, keepdim=True)
-        chosen = place < count
-        source = torch.where(chosen, at_random, from_left)
+        swapped = position < count
+        source = torch.where(swapped, at_random, from_left)
         return ids.scatter(1, from_left, ids.gather(1, source))
 
     def _drop(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        place = torch.arange(ids.shape[1])
-        inner = (place > 0) & (place < lengths[:, None] - 1)
+        position = torch.arange(ids.shape[1])
+        inner = (position > 0) & (position < lengths[:, None] - 1)
         dropped = inner & (torch.rand(ids.shape) < self.word_dropout)
         if self.mask_token_id is not None:
             return ids.masked_fill(dropped, self.mask_token_id), lengths
         # A stable sort on "dropped" moves the dropped tokens, then the padding, behind those that stay.
-        order = (dropped.int() + 2 * (place >= lengths[:, None]).int()).argsort(dim=1, stable=True)
+        order = (dropped.int() + 2 * (position >= lengths[:, None]).int()).argsort(dim=1, stable=True)
         lengths = lengths - dropped.sum(1)
-        ids = ids.gather(1, order).masked_fill(place >= lengths[:, None], self.pad_token_id)
+        ids = ids.gather(1, order).masked_fill(position >= lengths[:, None], self.pad_token_id)
         return ids[:, : int(lengths.max())], lengths

@@ -13,14 +13,13 @@ from semilearn_bbam.nets.heads import MultiLabelNet, build_projection
 class BranchedNet(MultiLabelNet):
     """H branches of projection and head over one backbone, whose logits and cosines are averaged.
 
-    A loss over H K columns trains every branch by itself; what the branches share is the backbone and the
-    pseudo-labels.
+    A loss over H K columns trains every branch separately; the branches share the backbone and the pseudo-labels.
 
     Args:
         net: a net whose modules become the backbone and the first branch of this one.
         projection: its projection in words, as in `build_projection`, for the other branches.
         build_head: makes one head, z [B,D] -> {"logits" [B,K], perhaps "cosine" [B,K]}.
-        num_branches: H >= 1; with 1 the net gives what `net` gives.
+        num_branches: H >= 1; with 1 the outputs are those of `net`.
 
     Shapes:
         x as the backbone takes it -> "logits" and "cosine" [B,K], the means over branches; "feat" [B,H D], the features
@@ -60,18 +59,18 @@ class BranchedNet(MultiLabelNet):
     def classify(self, features: Tensor) -> dict[str, Tensor]:
         parts = features.chunk(len(self.heads), dim=-1)
         outputs = [head(z) for head, z in zip(self.heads, parts, strict=True)]
-        found = {}
+        result = {}
         for key in outputs[0]:
-            each = [out[key] for out in outputs]
-            found[key], found[f"branch_{key}"] = torch.stack(each).mean(0), torch.cat(each, dim=-1)
-        return found
+            values = [out[key] for out in outputs]
+            result[key], result[f"branch_{key}"] = torch.stack(values).mean(0), torch.cat(values, dim=-1)
+        return result
 
 
 def of_branches(outputs: dict[str, Tensor], key: str) -> Tensor:
     """One of a net's outputs for every branch.
 
     Args:
-        outputs: what the net gave.
+        outputs: of the net.
         key: name of the output, such as "logits".
 
     Returns:

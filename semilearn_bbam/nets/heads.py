@@ -129,7 +129,7 @@ class TwoWay(nn.Module):
 class MultiLabelNet(nn.Module):
     """A USB net whose classifier is replaced by a projection and a multi-label head.
 
-    Calls follow USB's convention: `net(x)` gives the head's outputs and "feat", the feature z that it sees.
+    Calls follow USB's convention: `net(x)` gives the head's outputs and "feat", its input z.
     `only_feat=True` gives z, `only_fc=True` takes z to the logits; `only_backbone=True` gives the backbone's feature,
     and `from_backbone=True` takes it.
 
@@ -183,14 +183,14 @@ class MultiLabelNet(nn.Module):
         return self.head(features)
 
     def no_weight_decay(self) -> list[str]:
-        """Names for USB's `get_optimizer`: the backbone's own exceptions, seen from this module."""
+        """Names for USB's `get_optimizer`: the backbone's exceptions, by their names in this module."""
         inner = getattr(self.backbone, "no_weight_decay", list)()
         return [f"backbone.{name}" for name in inner]
 
     def group_matcher(self, coarse: bool = False, prefix: str = "") -> dict[str, Any]:
         """Layer groups for USB's `layer_decay`, called as timm does, with `coarse` and `prefix`.
 
-        They are the backbone's; projection and head fall into the last group. NetError for a backbone without groups.
+        They are the backbone's; projection and head are in the last group. NetError for a backbone without groups.
         """
         if not hasattr(self.backbone, "group_matcher"):
             raise NetError(f"layer_decay: {type(self.backbone).__name__} names no layer groups; set layer_decay to 1.0")

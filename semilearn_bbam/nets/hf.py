@@ -37,7 +37,7 @@ class HFEncoder(nn.Module):
             self.encoder = load_local_or_hub(name_or_folder, make)
         except Unavailable as error:
             raise NetError(f"net: no transformer can be loaded: {error}; give hf:<local folder>") from error
-        # Pooling is ours; an unused pooler would only sit in the optimiser.
+        # Pooling is done here; an unused pooler would only be in the optimiser.
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None
         self.num_features = int(self.encoder.config.hidden_size)

@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 
 from semilearn_bbam.angles import without_autocast
 
-# Widest hidden layer; the default projections are narrower, so it binds only where features come unprojected.
+# Widest hidden layer; the default projections are narrower, so it applies only to unprojected features.
 MAX_HIDDEN = 512
 # Added to every deviation: softplus is 0 in float32 below -104, and the divergence takes its logarithm.
 MIN_DEVIATION = 1e-6
@@ -112,7 +112,7 @@ def gaussian(mean: Tensor, deviation: Tensor) -> Normal:
 
 
 def uniform(*shape: int, width: int) -> Tensor:
-    """What `nn.Linear` starts from: uniform in +-1 / sqrt(width).
+    """Initial weights of `nn.Linear`: uniform in +-1 / sqrt(width).
 
     Args:
         shape: sizes of the tensor.

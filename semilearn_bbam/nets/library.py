@@ -25,7 +25,7 @@ NetT = TypeVar("NetT", bound=nn.Module)
 class ImageNet(nn.Module):
     """A net of another library as a USB net: images [B,C,S,S] -> features [B,D]; `net` is the library's module."""
 
-    num_features: int  # from `probed`, since timm's own is another number for a few nets
+    num_features: int  # from `probed`, since timm's differs for a few nets
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class TimmNet(ImageNet):
 
     def group_matcher(self, coarse: bool = False, prefix: str = "") -> Any:
         groups, prefix = self.net.group_matcher(coarse=coarse), f"{prefix}net."
-        if callable(groups):  # from a name to its place; what is not the net's comes last
+        if callable(groups):  # from a name to its group; names outside the net come last
             return lambda name: groups(name[len(prefix) :]) if name.startswith(prefix) else float("inf")
         return {key: _prefixed(value, prefix) for key, value in groups.items() if value is not None}
 
@@ -111,7 +111,7 @@ def torchvision_net(name: str, *, channels: int, size: int, pretrained: bool) ->
     except Exception as error:
         raise NetError(f"net: torchvision:{name} cannot be built for img_size {size} ({first_line(error)})") from error
     if getattr(net, "aux_logits", False):
-        net.aux_logits = False  # losses on side branches belong to torchvision's own training
+        net.aux_logits = False  # losses on side branches are for torchvision's training
         for side in ("AuxLogits", "aux1", "aux2"):
             if hasattr(net, side):
                 setattr(net, side, None)
@@ -150,9 +150,9 @@ def _cut_classifier(net: nn.Module) -> None:
 
 
 def probed(name: str, net: NetT, channels: int, size: int) -> NetT:
-    """The net with the width of its features; NetError if images of this kind do not go through it."""
+    """The net with the width of its features; NetError if it does not take images of this kind."""
     if not channels:
-        raise NetError(f"net: {name} reads images, and this data set holds texts; give hf:<folder>")
+        raise NetError(f"net: {name} reads images, and this dataset holds texts; give hf:<folder>")
     training = net.training
     try:
         with torch.no_grad():
@@ -170,7 +170,7 @@ def probed(name: str, net: NetT, channels: int, size: int) -> NetT:
 
 
 def _timm_weights(name: str) -> dict[str, Any]:
-    """What makes timm read its own weights from the local cache; nothing if they can be downloaded."""
+    """Options that make timm read its weights from the local cache; none if they can be downloaded."""
     try:
         hub, url, file = (timm.get_pretrained_cfg_value(name, key) for key in ("hf_hub_id", "url", "hf_hub_filename"))
     except RuntimeError:  # no entry at all
@@ -179,16 +179,16 @@ def _timm_weights(name: str) -> dict[str, Any]:
         raise NetError(
             f"net: timm has no weights for {name}; name a local file in pretrain_path, or set use_pretrain: false"
         )
-    found: list[Any] = []
+    candidates: list[Any] = []
     if hub:
         repository, _, revision = hub.partition("@")
         names = (file.replace("pytorch_model.bin", "model.safetensors"), file) if file else HUB_FILES
-        found += [try_to_load_from_cache(repository, each, None, revision or None) for each in names]
+        candidates += [try_to_load_from_cache(repository, name_in_hub, None, revision or None) for name_in_hub in names]
     if url:
-        found += [str(path) for path in [_downloaded(url)] if path.is_file()]
-    cached = next((path for path in found if isinstance(path, str)), None)
+        candidates += [str(path) for path in [_downloaded(url)] if path.is_file()]
+    cached = next((path for path in candidates if isinstance(path, str)), None)
     if cached:
-        # Versions of timm without overlays look for `url` in the same place themselves.
+        # Versions of timm without overlays look for `url` in the same place.
         return {"pretrained_cfg_overlay": {"file": cached}} if hasattr(timm, "get_pretrained_cfg") else {}
     if not (hub_answers() if hub else answers(url)):
         raise NetError(
@@ -199,7 +199,7 @@ def _timm_weights(name: str) -> dict[str, Any]:
 
 
 def _check_torchvision_weights(name: str) -> None:
-    """NetError if torchvision's own weights are neither in the local cache nor to be had."""
+    """NetError if torchvision's own weights are not in the local cache and cannot be downloaded."""
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     if not _downloaded(url).is_file() and not answers(url):
         raise NetError(

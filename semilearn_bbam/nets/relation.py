@@ -113,7 +113,7 @@ def discrepancy(first: Tensor, second: Tensor) -> Tensor:
 
 
 def disagreement(first: Tensor, second: Tensor) -> Tensor:
-    """Squared distance of two classifiers' predictions (Eq. 10): the less, the surer.
+    """Squared distance of two classifiers' predictions (Eq. 10), small for sure ones.
 
         D = |f1 - f2|_2^2,  f = sigmoid(logits)
 
@@ -140,7 +140,7 @@ def most_agreed(disagreed: Tensor, taken: Tensor, count: int) -> Tensor:
     Args:
         disagreed: [N], as from `disagreement`.
         taken: [N], bool.
-        count: how many, >= 0; fewer where fewer are left.
+        count: how many, >= 0; fewer where fewer remain.
 
     Returns:
         Row numbers, surest first; the earlier of two equal rows goes first.

@@ -1,4 +1,4 @@
-"""Batch normalisation of a batch that several processes share."""
+"""Batch normalisation of a batch that is divided among the ranks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from semilearn_bbam.util.distributed import World
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch normalisation, x [B,C,..], by mean and variance over the rows of all processes, always in float32.
+    """Batch normalisation, x [B,C,..], by mean and variance over the rows of all ranks, always in float32.
 
-    torch's `SyncBatchNorm` does this on GPUs only. Every process must have as many rows of the same size. Mixed into
-    the layer that it replaces, whose kind some steps ask for.
+    torch's `SyncBatchNorm` does this on GPUs only. Every rank must have equally many rows of the same size. Mixed into
+    the class of the layer that it replaces, since some code checks for that class.
     """
 
     world: World
@@ -22,29 +22,29 @@ class SharedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        rows_and_places = [0, *range(2, input.dim())]
+        reduced_dims = [0, *range(2, input.dim())]
         per_channel = [1, -1] + [1] * (input.dim() - 2)
         with torch.autocast(input.device.type, enabled=False):
             x = input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-            mean = self.world.all_reduce_mean(x.mean(rows_and_places))
+            mean = self.world.all_reduce_mean(x.mean(reduced_dims))
             centred = x - mean.view(per_channel)
-            variance = self.world.all_reduce_mean(centred.square().mean(rows_and_places))
+            variance = self.world.all_reduce_mean(centred.square().mean(reduced_dims))
             self.remember(mean.detach(), variance.detach(), x.numel() // x.shape[1] * self.world.world_size)
-            found = centred * (variance + self.eps).rsqrt().view(per_channel)
+            result = centred * (variance + self.eps).rsqrt().view(per_channel)
             if self.affine:
-                found = found * self.weight.view(per_channel) + self.bias.view(per_channel)
-        return found.to(input.dtype)
+                result = result * self.weight.view(per_channel) + self.bias.view(per_channel)
+        return result.to(input.dtype)
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Move the running statistics, the variance as an unbiased one, as torch's layers do."""
+        """Update the running statistics, with the unbiased variance, as torch's layers do."""
         self.num_batches_tracked += 1
         momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean), momentum)
         self.running_var.lerp_((variance * count / max(count - 1, 1)).to(self.running_var), momentum)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions will do."""
+        """Any number of dimensions is valid."""
 
 
 class SharedBatchNorm1d(SharedBatchNorm, nn.BatchNorm1d):
@@ -67,10 +67,10 @@ SHARED: dict[type, type[SharedBatchNorm]] = {
 
 
 def share_batch_norms(net: nn.Module, world: World) -> None:
-    """Let every batch-norm layer of a net see the rows of all processes; parameters and their names stay.
+    """Let every batch-norm layer of a net use the rows of all ranks; parameters and their names stay.
 
-    Nothing is changed with one process. NetError for a layer of another library's kind, and for one that has no
-    running statistics, for then processes with unlike numbers of test rows could not agree.
+    Nothing is changed at world size 1. NetError for a layer of another library's class, and for one without running
+    statistics, since ranks with different numbers of test rows would normalise differently.
     """
     if world.world_size == 1:
         return
@@ -79,12 +79,12 @@ def share_batch_norms(net: nn.Module, world: World) -> None:
             continue
         if type(layer) not in SHARED or not layer.track_running_stats:
             raise NetError(
-                f"net: its layer '{name}' ({type(layer).__name__}) cannot be shared by several processes; start one"
+                f"net: its layer '{name}' ({type(layer).__name__}) cannot be shared by several ranks; start one process"
             )
         shared = SHARED[type(layer)](layer.num_features, layer.eps, layer.momentum, layer.affine)
         shared.world = world
         for key, values in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             setattr(shared, key, values)
         shared.train(layer.training)
-        parent, _, own_name = name.rpartition(".")
-        setattr(net.get_submodule(parent), own_name, shared)
+        parent, _, child_name = name.rpartition(".")
+        setattr(net.get_submodule(parent), child_name, shared)

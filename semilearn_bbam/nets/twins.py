@@ -1,4 +1,4 @@
-"""A net that sees its input twice, as a whole and in four parts, under four heads."""
+"""A net that takes its input twice, as a whole and in four parts, under four heads."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TwinHeads(nn.Module):
 
 
 class TwinNet(MultiLabelNet):
-    """A net under `TwinHeads`, which see the feature of the input and those of a local view of it.
+    """A net under `TwinHeads`, which take the feature of the input and those of a local view of it.
 
         patches     the 2 x 2 quarters of an image, each enlarged to its size, through the same backbone and projection
         parts       the features of the backbone in four interleaved parts (coordinate d in part d mod 4), the other
@@ -76,8 +76,8 @@ class TwinNet(MultiLabelNet):
         local_view: "patches", "parts" or "projection".
 
     Shapes:
-        x as the backbone takes it -> what the heads give, and "feat" [B,D] of the whole. In patches x is [B,C,H,W], and
-        an odd last row or column is left out.
+        x as the backbone takes it -> the outputs of the heads, and "feat" [B,D] of the whole. In patches x is
+        [B,C,H,W], and an odd last row or column is left out.
 
     Raises:
         NetError: images below 2 x 2 in patches, fewer than 4 features in parts, a second projection of a net that has
@@ -118,20 +118,20 @@ class TwinNet(MultiLabelNet):
     def forward(self, x: Any, only_fc: bool = False, only_feat: bool = False, **kwargs: Any) -> Any:
         if only_fc:
             return self.head.make_global(x)["logits"]
-        found = self.backbone(x, only_feat=True, **kwargs)
-        whole = self.projection(found)
+        features = self.backbone(x, only_feat=True, **kwargs)
+        whole = self.projection(features)
         if only_feat:
             return whole
-        return {**self.head(whole, self.parts_of(x, found, **kwargs)), "feat": whole}
+        return {**self.head(whole, self.parts_of(x, features, **kwargs)), "feat": whole}
 
-    def parts_of(self, x: Any, found: Tensor, **kwargs: Any) -> Tensor:
-        """Features [P,B,D] of the local view of the input `x`; the backbone gives `found` [B,D'], with `kwargs`."""
+    def parts_of(self, x: Any, features: Tensor, **kwargs: Any) -> Tensor:
+        """Features [P,B,D] of the local view of the input `x`; `features` [B,D'] and `kwargs` are the backbone's."""
         if self.local_view == "patches":
-            features = self.projection(self.backbone(quarters(x), only_feat=True, **kwargs))
-            return features.unflatten(0, (PARTS, -1))
+            local_features = self.projection(self.backbone(quarters(x), only_feat=True, **kwargs))
+            return local_features.unflatten(0, (PARTS, -1))
         if self.local_view == "parts":
-            return self.projection(self.mask * found)
-        return self.local_projection(found).unsqueeze(0)
+            return self.projection(self.mask * features)
+        return self.local_projection(features).unsqueeze(0)
 
 
 def quarters(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Load weights from a file or a folder into a net, safely and loudly."""
+"""Load weights from a file or a folder into a net, safely, with a report of what did not match."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KINDS = {"weight", "bias", "running_mean", "running_var"}
 # The averaged weights of a checkpoint come before the trained ones.
 WRAPPERS = ("ema_model", "state_dict_ema", "model", "state_dict", "model_state_dict")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-# What stands before the names of the same net, in files and in our nets of other libraries.
+# Prefixes of the names of the same net, in files and in this package's nets of other libraries.
 FILE_PREFIXES = ("", "net.", "model.", "encoder.", "bert.", "roberta.")
 NET_PREFIXES = ("", "net.", "encoder.")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a file: how many tensors were loaded, and the names of those that were not."""
+    """The result of loading a file: how many tensors were loaded, and the names of those that were not."""
 
     path: str
     loaded: int
@@ -40,14 +40,14 @@ class Report:
 
     def __str__(self) -> str:
         parts = [f"weights: {self.loaded} tensors of '{self.path}' loaded"]
-        parts += _named("without a tensor in the file", self.missing)
-        parts += _named("of the file without a place", self.unused)
-        parts += _named("of another shape", self.misshapen)
+        parts += _count("without a tensor in the file", self.missing)
+        parts += _count("of the file without a place in the net", self.unused)
+        parts += _count("of another shape", self.misshapen)
         return "; ".join(parts)
 
 
-def _named(what: str, names: Sequence[str]) -> list[str]:
-    return [f"{len(names)} {what} ({first_few(names, SHOWN)})"] if names else []
+def _count(kind: str, names: Sequence[str]) -> list[str]:
+    return [f"{len(names)} {kind} ({first_few(names, SHOWN)})"] if names else []
 
 
 def find_weights(path: str | Path) -> list[Path]:
@@ -60,19 +60,19 @@ def find_weights(path: str | Path) -> list[Path]:
     for index in (path / name for name in INDEXES if (path / name).is_file()):
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            lost = [name for name in names if Path(name).name != name or not (path / name).is_file()]
+            missing = [name for name in names if Path(name).name != name or not (path / name).is_file()]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise NetError(f"pretrain_path: '{index}' is not an index of weights files; restore it") from error
-        if lost:
-            raise NetError(f"pretrain_path: '{index}' names {lost[0]}, which is not in the folder; restore it")
+        if missing:
+            raise NetError(f"pretrain_path: '{index}' names {missing[0]}, which is not in the folder; restore it")
         return [path / name for name in names]
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return [path / name]
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
     if len(files) != 1:
-        found = f"holds {', '.join(file.name for file in files[:3])}" if files else "holds no weights file"
-        raise NetError(f"pretrain_path: the folder '{path}' {found}; name one file")
+        content = f"holds {', '.join(file.name for file in files[:3])}" if files else "holds no weights file"
+        raise NetError(f"pretrain_path: the folder '{path}' {content}; name one file")
     return files
 
 
@@ -80,7 +80,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of `.safetensors` or `torch.save` files; code in a pickle is refused, never run.
 
     Wrappers (`model`, `state_dict`, the `ema_model` of a run's checkpoint) are opened, and the prefixes `module.`
-    of data-parallel nets and `backbone.` of our own are dropped.
+    of data-parallel nets and `backbone.` of this package's nets are dropped.
     """
     tensors: dict[str, Tensor] = {}
     for file in find_weights(path):
@@ -104,82 +104,91 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def load_weights(net: nn.Module, path: str | Path, match: str = "name") -> Report:
     """Copy the tensors of a file or folder into the net and report what did not match.
 
-    `match="name"`: every tensor whose name and shape fit; a wrapper's prefix may stand before the names. `"order"`:
+    `match="name"`: every tensor whose name and shape fit; the names may have a wrapper's prefix. `"order"`:
     one after another, for the same architecture under another library's names; then every tensor of the net needs its
-    partner, counters of batch norm and classifiers aside. Raises NetError when nothing fits, or in order not
+    partner, except counters of batch norm and classifiers. Raises NetError when nothing fits, or in order not
     everything.
     """
-    given = read_state_dict(path)
-    own = {key: value for key, value in net.state_dict().items() if not key.startswith(OWN_CLASSIFIERS)}
-    pairs = _in_order(path, given, own) if match == "order" else _by_name(given, own)
-    fitting = {mine: given[key] for key, mine in pairs.items() if own[mine].shape == given[key].shape}
+    file_tensors = read_state_dict(path)
+    net_tensors = {name: value for name, value in net.state_dict().items() if not name.startswith(OWN_CLASSIFIERS)}
+    pairs = _in_order(path, file_tensors, net_tensors) if match == "order" else _by_name(file_tensors, net_tensors)
+    fitting = {
+        net_name: file_tensors[name]
+        for name, net_name in pairs.items()
+        if net_tensors[net_name].shape == file_tensors[name].shape
+    }
     if not fitting:
         raise NetError(
             f"pretrain_path: no tensor of '{path}' fits {type(net).__name__}; is it another net's file? "
             f"(pretrain_match: order takes the same net under other names)"
         )
     net.load_state_dict(fitting, strict=False)
-    found = set(pairs.values())
+    matched = set(pairs.values())
     return Report(
         str(path),
         len(fitting),
-        missing=tuple(sorted(key for key in own if key not in found and not key.endswith(COUNTER))),
-        unused=tuple(sorted(key for key in given if key not in pairs and not key.endswith(COUNTER))),
-        misshapen=tuple(sorted(found - set(fitting))),
+        missing=tuple(sorted(name for name in net_tensors if name not in matched and not name.endswith(COUNTER))),
+        unused=tuple(sorted(name for name in file_tensors if name not in pairs and not name.endswith(COUNTER))),
+        misshapen=tuple(sorted(matched - set(fitting))),
     )
 
 
-def _by_name(given: Iterable[str], own: Collection[str]) -> dict[str, str]:
+def _by_name(file_names: Iterable[str], net_names: Collection[str]) -> dict[str, str]:
     """Names of the file -> names of the net, under the pair of prefixes that leaves the fewest without a partner."""
 
-    def pairs(before: str, instead: str) -> dict[str, str]:
-        renamed = {key: instead + key[len(before) :] for key in given if key.startswith(before)}
-        return {key: mine for key, mine in renamed.items() if mine in own}
+    def pairs(file_prefix: str, net_prefix: str) -> dict[str, str]:
+        renamed = {name: net_prefix + name[len(file_prefix) :] for name in file_names if name.startswith(file_prefix)}
+        return {name: net_name for name, net_name in renamed.items() if net_name in net_names}
 
-    return max((pairs(before, instead) for before in FILE_PREFIXES for instead in NET_PREFIXES), key=len)
+    return max(
+        (pairs(file_prefix, net_prefix) for file_prefix in FILE_PREFIXES for net_prefix in NET_PREFIXES), key=len
+    )
 
 
-def _in_order(path: str | Path, given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, str]:
+def _in_order(path: str | Path, file_tensors: dict[str, Tensor], net_tensors: dict[str, Tensor]) -> dict[str, str]:
     """Names of the file -> names of the net, one after another; NetError naming the first pair that does not fit."""
     files = find_weights(path)
     if len(files) > 1 or files[0].suffix == ".safetensors":
         raise NetError(
-            f"pretrain_match: order cannot read '{files[0]}', since safetensors and parts keep no order; "
+            f"pretrain_match: order cannot read '{files[0]}', since safetensors and shards keep no order; "
             f"name one .pth or .bin file"
         )
-    ours = [key for key in own if not key.endswith(COUNTER)]
-    theirs = [key for key in given if not key.endswith(COUNTER)]
-    classifier = [key for key in theirs if key.startswith(CLASSIFIERS)]
+    net_names = [name for name in net_tensors if not name.endswith(COUNTER)]
+    file_names = [name for name in file_tensors if not name.endswith(COUNTER)]
+    classifier = [name for name in file_names if name.startswith(CLASSIFIERS)]
     last = classifier[-1].rpartition(".")[0] + "." if classifier else ""
     # A classifier may hold a norm or a hidden layer that other libraries count as part of the net.
     versions = [
-        theirs,
-        [key for key in theirs if not (last and key.startswith(last))],
-        [key for key in theirs if key not in classifier],
+        file_names,
+        [name for name in file_names if not (last and name.startswith(last))],
+        [name for name in file_names if name not in classifier],
     ]
 
     def agreeing(names: list[str]) -> int:
-        pairs = enumerate(zip(ours, names, strict=False))
-        return next((i for i, (mine, key) in pairs if not _alike(mine, key, own, given)), min(len(ours), len(names)))
-
-    # The best version is exact if any is; otherwise it tells best where the two part.
-    best = max(versions, key=lambda names: (agreeing(names), -abs(len(names) - len(ours))))
-    first = agreeing(best)
-    if first < min(len(ours), len(best)):
-        mine, key = ours[first], best[first]
-        raise NetError(
-            f"pretrain_match: order does not fit '{path}': {key} is {tuple(given[key].shape)} where the net "
-            f"has {mine}, {tuple(own[mine].shape)}; is it another net's file?"
+        pairs = enumerate(zip(net_names, names, strict=False))
+        return next(
+            (i for i, (net_name, name) in pairs if not _compatible(net_name, name, net_tensors, file_tensors)),
+            min(len(net_names), len(names)),
         )
-    if len(ours) != len(best):
+
+    # The best version is exact if any is; otherwise it shows best where the two differ.
+    best = max(versions, key=lambda names: (agreeing(names), -abs(len(names) - len(net_names))))
+    first = agreeing(best)
+    if first < min(len(net_names), len(best)):
+        net_name, name = net_names[first], best[first]
         raise NetError(
-            f"pretrain_match: order does not fit '{path}': it holds {len(best)} tensors and the net {len(ours)}; "
+            f"pretrain_match: order does not fit '{path}': {name} is {tuple(file_tensors[name].shape)} where the net "
+            f"has {net_name}, {tuple(net_tensors[net_name].shape)}; is it another net's file?"
+        )
+    if len(net_names) != len(best):
+        raise NetError(
+            f"pretrain_match: order does not fit '{path}': it holds {len(best)} tensors and the net {len(net_names)}; "
             f"is it another net's file?"
         )
-    return dict(zip(best, ours, strict=True))
+    return dict(zip(best, net_names, strict=True))
 
 
-def _alike(mine: str, key: str, own: dict[str, Tensor], given: dict[str, Tensor]) -> bool:
+def _compatible(net_name: str, file_name: str, net_tensors: dict[str, Tensor], file_tensors: dict[str, Tensor]) -> bool:
     """The same shape, and no weight for a bias or a mean."""
-    kinds = {mine.rpartition(".")[2], key.rpartition(".")[2]}
-    return own[mine].shape == given[key].shape and (len(kinds) == 1 or not kinds <= KINDS)
+    kinds = {net_name.rpartition(".")[2], file_name.rpartition(".")[2]}
+    return net_tensors[net_name].shape == file_tensors[file_name].shape and (len(kinds) == 1 or not kinds <= KINDS)

@@ -1,4 +1,4 @@
-"""What people look at: tables of results, learning curves, reports on data and contact sheets."""
+"""Output for people: tables of results, learning curves, reports on data and contact sheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: every run in one CSV, tables under each protocol, and the gap that was closed."""
+"""The files of a comparison: every run in one CSV, tables under each protocol, and the gap that was closed."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ FORMS = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
 
 
 def write_runs(results: Sequence[Run], path: Path) -> None:
-    """A line per run: its place in the grid, every test metric under both protocols, and where it came from."""
+    """A line per run: its place in the grid, every test metric under both protocols, and its origin."""
     metrics = [(part, key) for part in ("test", "test_prior") for key in (results[0][part] if results else ())]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        judged = results[0].get("judged_on", "test") if results else "test"
-        writer.writerow([*PLACE, *(f"{part}/{key}".replace("test", judged, 1) for part, key in metrics), *TRACE])
+        judged_on = results[0].get("judged_on", "test") if results else "test"
+        writer.writerow([*PLACE, *(f"{part}/{key}".replace("test", judged_on, 1) for part, key in metrics), *TRACE])
         for run in results:
-            traced = {**run, "versions": "; ".join(f"{name} {number}" for name, number in run["versions"].items())}
-            row = [traced.get(key, "") for key in PLACE] + [run[part][key] for part, key in metrics]
-            writer.writerow(row + [traced.get(key, "") for key in TRACE])
+            values = {**run, "versions": "; ".join(f"{name} {number}" for name, number in run["versions"].items())}
+            row = [values.get(key, "") for key in PLACE] + [run[part][key] for part, key in metrics]
+            writer.writerow(row + [values.get(key, "") for key in TRACE])
 
 
 def cost_text(results: Sequence[Run]) -> str:
-    """In a line how many runs there are, how long they trained, on what and with which versions."""
+    """One line: the number of runs, how long they trained, on which devices and with which versions."""
     seconds = [run["seconds"] for run in results]
     if not seconds:
         return ""
@@ -41,10 +41,10 @@ def cost_text(results: Sequence[Run]) -> str:
     for run in results:
         for name, number in run["versions"].items():
             versions.setdefault(name, set()).add(number)
-    told = ", ".join(f"{name} {' and '.join(sorted(numbers))}" for name, numbers in versions.items())
+    used = ", ".join(f"{name} {' and '.join(sorted(numbers))}" for name, numbers in versions.items())
     return (
         f"{len(seconds)} runs, {sum(seconds) / 60:.0f} minutes of training in all, one after the other "
-        f"({statistics.median(seconds):.0f} s a run at the median, {max(seconds):.0f} s at most); {devices}; {told}.\n"
+        f"({statistics.median(seconds):.0f} s a run at the median, {max(seconds):.0f} s at most); {devices}; {used}.\n"
     )
 
 
@@ -57,14 +57,14 @@ def write_comparison(
     supervised: str = "",
     upper_bound: str = "",
     effects: Mapping[str, tuple[str, str]] | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Write what a comparison found into a folder; gives the texts of `gap.md` and `effects.md`.
+    """Write the files of a comparison into a folder; returns the texts of `gap.md` and `effects.md`.
 
-    `runs.csv` has every run, `summary.md` a table per data set and ratio. tables: methods of each table, in the order
-    of its rows (those without a run are left out), written as `<table>_<data set>_<protocol>.{md,tex,csv}`. `gap.md`,
+    `runs.csv` has every run, `summary.md` a table per dataset and ratio. tables: methods of each table, in the order
+    of its rows (those without a run are left out), written as `<table>_<dataset>_<protocol>.{md,tex,csv}`. `gap.md`,
     and `gap_<table>.md` of the methods of a table, where the two ends of the gap are named; `effects.md` where pairs of
-    methods are; `variances.md` where runs logged their angle variances; `cost.md`, what all of it took. `tell` gets a
+    methods are; `variances.md` where runs logged their angle variances; `cost.md`, the cost of all runs. `log` gets a
     line for each table that is left out, because its methods have no seed in common.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,11 +73,11 @@ def write_comparison(
     datasets = list(dict.fromkeys(run["grid_dataset"] for run in results))
     for title, methods in tables.items():
         for dataset in datasets:
-            there = {run["method"] for run in results if run["grid_dataset"] == dataset}
-            rows = [method for method in methods if method in there]
+            finished = {run["method"] for run in results if run["grid_dataset"] == dataset}
+            rows = [method for method in methods if method in finished]
             seeds = common_seeds([run for run in results if run["grid_dataset"] == dataset], rows)
             if rows and not seeds:
-                tell(f"left out table {title} of {dataset}: its methods have no seed in common")
+                log(f"left out table {title} of {dataset}: its methods have no seed in common")
             for protocol in PROTOCOLS if seeds else ():
                 table = comparison_table(results, dataset, protocol, methods=rows, names=names)
                 stem = f"{title}_{dataset}_{protocol.replace(' ', '_')}"
@@ -87,9 +87,9 @@ def write_comparison(
     if supervised and upper_bound:
         texts["gap.md"] = gap_text(results, supervised, upper_bound, names or {})
         for title, methods in tables.items():
-            chosen = [run for run in results if run["method"] in {*methods, supervised, upper_bound}]
+            selected = [run for run in results if run["method"] in {*methods, supervised, upper_bound}]
             (folder / f"gap_{title}.md").write_text(
-                gap_text(chosen, supervised, upper_bound, names or {}), encoding="utf-8"
+                gap_text(selected, supervised, upper_bound, names or {}), encoding="utf-8"
             )
     if effects:
         texts["effects.md"] = effects_text(results, effects)

@@ -1,4 +1,4 @@
-"""A picture of what a net gets to see: items as they are, and their weak and strong views, with their labels."""
+"""A picture of the input of a net: items as they are, and their weak and strong views, with their labels."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def draw_contact_sheet(
     """Write a PNG with `rows` random labelled training items: as they are, a weak and two strong views of each.
 
     Texts (tokenized, with their `tokenizer`) are shown as the words that remain; image views should not be
-    normalised. UserError for feature vectors, which nobody can see anything in.
+    normalised. UserError for feature vectors, which have no picture.
     """
     if source.kind == "features":
         raise UserError("data browse draws images and texts; feature vectors have no picture")
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(source.targets))[:rows])
+    selected = np.sort(rng.permutation(len(source.targets))[:rows])
     torch.manual_seed(seed)
     width, height = (2.2, 2.4) if source.kind == "image" else (3.4, 1.9)
-    figure = Figure(figsize=(width * len(COLUMNS), height * len(chosen)), layout="constrained")
-    axes = figure.subplots(len(chosen), len(COLUMNS), squeeze=False)
-    for line, row in zip(axes, chosen, strict=True):
+    figure = Figure(figsize=(width * len(COLUMNS), height * len(selected)), layout="constrained")
+    axes = figure.subplots(len(selected), len(COLUMNS), squeeze=False)
+    for line, row in zip(axes, selected, strict=True):
         for axis, name in zip(line, COLUMNS, strict=True):
-            batch = views[name](_one(source.train, row))
+            batch = views[name](_batch_of_one(source.train, row))
             axis.set_axis_off()
             if source.kind == "image":
                 _show_image(axis, batch[0])
@@ -52,7 +52,7 @@ def draw_contact_sheet(
     figure.savefig(path, dpi=110)
 
 
-def _one(items: Any, row: int) -> Any:
+def _batch_of_one(items: Any, row: int) -> Any:
     return items[np.array([row])] if isinstance(items, np.ndarray) else [items[row]]
 
 

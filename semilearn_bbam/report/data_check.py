@@ -1,4 +1,4 @@
-"""What is in a data set, in words: counts, label frequencies, overlaps, bad and suspicious items by name."""
+"""The content of a dataset, in words: counts, label frequencies, overlaps, bad and suspicious items by name."""
 
 from __future__ import annotations
 
@@ -38,26 +38,32 @@ def describe_source(source: Source) -> str:
 
 
 def suspicious_items(source: Source, cache_dir: str = "") -> list[str]:
-    """Sentences on what is allowed but deserves a look, with names: useless labels, equal items, overlaps of parts."""
-    found = list(_useless_labels(source))
+    """Sentences on what is allowed but may be a mistake, with names: useless labels, equal items, overlaps of parts."""
+    lines = list(_useless_labels(source))
     train, test = content_keys(source.train, source.test, cache_dir=cache_dir)
     groups = _groups(train)
     names = [source.item_name("train", row) for row in range(len(source.train))]
-    same = [rows for rows in groups.values() if len(rows) > 1]
-    found += _line("training items that occur more than once", (" = ".join(names[r] for r in rows) for rows in same))
-    labelled = len(source.targets)
-    torn = [rows for rows in same if rows[-1] < labelled and len(np.unique(source.targets[rows], axis=0)) > 1]
-    found += _line("equal training items with different labels", (" = ".join(names[r] for r in rows) for rows in torn))
-    twice = [rows for rows in _groups(test).values() if len(rows) > 1]
-    found += _line(
-        "test items that occur more than once",
-        (" = ".join(source.item_name("test", row) for row in rows) for rows in twice),
+    repeated = [rows for rows in groups.values() if len(rows) > 1]
+    lines += _line(
+        "training items that occur more than once", (" = ".join(names[r] for r in rows) for rows in repeated)
     )
-    found += _line(
+    labelled = len(source.targets)
+    contradicting = [
+        rows for rows in repeated if rows[-1] < labelled and len(np.unique(source.targets[rows], axis=0)) > 1
+    ]
+    lines += _line(
+        "equal training items with different labels", (" = ".join(names[r] for r in rows) for rows in contradicting)
+    )
+    repeated_test = [rows for rows in _groups(test).values() if len(rows) > 1]
+    lines += _line(
+        "test items that occur more than once",
+        (" = ".join(source.item_name("test", row) for row in rows) for rows in repeated_test),
+    )
+    lines += _line(
         "test items that are in the training part too",
         (f"{source.item_name('test', row)} = {names[groups[key][0]]}" for row, key in enumerate(test) if key in groups),
     )
-    return found
+    return lines
 
 
 def check_report(source: Source, cache_dir: str = "") -> tuple[str, bool]:
@@ -78,21 +84,21 @@ def _useless_labels(source: Source) -> Iterator[str]:
         kinds = {"no positive": positives == 0, "no negative": positives == len(targets)}
         if part == "training":
             kinds["a single positive"] = positives == 1
-        for what, mask in kinds.items():
+        for problem, mask in kinds.items():
             yield from _line(
-                f"labels with {what} in the {part} part", (source.label_names[k] for k in np.flatnonzero(mask))
+                f"labels with {problem} in the {part} part", (source.label_names[k] for k in np.flatnonzero(mask))
             )
-    alike: dict[bytes, list[str]] = defaultdict(list)
+    names_of: dict[bytes, list[str]] = defaultdict(list)
     for column, name in zip(np.asarray(source.targets).T, source.label_names, strict=True):
         if column.any():
-            alike[column.tobytes()].append(name)
-    same = (" = ".join(names) for names in alike.values() if len(names) > 1)
-    yield from _line("labels that are positive on exactly the same training items", same)
+            names_of[column.tobytes()].append(name)
+    equal = (" = ".join(names) for names in names_of.values() if len(names) > 1)
+    yield from _line("labels that are positive on exactly the same training items", equal)
 
 
-def _line(what: str, names: Iterable[str]) -> list[str]:
-    named = list(names)
-    return [f"{len(named)} {what}: {', '.join(named)}"] if named else []
+def _line(title: str, names: Iterable[str]) -> list[str]:
+    listed = list(names)
+    return [f"{len(listed)} {title}: {', '.join(listed)}"] if listed else []
 
 
 def _groups(keys: Sequence[Hashable]) -> dict[Hashable, list[int]]:

@@ -1,4 +1,4 @@
-"""The headline of a comparison in Markdown: the gap that each method closes, and what single changes do."""
+"""The headline of a comparison in Markdown: the gap that each method closes, and the effects of single changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from semilearn_bbam.report.tables import (
     value_of,
 )
 
-# In a pair of effects: the first method's own runs, had their epoch been chosen on the test set.
+# In a pair of effects: the runs of the first method, at the epoch that is best on the test set.
 ORACLE_EPOCH = "oracle_epoch"
 # The two metrics of the headline, each under the protocol that needs no fixed threshold.
 HEADLINE = (("mAP", "prior"), ("macro-F1", "prior"))
@@ -31,13 +31,13 @@ def gap_text(results: Sequence[Run], supervised: str, upper_bound: str, names: M
     parts = []
     for title, protocol in HEADLINE:
         parts.append(_gap_table(results, metrics[title], protocol, supervised, upper_bound, names))
-    said = (
+    caption = (
         f"Gap closed, in percent: (method - {supervised}) / ({upper_bound} - {supervised}) on the same split, mean and "
         "standard deviation over the seeds that all methods of the table have. 0: no gain from the unlabelled data, "
         "below 0: a loss, 100: as good as with all labels. Bold: highest mean of a column. Methods to which hidden "
         f"labels were given away are left out. {_validation(results)}"
     )
-    return "\n\n".join([said.strip(), *parts]) + "\n"
+    return "\n\n".join([caption.strip(), *parts]) + "\n"
 
 
 def _gap_table(
@@ -47,8 +47,8 @@ def _gap_table(
     contenders = list(dict.fromkeys(run["method"] for run in results if is_contender(run)))
     for dataset in dict.fromkeys(run["grid_dataset"] for run in results):
         shared = common_seeds([run for run in results if run["grid_dataset"] == dataset], [*contenders, upper])
-        fair = [run for run in results if run["seed"] in shared and run["method"] in {*contenders, upper}]
-        gaps = gap_closed(fair, dataset, metric, protocol, supervised=supervised, upper=upper)
+        comparable = [run for run in results if run["seed"] in shared and run["method"] in {*contenders, upper}]
+        gaps = gap_closed(comparable, dataset, metric, protocol, supervised=supervised, upper=upper)
         for (method, ratio), values in gaps.items():
             columns.setdefault((dataset, ratio), {})[method] = values
     places = sorted(columns)
@@ -56,7 +56,7 @@ def _gap_table(
     best = {place: max(means[place], key=means[place].__getitem__) for place in places}
     order = {m for place in places for m in means[place]}
     average = {m: statistics.mean(means[p][m] for p in places if m in means[p]) for m in order}
-    head = [_headed(metric.title, protocol), "seeds"]
+    head = [_heading(metric.title, protocol), "seeds"]
     lines = [[*head, *(f"{dataset} {100 * ratio:g} %" for dataset, ratio in places)]]
     lines.append(["---"] * len(lines[0]))
     for method in sorted(order, key=lambda m: -average[m]):
@@ -67,13 +67,15 @@ def _gap_table(
 
 
 def effects_text(results: Sequence[Run], effects: Mapping[str, tuple[str, str]]) -> str:
-    """What each thing changes as Markdown: the second method of a pair less the first, on the same seeds."""
-    said = (
+    """The effect of each change as Markdown: the second method of a pair less the first, on the same seeds."""
+    caption = (
         "Difference that each thing makes, in points (hundredths): mean and standard deviation of the differences on "
         f"the same seeds; *: p < {SIGNIFICANT} in a paired t-test over seeds. {DAGGER}: labels of unlabelled rows were "
         f"given away. {_validation(results)}"
     )
-    return "\n\n".join([said.strip(), *(_effects_table(results, effects, *which) for which in HEADLINE)]) + "\n"
+    return (
+        "\n\n".join([caption.strip(), *(_effects_table(results, effects, *headline) for headline in HEADLINE)]) + "\n"
+    )
 
 
 def _effects_table(results: Sequence[Run], effects: Mapping[str, tuple[str, str]], title: str, protocol: str) -> str:
@@ -83,11 +85,11 @@ def _effects_table(results: Sequence[Run], effects: Mapping[str, tuple[str, str]
         place = (run["method"], run["grid_dataset"], run["grid_ratio"])
         values.setdefault(place, {})[run["seed"]] = value_of(run, metric, protocol)
         if title == "mAP" and run.get("oracle_epoch_mAP") is not None:
-            chosen = (f"{run['method']} {ORACLE_EPOCH}", *place[1:])
-            values.setdefault(chosen, {})[run["seed"]] = run["oracle_epoch_mAP"]
+            oracle = (f"{run['method']} {ORACLE_EPOCH}", *place[1:])
+            values.setdefault(oracle, {})[run["seed"]] = run["oracle_epoch_mAP"]
     leaky = {run["method"] for run in results if not is_contender(run)}
     places = sorted({place[1:] for place in values})
-    lines = [[_headed(title, protocol), "seeds", *(f"{dataset} {100 * ratio:g} %" for dataset, ratio in places)]]
+    lines = [[_heading(title, protocol), "seeds", *(f"{dataset} {100 * ratio:g} %" for dataset, ratio in places)]]
     lines.append(["---"] * len(lines[0]))
     for name, (before, second) in effects.items():
         after = f"{before} {ORACLE_EPOCH}" if second == ORACLE_EPOCH else second
@@ -105,7 +107,7 @@ def _validation(results: Sequence[Run]) -> str:
     return ON_VALIDATION if any(run.get("judged_on") == "validation" for run in results) else ""
 
 
-def _headed(title: str, protocol: str) -> str:
+def _heading(title: str, protocol: str) -> str:
     return title if title == "mAP" else f"{title} ({protocol})"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from semilearn_bbam.report.table import COLUMNS, results_table
 from semilearn_bbam.report.tables import Run, legend, printed_name
 
-# F1 under all three protocols, each with its name; the oracle is told every test sample's number of labels.
+# F1 under all three protocols, each with its name; the oracle has every test sample's number of labels.
 ALL_COLUMNS = (
     *COLUMNS,
     ("macro-F1 oracle", "test", "oracle_macro_f1"),
@@ -19,15 +19,15 @@ MARK = re.compile(r"(<!-- (measured|compared|included): ([^>]+) -->\n)(.*?)(<!--
 
 
 def settings_of(results: Iterable[Run]) -> dict[tuple[str, float], list[Run]]:
-    """Runs of each data set and label ratio."""
-    found: dict[tuple[str, float], list[Run]] = {}
+    """Runs of each dataset and label ratio."""
+    groups: dict[tuple[str, float], list[Run]] = {}
     for result in results:
-        found.setdefault((result["grid_dataset"], result["grid_ratio"]), []).append(result)
-    return found
+        groups.setdefault((result["grid_dataset"], result["grid_ratio"]), []).append(result)
+    return groups
 
 
 def summary(results: Sequence[Run]) -> str:
-    """A table per data set and ratio, every method with F1 under each protocol and seconds, the highest mAP first."""
+    """A table per dataset and ratio, every method with F1 under each protocol and seconds, the highest mAP first."""
     parts = []
     for (dataset, ratio), runs in sorted(settings_of(results).items()):
         ordered = sorted(runs, key=lambda run: -mean_map(runs, run["method"]))
@@ -43,16 +43,16 @@ def mean_map(runs: Iterable[Run], method: str) -> float:
 
 
 def fill_marks(results: Sequence[Run], paths: Iterable[Path], root: Path) -> list[Path]:
-    """Renew the tables between marks in Markdown files; returns the files that changed.
+    """Update the tables between marks in Markdown files; returns the files that changed.
 
-    `<!-- measured: METHOD -->` is followed by a row per data set and ratio of that method,
+    `<!-- measured: METHOD -->` is followed by a row per dataset and ratio of that method,
     `<!-- compared: DATASET RATIO METHOD .. -->` by a row per method, and `<!-- included: FILE -->` by the text of a
-    file under `root`; all end with `<!-- end -->`. A table for which there is no run, or no file, is left as it is.
+    file under `root`; all end with `<!-- end -->`. A table for which there is no run, or no file, is not changed.
     """
     changed = []
     for path in paths:
         before = path.read_text(encoding="utf-8")
-        after = MARK.sub(lambda found: found[1] + (table_for(results, found, root) or found[4]) + found[5], before)
+        after = MARK.sub(lambda mark: mark[1] + (table_for(results, mark, root) or mark[4]) + mark[5], before)
         if after != before:
             path.write_text(after, encoding="utf-8")
             changed.append(path)
@@ -66,13 +66,13 @@ def table_for(results: Sequence[Run], mark: re.Match[str], root: Path) -> str:
         file = root / words[0]
         return file.read_text(encoding="utf-8").rstrip() + "\n" if file.is_file() else ""
     if kind == "measured":
-        chosen = [
+        rows = [
             {**run, "algorithm": f"{dataset}, {100 * ratio:g} %"}
             for (dataset, ratio), runs in sorted(settings_of(results).items())
             for run in runs
             if run["method"] == words[0]
         ]
-        return results_table(chosen, ALL_COLUMNS, first="data, labelled") + "\n" if chosen else ""
+        return results_table(rows, ALL_COLUMNS, first="data, labelled") + "\n" if rows else ""
     runs = settings_of(results).get((words[0], float(words[1])), [])
-    chosen = [{**run, "algorithm": printed_name(run)} for name in words[2:] for run in runs if run["method"] == name]
-    return results_table(chosen) + "\n" if chosen else ""
+    rows = [{**run, "algorithm": printed_name(run)} for name in words[2:] for run in runs if run["method"] == name]
+    return results_table(rows) + "\n" if rows else ""

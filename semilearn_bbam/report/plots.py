@@ -1,4 +1,4 @@
-"""All figures that given run folders hold data for, and what is said of each."""
+"""All figures that run folders hold data for, and a message on each."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from semilearn_bbam.report.figures.curves import has_metric, has_vdfd
 from semilearn_bbam.report.figures.runs import differing_options, having, settings_of
 from semilearn_bbam.report.figures.sweeps import has_results
 
-# More of them cannot be told apart in one picture.
+# More of them cannot be distinguished in one picture.
 MAX_LINES, MAX_MARKERS = 8, 4
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to be drawn: the name of its files, how, and which methods it is without, and why."""
+    """A picture to be drawn: the name of its files, its drawing function, and which methods it lacks, and why."""
 
     name: str
     draw: Callable[[], Figure]
@@ -49,15 +49,15 @@ def draw_all(
     *,
     kinds: Sequence[str] = (),
     names: Mapping[str, str] | None = None,
-    chosen: Sequence[str] = (),
+    selected: Sequence[str] = (),
     label: str = "",
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Draw every figure that the run folders hold data for, as PNG and SVG in the folder `out`; gives their paths.
+    """Draw every figure that the run folders hold data for, as PNG and SVG in the folder `out`; returns their paths.
 
-    kinds: of `KINDS`, all where empty; names: what the method of a run folder is called (see `read_methods`); chosen:
+    kinds: of `KINDS`, all where empty; names: what the method of a run folder is called (see `read_methods`); selected:
     methods to be drawn, in this order, all where empty; label: that of the angle histograms and of the single
-    precision-recall curve. `tell` gets a line for each figure that is drawn or left out. Methods of which there are too
+    precision-recall curve. `log` gets a line for each figure that is drawn or left out. Methods of which there are too
     many for one picture share several, in the order of their mAP. RunError for a folder that is no run, UserError for
     an unknown kind or method.
     """
@@ -65,32 +65,32 @@ def draw_all(
         if kind not in KINDS:
             hint = did_you_mean(kind, KINDS) or f"choose from {', '.join(KINDS)}"
             raise UserError(f"there is no figure '{kind}'; {hint}")
-    methods = _pick(read_methods(folders, names), chosen)
+    methods = _pick(read_methods(folders, names), selected)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for kind in kinds or KINDS:
         pictures = list(KINDS[kind].pictures(methods, label))
         if not pictures:
-            tell(f"left out {kind}: {KINDS[kind].nothing}")
+            log(f"left out {kind}: {KINDS[kind].nothing}")
         for picture in pictures:
             try:
                 paths = save(picture.draw(), out / picture.name)
             except FigureError as error:
-                tell(f"left out {picture.name}: {error}")
+                log(f"left out {picture.name}: {error}")
                 continue
-            tell(f"drew {paths[0]} and .svg{picture.without}")
+            log(f"drew {paths[0]} and .svg{picture.without}")
             written += paths
     return written
 
 
-def _pick(methods: list[Method], chosen: Sequence[str]) -> list[Method]:
+def _pick(methods: list[Method], selected: Sequence[str]) -> list[Method]:
     by_name = {method.name: method for method in methods}
-    for name in chosen:
+    for name in selected:
         if name not in by_name:
             hint = did_you_mean(name, by_name) or f"there are {'; '.join(by_name)}"
             raise UserError(f"no run is of the method '{name}'; {hint}")
-    return [by_name[name] for name in dict.fromkeys(chosen)] or methods
+    return [by_name[name] for name in dict.fromkeys(selected)] or methods
 
 
 # ---------------------------------------------------------------------- the pictures of each kind
@@ -98,36 +98,38 @@ def _pick(methods: list[Method], chosen: Sequence[str]) -> list[Method]:
 
 def _curves(methods: Sequence[Method], label: str) -> Iterator[Picture]:
     metrics = ("test/mAP", "test/macro_f1")
-    for setting, here in _by_setting(methods):
-        for place, page, without in _pages(here, has_metric(metrics[0]), MAX_LINES):
-            yield Picture(_name(*setting, "curves", *place), partial(draw_learning_curves, page, metrics), without)
+    for setting, group in _by_setting(methods):
+        for page_number, page, without in _pages(group, has_metric(metrics[0]), MAX_LINES):
+            yield Picture(
+                _name(*setting, "curves", *page_number), partial(draw_learning_curves, page, metrics), without
+            )
 
 
 def _vdfd(methods: Sequence[Method], label: str) -> Iterator[Picture]:
-    for setting, here in _by_setting(methods):
-        for place, page, without in _pages(here, has_vdfd, MAX_LINES):
-            yield Picture(_name(*setting, "vdfd", *place), partial(draw_vdfd, page), without)
+    for setting, group in _by_setting(methods):
+        for page_number, page, without in _pages(group, has_vdfd, MAX_LINES):
+            yield Picture(_name(*setting, "vdfd", *page_number), partial(draw_vdfd, page), without)
 
 
 def _angles(methods: Sequence[Method], label: str) -> Iterator[Picture]:
-    """One of each method with a map; where none has one, of the first method."""
-    for setting, here in _by_setting(methods):
-        for method in having(here, has_map) or having(here, has_arrays)[:1] or here[:1]:
+    """A picture of each method with a map; where none has a map, of the first method."""
+    for setting, group in _by_setting(methods):
+        for method in having(group, has_map) or having(group, has_arrays)[:1] or group[:1]:
             yield Picture(_name(*setting, "angles", method.name), partial(draw_angle_histogram, method, label))
 
 
 def _labels(methods: Sequence[Method], label: str) -> Iterator[Picture]:
-    for setting, here in _by_setting(methods):
-        for place, page, without in _pages(here, has_arrays, MAX_MARKERS):
-            yield Picture(_name(*setting, "labels", *place), partial(draw_label_ap, page), without)
+    for setting, group in _by_setting(methods):
+        for page_number, page, without in _pages(group, has_arrays, MAX_MARKERS):
+            yield Picture(_name(*setting, "labels", *page_number), partial(draw_label_ap, page), without)
 
 
 def _precision_recall(methods: Sequence[Method], label: str) -> Iterator[Picture]:
     labels = [label] if label else []
-    for setting, here in _by_setting(methods):
-        for place, page, without in _pages(here, has_arrays, MAX_MARKERS):
+    for setting, group in _by_setting(methods):
+        for page_number, page, without in _pages(group, has_arrays, MAX_MARKERS):
             draw = partial(draw_precision_recall, page, labels)
-            yield Picture(_name(*setting, "precision_recall", *place), draw, without)
+            yield Picture(_name(*setting, "precision_recall", *page_number), draw, without)
 
 
 def _ratios(methods: Sequence[Method], label: str) -> Iterator[Picture]:
@@ -135,21 +137,21 @@ def _ratios(methods: Sequence[Method], label: str) -> Iterator[Picture]:
     for setting in settings_of(methods):
         by_data.setdefault(setting[0], []).append(setting)
     for data, settings in by_data.items():
-        here = having(_within(methods, settings), has_results)
-        several = [method for method in here if len(settings_of([method])) > 1]
-        alone = [method.name for method in here if method not in several]
-        for place, page, _ in _pages(several, has_results, MAX_LINES) if several else ():
-            without = f", without {'; '.join(alone)}, which ended with one labelled share only" if alone else ""
-            yield Picture(_name(data, "ratios", *place), partial(draw_ratios, page), without)
+        group = having(_within(methods, settings), has_results)
+        several = [method for method in group if len(settings_of([method])) > 1]
+        single = [method.name for method in group if method not in several]
+        for page_number, page, _ in _pages(several, has_results, MAX_LINES) if several else ():
+            without = f", without {'; '.join(single)}, which ended with one labelled share only" if single else ""
+            yield Picture(_name(data, "ratios", *page_number), partial(draw_ratios, page), without)
 
 
 def _sensitivity(methods: Sequence[Method], label: str) -> Iterator[Picture]:
-    for setting, here in _by_setting(methods):
-        runs = [run for method in here for run in method.runs]
+    for setting, group in _by_setting(methods):
+        runs = [run for method in group for run in method.runs]
         for algorithm in dict.fromkeys(run.algorithm for run in runs):
-            own = [run for run in runs if run.algorithm == algorithm]
-            if differing_options(own):
-                draw = partial(draw_sensitivity, having(here, own.__contains__))
+            algorithm_runs = [run for run in runs if run.algorithm == algorithm]
+            if differing_options(algorithm_runs):
+                draw = partial(draw_sensitivity, having(group, algorithm_runs.__contains__))
                 yield Picture(_name(*setting, "sensitivity", algorithm), draw)
 
 
@@ -169,13 +171,13 @@ KINDS = {
     "labels": Kind("average precision per label", _labels),
     "precision_recall": Kind("precision against recall", _precision_recall),
     "ratios": Kind(
-        "metrics against the labelled share", _ratios, "no method has ended with two labelled shares of a data set"
+        "metrics against the labelled share", _ratios, "no method has ended with two labelled shares of a dataset"
     ),
     "sensitivity": Kind("metrics against options", _sensitivity, "no two runs of an algorithm differ in an option"),
 }
 
 
-# ---------------------------------------------------------------------- who shares a picture
+# ---------------------------------------------------------------------- methods that share a picture
 
 
 def _within(methods: Sequence[Method], settings: Sequence[tuple[str, str]]) -> list[Method]:
@@ -190,22 +192,23 @@ def _by_setting(methods: Sequence[Method]) -> Iterator[tuple[tuple[str, str], li
 def _pages(
     methods: Sequence[Method], keep: Callable[[Run], bool], size: int
 ) -> Iterator[tuple[list[str], list[Method], str]]:
-    """Those methods that have the data, by mAP where they need several pages; with what tells a page from the others.
+    """Those methods that have the data, by mAP where they need several pages; with the page number and what is absent.
 
     Where no method has the data, one page of all, for the drawing function to say what is missing.
     """
-    left = having(methods, keep)
-    absent = [method.name for method in methods if method.name not in {one.name for one in left}]
+    present = having(methods, keep)
+    names = {method.name for method in present}
+    absent = [method.name for method in methods if method.name not in names]
     without = f", without {'; '.join(absent)}, which kept no data for it" if absent else ""
-    if len(left) <= size:
-        yield [], left or list(methods), without
+    if len(present) <= size:
+        yield [], present or list(methods), without
         return
-    # The same number on each page, give or take one; in a page the order of the styles.
-    ranked = sorted(left, key=lambda method: -_mean_map(method))
+    # The same number on each page, or one more; in a page the order of the styles.
+    ranked = sorted(present, key=lambda method: -_mean_map(method))
     number = -(-len(ranked) // size)
     for page in range(number):
-        names = {one.name for one in ranked[page * len(ranked) // number : (page + 1) * len(ranked) // number]}
-        yield [str(page + 1)], [method for method in left if method.name in names], without
+        names = {method.name for method in ranked[page * len(ranked) // number : (page + 1) * len(ranked) // number]}
+        yield [str(page + 1)], [method for method in present if method.name in names], without
 
 
 def _mean_map(method: Method) -> float:

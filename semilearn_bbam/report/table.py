@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# The metrics that no threshold touches, then F1 under each of the two honest protocols.
+# The metrics that need no threshold, then F1 under each of the two honest protocols.
 COLUMNS = (
     ("mAP", "test", "mAP"),
     ("one-error", "test", "one_error"),

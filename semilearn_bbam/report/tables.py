@@ -40,7 +40,7 @@ PROTOCOL_NOTES = {
 }
 DAGGER = "†"
 SIGNIFICANT = 0.05
-# How a row is printed to which hidden labels were given away: all of them, or some by a fault of the released code.
+# How a row is printed to which hidden labels were given away: all of them, or some by an error of the released code.
 MARKED = {"none": "{}", "all": "[{}]", "leak": f"{{}} {DAGGER}"}
 GIVEN_AWAY = {
     "all": "[In brackets: trained with the labels of all training rows.]",
@@ -88,12 +88,12 @@ class Table:
 def value_of(run: Run, metric: Metric, protocol: str) -> float:
     """A metric of a run under a protocol; the oracle's F1 and Hamming loss carry its name in `results.json`."""
     part, prefix = PROTOCOLS[protocol]
-    named = f"{prefix}{metric.key}"
-    return float(run[part][named if named in run[part] else metric.key])
+    key = f"{prefix}{metric.key}"
+    return float(run[part][key if key in run[part] else metric.key])
 
 
 def printed_name(run: Run, name: str = "") -> str:
-    """What a run's row is called, marked where hidden labels were given away to it."""
+    """The name of a run's row, marked where hidden labels were given away to it."""
     return MARKED[run.get("hidden_labels", "none")].format(name or run["method"])
 
 
@@ -132,35 +132,35 @@ def comparison_table(
     names: Mapping[str, str] | None = None,
     metrics: Sequence[Metric] = METRICS,
 ) -> Table:
-    """The table of a data set under one protocol, over the seeds that all of its methods have.
+    """The table of a dataset under one protocol, over the seeds that all of its methods have.
 
-    methods: rows in this order (default: all, in the order of the runs); names: what a row is called. The best mean of
+    methods: rows in this order (default: all, in the order of the runs); names: printed names of rows. The best mean of
     a column leads; its p-value is that of a paired t-test over seeds against the runner-up. Rows to which hidden labels
     were given away cannot lead: an upper bound is set in brackets, a reproduced leak has a dagger. ValueError where
     the methods have no seed in common.
     """
-    here = [run for run in runs if run["grid_dataset"] == dataset]
-    methods = list(dict.fromkeys(run["method"] for run in here)) if methods is None else methods
-    seeds = common_seeds(here, methods)
+    dataset_runs = [run for run in runs if run["grid_dataset"] == dataset]
+    methods = list(dict.fromkeys(run["method"] for run in dataset_runs)) if methods is None else methods
+    seeds = common_seeds(dataset_runs, methods)
     if not seeds:
         raise ValueError(f"{dataset}: {', '.join(methods)} have no seed in common, so no fair table can be made")
-    ratios = tuple(sorted({run["grid_ratio"] for run in here if run["method"] in methods}))
-    chosen = {(r["method"], r["grid_ratio"], r["seed"]): r for r in here if r["seed"] in seeds}
-    contenders = {run["method"] for run in here if is_contender(run)}
+    ratios = tuple(sorted({run["grid_ratio"] for run in dataset_runs if run["method"] in methods}))
+    run_at = {(r["method"], r["grid_ratio"], r["seed"]): r for r in dataset_runs if r["seed"] in seeds}
+    contenders = {run["method"] for run in dataset_runs if is_contender(run)}
     cells: dict[str, dict[tuple[str, float], Cell]] = {method: {} for method in methods}
     for metric in metrics:
         for ratio in ratios:
             column = {
-                method: tuple(value_of(chosen[method, ratio, seed], metric, protocol) for seed in seeds)
+                method: tuple(value_of(run_at[method, ratio, seed], metric, protocol) for seed in seeds)
                 for method in methods
-                if (method, ratio, seeds[0]) in chosen
+                if (method, ratio, seeds[0]) in run_at
             }
             for method, cell in lead(column, contenders, metric).items():
                 cells[method][metric.title, ratio] = cell
-    shown = {run["method"]: run for run in here if run["method"] in methods}
-    rows = {method: printed_name(shown[method], (names or {}).get(method, "")) for method in methods}
-    said = f"{caption(dataset, protocol, seeds)} {legend(shown.values())}".strip()
-    return Table(said, tuple(metrics), ratios, rows, cells)
+    first_runs = {run["method"]: run for run in dataset_runs if run["method"] in methods}
+    rows = {method: printed_name(first_runs[method], (names or {}).get(method, "")) for method in methods}
+    text = f"{caption(dataset, protocol, seeds)} {legend(first_runs.values())}".strip()
+    return Table(text, tuple(metrics), ratios, rows, cells)
 
 
 def lead(column: Mapping[str, tuple[float, ...]], contenders: Iterable[str], metric: Metric) -> dict[str, Cell]:
@@ -170,14 +170,14 @@ def lead(column: Mapping[str, tuple[float, ...]], contenders: Iterable[str], met
         key=lambda method: statistics.mean(column[method]),
         reverse=metric.more_is_better,
     )
-    found = {method: Cell(values) for method, values in column.items()}
+    cells = {method: Cell(values) for method, values in column.items()}
     if ranked:
         first = column[ranked[0]]
         p_value = None
         if len(ranked) > 1 and len(first) > 1:
             p_value = paired_p_value(first, column[ranked[1]])
-        found[ranked[0]] = Cell(first, best=True, p_value=p_value)
-    return found
+        cells[ranked[0]] = Cell(first, best=True, p_value=p_value)
+    return cells
 
 
 def paired_p_value(a: Sequence[float], b: Sequence[float]) -> float:
@@ -189,16 +189,16 @@ def paired_p_value(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def caption(dataset: str, protocol: str, seeds: Sequence[int]) -> str:
-    """What a reader must know of a table."""
-    said = f"{dataset}, protocol {protocol}: {PROTOCOL_NOTES[protocol]}. "
+    """Protocol, seeds and marks of a table, in words."""
+    text = f"{dataset}, protocol {protocol}: {PROTOCOL_NOTES[protocol]}. "
     if len(seeds) == 1:
-        said += f"Seed {seeds[0]}; one run says nothing about spread."
+        text += f"Seed {seeds[0]}; one run says nothing about spread."
     else:
-        said += (
+        text += (
             f"Mean and standard deviation over seeds {', '.join(map(str, seeds))}. Bold: best mean; *: p < "
             f"{SIGNIFICANT} against the runner-up in a paired t-test over seeds."
         )
-    return said
+    return text
 
 
 def gap_closed(
@@ -213,9 +213,9 @@ def gap_closed(
     """
     by_place = {(r["method"], r["grid_ratio"], r["seed"]): value_of(r, metric, protocol)
                 for r in runs if r["grid_dataset"] == dataset}  # fmt: skip
-    found: dict[tuple[str, float], list[float]] = {}
+    gaps: dict[tuple[str, float], list[float]] = {}
     for (method, ratio, seed), value in by_place.items():
         low, high = by_place.get((supervised, ratio, seed)), by_place.get((upper, ratio, seed))
         if low is not None and high is not None and metric.better(high, low) and method not in (supervised, upper):
-            found.setdefault((method, ratio), []).append((value - low) / (high - low))
-    return {place: tuple(values) for place, values in found.items()}
+            gaps.setdefault((method, ratio), []).append((value - low) / (high - low))
+    return {place: tuple(values) for place, values in gaps.items()}

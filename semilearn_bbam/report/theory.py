@@ -21,7 +21,7 @@ from semilearn_bbam.util.progress import progress_bar
 
 # From 1/8 to 8 in steps of sqrt(2).
 RATIOS = tuple(2 ** (step / 2) for step in range(-6, 7))
-FARTHEST = 1000.0  # M, and 1 / M, up to which VCA is looked at
+FARTHEST = 1000.0  # M, and 1 / M, up to which VCA is computed
 STEPS = 600
 PAGE = Path("docs") / "theory.md"
 WAYS = ("lda", "theta")
@@ -42,7 +42,7 @@ Results = Mapping[str, Mapping[str, Simulated]]
 
 
 def panels(setting: Setting) -> dict[str, Setting]:
-    """A setting, with equally many positives, and clean too."""
+    """A setting, the same with equally many positives, and that without noise."""
     balanced = replace(setting, alpha=0.5)
     return {
         "clean, balanced": replace(balanced, eps_pos=0.0, eps_neg=0.0),
@@ -53,12 +53,14 @@ def panels(setting: Setting) -> dict[str, Setting]:
 
 def simulate_all(settings: Mapping[str, Setting], seeds: int, samples: int) -> Results:
     """Direction -> setting -> M -> an entry per seed; ValueError as in `simulate`."""
-    found: dict[str, dict[str, dict[float, list[ClassErrors]]]] = {way: {name: {} for name in settings} for way in WAYS}
+    simulated: dict[str, dict[str, dict[float, list[ClassErrors]]]] = {
+        way: {name: {} for name in settings} for way in WAYS
+    }
     for name, ratio in progress_bar([(name, ratio) for name in settings for ratio in RATIOS], "simulations"):
         runs = [simulate(settings[name], ratio, seed=seed, samples=samples) for seed in range(seeds)]
         for way in WAYS:
-            found[way][name][ratio] = [run[way] for run in runs]
-    return found
+            simulated[way][name][ratio] = [run[way] for run in runs]
+    return simulated
 
 
 # ---------------------------------------------------------------------- tables
@@ -83,7 +85,7 @@ def write_csv(path: Path, settings: Mapping[str, Setting], results: Results) -> 
                 row |= {f"{form}_{quantity}": f"{getattr(errors, quantity):.6f}" for quantity in QUANTITIES}
             for way in WAYS:
                 for quantity in QUANTITIES:
-                    values = [getattr(one, quantity) for one in results[way][name][ratio]]
+                    values = [getattr(errors_of_seed, quantity) for errors_of_seed in results[way][name][ratio]]
                     row[f"{way}_{quantity}_mean"] = f"{statistics.mean(values):.6f}"
                     row[f"{way}_{quantity}_sd"] = f"{statistics.stdev(values):.6f}" if len(values) > 1 else ""
             rows.append(row)
@@ -102,26 +104,32 @@ def _agreement(settings: Mapping[str, Setting], results: Results) -> str:
     head = ["setting", "L", "slides' L", "largest, learned", "largest, theta", "rms, learned", "rms, slides' L"]
     rows = []
     for name, setting in settings.items():
-        learned, along = _differences(setting, results["lda"][name]), _differences(setting, results["theta"][name])
+        learned, along_theta = (
+            _differences(setting, results["lda"][name]),
+            _differences(setting, results["theta"][name]),
+        )
         slides = _differences(setting, results["lda"][name], "slides")
         cells = [f"{setting.log_ratio():.3f}", f"{setting.log_ratio('slides'):.3f}"]
-        cells += ["{:.4f} (M = {:.3g})".format(*max(found)) for found in (learned, along)]
-        cells += [f"{math.sqrt(statistics.mean(one**2 for one, _ in found)):.4f}" for found in (learned, slides)]
+        cells += ["{:.4f} (M = {:.3g})".format(*max(differences)) for differences in (learned, along_theta)]
+        cells += [
+            f"{math.sqrt(statistics.mean(difference**2 for difference, _ in differences)):.4f}"
+            for differences in (learned, slides)
+        ]
         ends = sum(math.isinf(best_errors(setting, ratio).threshold) for ratio in RATIOS)
-        none = sum(math.isnan(crossing_errors(setting, ratio).threshold) for ratio in RATIOS)
-        rows.append([name, *cells, f"{ends} of {len(RATIOS)}", f"{none} of {len(RATIOS)}"])
+        without_crossing = sum(math.isnan(crossing_errors(setting, ratio).threshold) for ratio in RATIOS)
+        rows.append([name, *cells, f"{ends} of {len(RATIOS)}", f"{without_crossing} of {len(RATIOS)}"])
     return _table([*head, "one class only", "no crossing"], rows)
 
 
 def _differences(setting: Setting, simulated: Simulated, log_ratio: str = "derived") -> list[tuple[float, float]]:
     """|formula - mean over seeds| of both class-wise errors, each with its M."""
-    found = []
+    differences = []
     for ratio, runs in simulated.items():
         best = best_errors(setting, ratio, log_ratio)
         for quantity in ("positive", "negative"):
-            mean = statistics.mean(getattr(one, quantity) for one in runs)
-            found.append((abs(getattr(best, quantity) - mean), ratio))
-    return found
+            mean = statistics.mean(getattr(errors, quantity) for errors in runs)
+            differences.append((abs(getattr(best, quantity) - mean), ratio))
+    return differences
 
 
 def _claims(settings: Mapping[str, Setting]) -> str:
@@ -130,14 +138,14 @@ def _claims(settings: Mapping[str, Setting]) -> str:
     rows = []
     for number, (name, setting) in enumerate(settings.items()):
         for fixed in FIXED if number == 0 else (setting.fixed,):
-            one = replace(setting, fixed=fixed)
-            cells = [f"{best_errors(one, 1.0).vca:.4f}"]
+            variant = replace(setting, fixed=fixed)
+            cells = [f"{best_errors(variant, 1.0).vca:.4f}"]
             for sign in (1, -1):
                 ratios = np.geomspace(1, FARTHEST**sign, STEPS)
-                values = [best_errors(one, ratio).vca for ratio in ratios]
+                values = [best_errors(variant, ratio).vca for ratio in ratios]
                 top = int(np.argmax(values))
-                where = "never above M = 1" if top == 0 else f"{values[top]:.4f} (M = {ratios[top]:.3g})"
-                cells += [where, f"{values[-1]:.4f}"]
+                greatest = "never above M = 1" if top == 0 else f"{values[top]:.4f} (M = {ratios[top]:.3g})"
+                cells += [greatest, f"{values[-1]:.4f}"]
             rows.append([name, HELD[fixed], *cells])
     return _table(head, rows)
 
@@ -156,14 +164,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Draw, measure and write what a command line asks for; UserError for a value that cannot be."""
+    """Draw, measure and write what a command line asks for; UserError for an invalid value."""
     base = Setting(alpha=0.1, eps_pos=0.4, eps_neg=0.05)
     parser = argparse.ArgumentParser(
         prog="theory.py", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--out", default="docs/theory", metavar="PATH", help="pictures, without .png and .svg")
     parser.add_argument("--results", default="results/theory", metavar="FOLDER", help="theory.csv and summary.md")
-    parser.add_argument("--docs", action="store_true", help="renew the tables in docs/theory.md of this folder too")
+    parser.add_argument("--docs", action="store_true", help="update the tables in docs/theory.md of this folder too")
     parser.add_argument("--d", type=int, default=base.d, help="dimensions")
     parser.add_argument("--eta", type=float, default=base.eta, help="each coordinate of the positives' mean")
     parser.add_argument("--s", type=float, default=base.s, help="the standard deviation that is held fixed")
@@ -191,8 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         samples=f"{args.samples:,}", seeds=args.seeds, d=args.d, eta=args.eta, held=HELD[args.fixed], s=args.s
     )
     try:
-        for one in (folder, stem(args.out).parent):
-            one.mkdir(parents=True, exist_ok=True)
+        for parent in (folder, stem(args.out).parent):
+            parent.mkdir(parents=True, exist_ok=True)
         write_csv(folder / "theory.csv", settings, results)
         (folder / "summary.md").write_text(text, encoding="utf-8")
         written = save(draw_theory(settings, results["lda"], note), args.out)

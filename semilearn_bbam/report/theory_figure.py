@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from semilearn_bbam.report.figures.style import COLORS, Style, finish, grid
 from semilearn_bbam.theory import ClassErrors, Setting, best_errors, crossing_errors
 
-# Name in the legend, value of a classifier, style. Dots are left to the slides' formula.
+# Name in the legend, value of a classifier, style. Dots are for the slides' formula.
 QUANTITIES: dict[str, tuple[str, Callable[[ClassErrors], float], Style]] = {
     "positive": ("R(+1): true positives called negative", lambda errors: errors.positive, Style(COLORS[0], "-", "o")),
     "negative": ("R(-1): true negatives called positive", lambda errors: errors.negative, Style(COLORS[1], "--", "s")),
@@ -33,14 +33,14 @@ def draw_theory(settings: Mapping[str, Setting], simulated: Mapping[str, Simulat
     figure = Figure(figsize=(4.1 * len(settings), 6.4), layout="constrained")
     panels = figure.subplots(2, len(settings), squeeze=False, sharex="col", sharey="row")
     for column, (name, setting) in enumerate(settings.items()):
-        found = simulated[name]
+        simulations = simulated[name]
         for panel, (words, quantities) in zip(panels[:, column], ROWS, strict=True):
             for quantity in quantities:
-                _line(panel, setting, found, quantity)
+                _line(panel, setting, simulations, quantity)
             panel.axvline(1, color="grey", linewidth=0.6)
             if column == 0:
                 panel.set(ylabel=words)
-            _ratio_axis(panel, found)
+            _ratio_axis(panel, simulations)
             grid(panel)
         panels[0, column].set_title(f"{name}\n{_parameters(setting)}", fontsize=9)
         panels[-1, column].set(xlabel="M = standard deviation of negatives / of positives")
@@ -51,17 +51,17 @@ def _line(panel: Axes, setting: Setting, simulated: Simulated, quantity: str) ->
     words, value, style = QUANTITIES[quantity]
     ratios = np.geomspace(min(simulated), max(simulated), POINTS)
     best = [best_errors(setting, ratio) for ratio in ratios]
-    formula = [value(one) for one in best]
+    formula = [value(errors) for errors in best]
     for number, (before, now) in enumerate(zip(best, best[1:], strict=False), start=1):
         if np.isinf(before.threshold) != np.isinf(now.threshold):
             formula[number] = np.nan  # another classifier is best from here on: the line jumps
     panel.plot(ratios, formula, color=style.color, linestyle=style.dash, linewidth=1.4)
     slides = [value(crossing_errors(setting, ratio, "slides")) for ratio in ratios]
     panel.plot(ratios, slides, color=style.color, linestyle=":", linewidth=1)
-    values = [[value(one) for one in found] for found in simulated.values()]
-    spread = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in values]
+    values = [[value(errors) for errors in runs] for runs in simulated.values()]
+    spread = [statistics.stdev(runs) if len(runs) > 1 else 0.0 for runs in values]
     bars = spread if any(spread) else None
-    means = [statistics.mean(found) for found in values]
+    means = [statistics.mean(runs) for runs in values]
     panel.errorbar(list(simulated), means, yerr=bars, capsize=3, elinewidth=1, **style.line | {"linestyle": "none"})
     # For the legend: one entry for line and points, one for the slides.
     panel.plot([], [], label=words, **style.line)

@@ -33,23 +33,26 @@ def load_aapd(args: argparse.Namespace) -> Source:
     """Line files `text_<part>` and `label_<part>`, or `<part>.json`, for the parts train, val and test.
 
     In the line files a document is a line and its labels are separated by blanks; the JSON files are lists of
-    {"text", "label": [...]}. Line files are taken where both are there. The training part is train and the test
+    {"text", "label": [...]}. Line files are taken where both exist. The training part is train and the test
     part is test unless `train_part` and `test_part` say train, val, test or trainval. The order of the labels is
-    that of `labels.json` (label -> number from 0) where it is there, else alphabetical over all parts that are
-    there. A label that labels.json lacks is a problem; DataError for a missing part or unequal line files.
+    that of `labels.json` (label -> number from 0) where it exists, else alphabetical over all parts that
+    exist. A label that labels.json lacks is a problem; DataError for a missing part or unequal line files.
     """
     train_part, test_part = choose_parts(args, "aapd", ("train", "test"), (*PARTS, "trainval"))
     root = data_folder(args)
-    found = {part: documents for part in PARTS if (documents := read_documents(root, part)) is not None}
-    train, test = _joined(root, found, "train_part", train_part), _joined(root, found, "test_part", test_part)
-    names, where = _label_names(root, found)
-    note = f"{len(names)} labels in the order of {where}"
-    parts = _part(names, where, train, "training"), _part(names, where, test, "test")
+    documents_of = {part: documents for part in PARTS if (documents := read_documents(root, part)) is not None}
+    train, test = (
+        _concatenate(root, documents_of, "train_part", train_part),
+        _concatenate(root, documents_of, "test_part", test_part),
+    )
+    names, order = _label_names(root, documents_of)
+    note = f"{len(names)} labels in the order of {order}"
+    parts = _part(names, order, train, "training"), _part(names, order, test, "test")
     return Source.of("aapd", "text", *parts, names, notes=[note])
 
 
 def read_documents(root: Path, part: str) -> Documents | None:
-    """The documents of "train", "val" or "test" in either form, None where there is neither."""
+    """The documents of "train", "val" or "test" in either form, None without files of either."""
     texts, labels, table = root / f"text_{part}", root / f"label_{part}", root / f"{part}.json"
     if texts.is_file() or labels.is_file():
         return _read_lines(texts, labels)
@@ -59,7 +62,7 @@ def read_documents(root: Path, part: str) -> Documents | None:
 def _read_lines(texts: Path, labels: Path) -> Documents:
     for path, other in ((texts, labels), (labels, texts)):
         if not path.is_file():
-            raise DataError(f"the AAPD file {path} is missing beside {other.name}; restore it")
+            raise DataError(f"the AAPD file {path} is missing, while {other.name} exists; restore it")
     # Not splitlines(), which also divides at characters that occur inside texts.
     lines, subjects = (read_text(path).removesuffix("\n").split("\n") for path in (texts, labels))
     if len(lines) != len(subjects):
@@ -84,16 +87,17 @@ def _read_json(path: Path) -> Documents:
     return documents
 
 
-def _joined(root: Path, found: dict[str, Documents], key: str, word: str) -> Documents:
-    """The documents of the parts that `word` stands for; DataError naming what there is instead."""
+def _concatenate(root: Path, documents_of: dict[str, Documents], key: str, choice: str) -> Documents:
+    """The documents of the parts that `choice` means; DataError naming the parts that exist instead."""
     joined = Documents()
-    for part in parts_in(word):
-        if part not in found:
-            there = f"there is {' and '.join(found)}, which {key} may name" if found else "set data_dir"
+    for part in parts_in(choice):
+        if part not in documents_of:
+            advice = f"there is {' and '.join(documents_of)}, which {key} may name" if documents_of else "set data_dir"
             archives = sorted(path for path in root.glob("*") if _is_archive(path))
-            advice = f"extract {archives[0].name} there first" if archives else there
+            if archives:
+                advice = f"extract {archives[0].name} there first"
             raise DataError(f"{root} has neither text_{part} and label_{part} nor {part}.json; {advice}")
-        joined.add(found[part])
+        joined.add(documents_of[part])
     return joined
 
 
@@ -102,11 +106,11 @@ def _is_archive(path: Path) -> bool:
     return "aapd" in name and name.endswith((".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".rar"))
 
 
-def _label_names(root: Path, found: dict[str, Documents]) -> tuple[tuple[str, ...], str]:
-    """The names of the labels in order, and where that order is from."""
+def _label_names(root: Path, documents_of: dict[str, Documents]) -> tuple[tuple[str, ...], str]:
+    """The names of the labels in order, and what the order is from."""
     path = root / "labels.json"
     if not path.is_file():
-        names = {name for documents in found.values() for labels in documents.labels for name in labels}
+        names = {name for documents in documents_of.values() for labels in documents.labels for name in labels}
         if not names:
             raise DataError(f"no document in {root} has a label; restore its files")
         return tuple(sorted(names)), "the alphabet"
@@ -114,21 +118,21 @@ def _label_names(root: Path, found: dict[str, Documents]) -> tuple[tuple[str, ..
         numbers = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON ({error}); restore or remove it") from error
-    whole = isinstance(numbers, dict) and all(type(number) is int for number in numbers.values())
-    if not whole or not numbers or sorted(numbers.values()) != list(range(len(numbers))):
+    valid = isinstance(numbers, dict) and all(type(number) is int for number in numbers.values())
+    if not valid or not numbers or sorted(numbers.values()) != list(range(len(numbers))):
         raise DataError(f"{path} must give each label its own number from 0 on; restore or remove it")
     return tuple(sorted(numbers, key=numbers.__getitem__)), path.name
 
 
-def _part(names: tuple[str, ...], where: str, documents: Documents, part: str) -> Part:
+def _part(names: tuple[str, ...], order: str, documents: Documents, part: str) -> Part:
     """The documents whose labels are known, with their targets [N,K]; the others are problems."""
     number = {name: k for k, name in enumerate(names)}
     problems = [Problem(part, name, "row", detail) for name, detail in documents.bad]
     ids, texts, columns = [], [], []
     for name, text, labels in zip(documents.names, documents.texts, documents.labels, strict=True):
-        strange = [label for label in labels if label not in number]
-        if strange:
-            problems.append(Problem(part, name, "label", f"{strange[0]!r} is not in {where}"))
+        unknown = [label for label in labels if label not in number]
+        if unknown:
+            problems.append(Problem(part, name, "label", f"{unknown[0]!r} is not in {order}"))
             continue
         ids.append(name)
         texts.append(text)

@@ -39,19 +39,19 @@ def load_awa2(args: argparse.Namespace) -> Source:
         train_classes, test_classes = _read_split(root, classes)
         train_files = [file for name in train_classes for file in files[name]]
         test_files = [file for name in test_classes for file in files[name]]
-        what = f"{len(test_classes)} test classes are unseen"
+        split_note = f"{len(test_classes)} test classes are unseen"
     else:
         train_classes, (train_files, test_files) = classes, _split_images(files)
-        what = "test classes are seen"
+        split_note = "test classes are seen"
     number = {name: k for k, name in enumerate(classes)}
 
-    def part(chosen: list[Path]) -> Part:
-        targets = matrix[[number[file.parent.name] for file in chosen]].reshape(len(chosen), len(attributes))
-        return Part(ImageFiles(chosen), targets, [f"{file.parent.name}/{file.name}" for file in chosen])
+    def part(images: list[Path]) -> Part:
+        targets = matrix[[number[file.parent.name] for file in images]].reshape(len(images), len(attributes))
+        return Part(ImageFiles(images), targets, [f"{file.parent.name}/{file.name}" for file in images])
 
-    seen = len(np.unique(matrix[[number[name] for name in train_classes]], axis=0))
+    num_vectors = len(np.unique(matrix[[number[name] for name in train_classes]], axis=0))
     note = (
-        f"training has only {seen} distinct label vectors, labels being those of a class, and the {what} "
+        f"training has only {num_vectors} distinct label vectors, labels being those of a class, and the {split_note} "
         f"(awa_split: {args.awa_split})"
     )
     return Source.of("awa2", "image", part(train_files), part(test_files), attributes, notes=[note])
@@ -89,9 +89,9 @@ def _read_matrix(path: Path, rows: int, columns: int) -> NDArray[np.float32]:
     """The 0/1 attributes [rows,columns] of the classes."""
     lines = [line.split() for line in _read_lines(path)]
     for number, fields in enumerate(lines, start=1):
-        stray = [field for field in fields if field not in ("0", "1")]
-        if stray:
-            raise DataError(f"{path}, line {number}: {stray[0]!r} is not 0 or 1; restore the file")
+        invalid = [field for field in fields if field not in ("0", "1")]
+        if invalid:
+            raise DataError(f"{path}, line {number}: {invalid[0]!r} is not 0 or 1; restore the file")
         if len(fields) != columns:
             raise DataError(
                 f"{path}, line {number}: {len(fields)} numbers for the {columns} names of predicates.txt; "
@@ -113,14 +113,14 @@ def _images(folder: Path) -> list[Path]:
 
 def _read_split(root: Path, classes: list[str]) -> tuple[list[str], list[str]]:
     """The names in trainclasses.txt and testclasses.txt, each of `classes` in one of them."""
-    both = []
+    parts = []
     for file in ("trainclasses.txt", "testclasses.txt"):
         names = [line.strip() for line in _read_lines(root / file)]
-        strange = [name for name in names if name not in classes]
-        if strange:
-            raise DataError(f"{root / file}: class {strange[0]!r} is not in classes.txt; restore both files")
-        both.append(names)
-    train, test = both
+        unknown = [name for name in names if name not in classes]
+        if unknown:
+            raise DataError(f"{root / file}: class {unknown[0]!r} is not in classes.txt; restore both files")
+        parts.append(names)
+    train, test = parts
     for name in classes:
         if train.count(name) + test.count(name) != 1:
             raise DataError(
@@ -134,9 +134,9 @@ def _split_images(files: dict[str, list[Path]]) -> tuple[list[Path], list[Path]]
     train: list[Path] = []
     test: list[Path] = []
     for k, images in enumerate(files.values()):
-        chosen = np.zeros(len(images), dtype=bool)
+        in_test = np.zeros(len(images), dtype=bool)
         order = np.random.default_rng([SPLIT_SEED, k]).permutation(len(images))
-        chosen[order[: round(TEST_SHARE * len(images))]] = True
-        for image, held_out in zip(images, chosen, strict=True):
+        in_test[order[: round(TEST_SHARE * len(images))]] = True
+        for image, held_out in zip(images, in_test, strict=True):
             (test if held_out else train).append(image)
     return train, test

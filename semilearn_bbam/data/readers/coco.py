@@ -20,7 +20,7 @@ from semilearn_bbam.data.releases import cure
 from semilearn_bbam.data.remember import Arrays, remembered
 
 LONGEST_NAME = 255  # characters; one endless name would widen the array for all
-UNKNOWN = -1  # stands for an id that is missing or no whole number
+UNKNOWN = -1  # an id that is missing or no whole number
 
 
 Categories = tuple[tuple[int, str], ...]  # (id, name) in the order of the ids
@@ -41,23 +41,23 @@ def load_coco2017(args: argparse.Namespace) -> Source:
 def load_coco(args: argparse.Namespace, year: int) -> Source:
     """`annotations/instances_{train,val}<year>.json` with images in `train<year>/` or `images/train<year>/`.
 
-    An image has a label if any annotation of it says so, `iscrowd` ones included. Labels are in the order of the
+    An image has the labels of all its annotations, `iscrowd` ones included. Labels are in the order of the
     category ids, which have gaps. Images without any label are kept. An annotation of an unknown image or category
     is a problem; DataError for missing or broken files and for parts whose categories differ. The annotation files
-    are parsed once and what is needed of them is kept in the cache folder.
+    are parsed once; the parts that are needed are kept in the cache folder.
     """
     name = f"coco{year}"
-    words = choose_parts(args, name, ("train", "val"), ("train", "val"))
+    choices = choose_parts(args, name, ("train", "val"), ("train", "val"))
     data_dir = data_folder(args)
     root = next((path for path in (data_dir / name, data_dir / "coco") if (path / "annotations").is_dir()), data_dir)
     (train, categories), (test, test_categories) = (
-        read_part(root, f"{word}{year}", part, args.cache_dir)
-        for word, part in zip(words, ("training", "test"), strict=True)
+        read_part(root, f"{choice}{year}", part, args.cache_dir)
+        for choice, part in zip(choices, ("training", "test"), strict=True)
     )
     if categories != test_categories:
-        stray = min(set(categories) ^ set(test_categories))
-        paths = " and ".join(str(_annotations(root, f"{word}{year}")) for word in words)
-        raise DataError(f"{paths} differ in category {stray[0]} ({stray[1]}); take both from one release")
+        differing = min(set(categories) ^ set(test_categories))
+        paths = " and ".join(str(_annotations(root, f"{choice}{year}")) for choice in choices)
+        raise DataError(f"{paths} differ in category {differing[0]} ({differing[1]}); take both from one release")
     return Source.of(name, "image", train, test, [label for _, label in categories])
 
 
@@ -71,7 +71,7 @@ def read_part(root: Path, name: str, part: str, cache_dir: str) -> tuple[Part, C
     advice = cure(f"coco{name[-4:]}", [root], "set data_dir to the folder that holds them")
     if not path.is_file():
         raise DataError(f"the COCO annotations {path} are missing; {advice}")
-    folder = next((at for at in (root / name, root / "images" / name) if at.is_dir()), None)
+    folder = next((candidate for candidate in (root / name, root / "images" / name) if candidate.is_dir()), None)
     if folder is None:
         raise DataError(f"the COCO images {root / name} are missing; {advice}")
     arrays = remembered(
@@ -99,16 +99,16 @@ def _parse(path: Path) -> Arrays:
         "category_id": _whole(categories, "id"),
         "category_name": np.array([_short(row.get("name")) for row in categories], dtype=str),
     }
-    for key, none in (("category_id", UNKNOWN), ("category_name", "")):
+    for key, missing in (("category_id", UNKNOWN), ("category_name", "")):
         values = arrays[key]
-        if len(np.unique(values)) < len(values) or (values == none).any():
-            raise DataError(f"{path}: every category needs an id and a name of its own; extract the file again")
+        if len(np.unique(values)) < len(values) or (values == missing).any():
+            raise DataError(f"{path}: every category needs its own id and its own name; extract the file again")
     return arrays
 
 
 def _load_json(path: Path) -> Any:
     text, collects = read_text(path), gc.isenabled()
-    # Millions of new lists make the garbage collector look through all of them again and again, for nothing.
+    # Millions of new lists make the garbage collector look through all of them many times in vain.
     gc.disable()
     try:
         return json.loads(text)
@@ -146,7 +146,7 @@ def _screen_images(arrays: Arrays, part: str) -> tuple[NDArray[np.bool_], list[P
         for row in np.flatnonzero(nameless)
     ]
     for row in np.flatnonzero(~keep & ~nameless):
-        problems.append(Problem(part, str(names[row]), "row", f"image id {ids[row]} is there before"))
+        problems.append(Problem(part, str(names[row]), "row", f"image id {ids[row]} occurs before"))
     keep &= ~nameless
     for row in np.flatnonzero(keep):
         file = PurePath(str(names[row]))
@@ -157,26 +157,26 @@ def _screen_images(arrays: Arrays, part: str) -> tuple[NDArray[np.bool_], list[P
 
 
 def _targets(arrays: Arrays, keep: NDArray[np.bool_], part: str, problems: list[Problem]) -> NDArray[np.float32]:
-    """Targets [N,K] of all images; `keep` loses images of unknown categories, which go to `problems`."""
+    """Targets [N,K] of all images; images of unknown categories leave `keep` and become `problems`."""
     image, category = arrays["annotation_image"], arrays["annotation_category"]
     row, known = _find(arrays["image_id"], image)
-    column, named = _find(np.sort(arrays["category_id"]), category)
+    column, in_categories = _find(np.sort(arrays["category_id"]), category)
     for number in np.flatnonzero(~known):
         detail = "image_id is missing" if image[number] == UNKNOWN else f"image {image[number]} is unknown"
         problems.append(Problem(part, f"annotation {number} (counted from 0)", "label", detail))
-    strange = known & ~named & keep[row]
-    for at, value in np.unique(np.stack([row[strange], category[strange]], axis=1), axis=0):
+    unknown = known & ~in_categories & keep[row]
+    for image_row, value in np.unique(np.stack([row[unknown], category[unknown]], axis=1), axis=0):
         detail = "an annotation without category_id" if value == UNKNOWN else f"category {value} is unknown"
-        problems.append(Problem(part, str(arrays["file_name"][at]), "label", detail))
-        keep[at] = False
+        problems.append(Problem(part, str(arrays["file_name"][image_row]), "label", detail))
+        keep[image_row] = False
     targets = np.zeros((len(keep), len(arrays["category_id"])), dtype=np.float32)
-    targets[row[known & named], column[known & named]] = 1.0
+    targets[row[known & in_categories], column[known & in_categories]] = 1.0
     return targets
 
 
-def _find(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The first place of each wanted id in `ids`, and a mask of those that are there; 0 stands for the others."""
+def _find(ids: NDArray[np.int64], queries: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The first position of each query in `ids`, 0 where it does not occur, and a mask of those that occur."""
     unique, first = np.unique(ids, return_index=True)
-    place = np.minimum(np.searchsorted(unique, wanted), len(unique) - 1)
-    there = (unique[place] == wanted) & (wanted != UNKNOWN)
-    return np.where(there, first[place], 0), there
+    position = np.minimum(np.searchsorted(unique, queries), len(unique) - 1)
+    occurs = (unique[position] == queries) & (queries != UNKNOWN)
+    return np.where(occurs, first[position], 0), occurs

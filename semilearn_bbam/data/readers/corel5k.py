@@ -17,7 +17,7 @@ def load_corel5k(args: argparse.Namespace) -> Source:
     """`train_jpeg/<id>.jpeg` and `test_jpeg/<id>.jpeg` with the words of `training_label` and `test_label`.
 
     A row of these is an id and the numbers of its words, counted from 1: the lines of `words` (4,500 and 499 rows,
-    374 words). Rows with a word out of range or an id that was there are problems. DataError for a missing folder
+    374 words). Rows with a word out of range or a repeated id are problems. DataError for a missing folder
     or list.
     """
     choose_parts(args, "corel5k", ("training", "test"))
@@ -33,12 +33,12 @@ def load_corel5k(args: argparse.Namespace) -> Source:
 
 
 def read_words(path: Path) -> tuple[str, ...]:
-    """The K words, one per line, whose line numbers are used by the rows; DataError for an empty or a double one."""
+    """The K words, one per line, whose line numbers are used by the rows; DataError for an empty or a repeated one."""
     words = [line.strip() for line in _read_lines(path)]
     for number, word in enumerate(words, start=1):
         if not word or word in words[: number - 1]:
-            what = f"{word!r} is there before" if word else "the line is empty"
-            raise DataError(f"{path}, line {number}: {what}; restore the file, its line numbers are the labels")
+            problem = f"{word!r} occurs before" if word else "the line is empty"
+            raise DataError(f"{path}, line {number}: {problem}; restore the file, its line numbers are the labels")
     return tuple(words)
 
 
@@ -52,17 +52,17 @@ def read_part(path: Path, folder: Path, count: int, part: str) -> Part:
         if not fields:
             continue
         where = f"{path.name}, line {number}"
-        stray = [field for field in fields if not (field.isascii() and field.isdecimal())]
-        if stray:
-            problems.append(Problem(part, where, "row", f"{stray[0]!r} is no number"))
+        invalid = [field for field in fields if not (field.isascii() and field.isdecimal())]
+        if invalid:
+            problems.append(Problem(part, where, "row", f"{invalid[0]!r} is no number"))
             continue
         name = f"{fields[0]}.jpeg"
         # Compared as texts of few digits first: int() refuses numbers of thousands of digits.
-        outside = [field for field in fields[1:] if len(field) > 9 or not 1 <= int(field) <= count]
+        out_of_range = [field for field in fields[1:] if len(field) > 9 or not 1 <= int(field) <= count]
         if name in names:
             problems.append(Problem(part, where, "row", f"id {fields[0]} is in line {names[name]} too"))
-        elif outside:
-            problems.append(Problem(part, f"{name} ({where})", "label", f"word {outside[0]} is not in 1..{count}"))
+        elif out_of_range:
+            problems.append(Problem(part, f"{name} ({where})", "label", f"word {out_of_range[0]} is not in 1..{count}"))
         else:
             names[name] = number
             labels.append([int(field) - 1 for field in fields[1:]])
@@ -71,5 +71,5 @@ def read_part(path: Path, folder: Path, count: int, part: str) -> Part:
 
 def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise DataError(f"the Corel5K list {path} is missing; put it beside train_jpeg and test_jpeg")
+        raise DataError(f"the Corel5K list {path} is missing; put it next to train_jpeg and test_jpeg")
     return read_text(path).rstrip("\n").split("\n")

@@ -24,7 +24,7 @@ SEED = 20241210
 def load_digits_source(args: argparse.Namespace) -> Source:
     """4,000 training and 1,500 test canvases uint8 [1,32,32]; label k says that the digit k occurs.
 
-    The data are the same in every run: neither `args.seed` nor a global random state has a part in them.
+    The data are the same in every run: they depend neither on `args.seed` nor on a global random state.
     """
     del args
     parts = (compose(part) for part in ("train", "test"))

@@ -1,4 +1,4 @@
-"""What a file of one's own lists: images or texts with their labels as written, or items without labels."""
+"""Entries of a user's files: images or texts with their labels as written, or items without labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entries:
     columns: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
 
-    def chosen(self, keep: Sequence[bool] | NDArray[np.bool_]) -> Entries:
+    def select(self, keep: Sequence[bool] | NDArray[np.bool_]) -> Entries:
         rows = np.flatnonzero(np.asarray(keep, dtype=bool))
         return replace(
             self,
@@ -50,34 +50,38 @@ class Entries:
 
 
 def read_manifest(root: Path, name: str, part: str) -> Entries:
-    """The items of `<root>/<name>`; a row that cannot be used is a problem, a file that cannot be is a DataError."""
+    """The items of `<root>/<name>`; a row that cannot be used is a problem, such a file a DataError."""
     path = in_folder(root, name)
     table = read_table(path)
     if not table.rows:
-        reason = "".join(f" ({line})" for line in describe([Problem(part, row, "row", why) for row, why in table.bad]))
+        reason = "".join(
+            f" ({line})" for line in describe([Problem(part, row, "row", fault) for row, fault in table.bad])
+        )
         raise DataError(f"{path} lists no item{reason}; give it rows with path or text, and labels")
-    seen = dict.fromkeys(key for _, fields in table.rows for key in fields)
-    keys = [key for key in ("path", *TEXT_KEYS) if key in seen]
+    file_columns = dict.fromkeys(key for _, fields in table.rows for key in fields)
+    keys = [key for key in ("path", *TEXT_KEYS) if key in file_columns]
     if len(keys) != 1:
-        there = ", ".join(map(brief, list(seen)[:SHOWN])) or "none"
-        raise DataError(f"{path} needs one column path or one column text; its columns are {there}")
-    key, label_key = keys[0], next((key for key in LABEL_KEYS if key in seen), None)
-    ours = {key, *LABEL_KEYS, *STRONG_KEYS, *OTHER_KEYS}
-    first = next(fields for _, fields in table.rows if key in fields)
-    columns = () if label_key else tuple(column for column in first if column not in ours)
+        listed = ", ".join(map(brief, list(file_columns)[:SHOWN])) or "none"
+        raise DataError(f"{path} needs one column path or one column text; its columns are {listed}")
+    key, label_key = keys[0], next((key for key in LABEL_KEYS if key in file_columns), None)
+    reserved = {key, *LABEL_KEYS, *STRONG_KEYS, *OTHER_KEYS}
+    first_row = next(fields for _, fields in table.rows if key in fields)
+    columns = () if label_key else tuple(column for column in first_row if column not in reserved)
     if not all(column.strip() for column in columns):
         raise DataError(f"{path} has a label column without a name; give each column its own name")
     entries = Entries("image" if key == "path" else "text", columns=columns)
     entries.problems += [Problem(part, row, "row", reason) for row, reason in table.bad]
     for row, fields in table.rows:
         value = fields.get(key)
-        stray = set() if label_key or part == "unlabelled" else fields.keys() - first.keys() - ours
-        if stray:
-            entries.problems.append(Problem(part, row, "row", f"column {brief(min(stray))} is not in the first row"))
+        extra = set() if label_key or part == "unlabelled" else fields.keys() - first_row.keys() - reserved
+        if extra:
+            entries.problems.append(Problem(part, row, "row", f"column {brief(min(extra))} is not in the first row"))
             continue
         if not isinstance(value, str) or (key == "path" and not value.strip()):
-            what = f"{key} is {brief(value)}, not text" if value and not isinstance(value, str) else f"it has no {key}"
-            entries.problems.append(Problem(part, row, "row", what))
+            detail = (
+                f"{key} is {brief(value)}, not text" if value and not isinstance(value, str) else f"it has no {key}"
+            )
+            entries.problems.append(Problem(part, row, "row", detail))
             continue
         name, item = (f"{value} ({row})", _below(root, value)) if key == "path" else (row, value)
         if key == "path" and not item:
@@ -94,7 +98,7 @@ def read_manifest(root: Path, name: str, part: str) -> Entries:
 
 
 def _ready_texts(fields: dict[str, Any]) -> tuple[str, ...]:
-    """The texts for the strong view, each a field of its own or one of a list."""
+    """The texts for the strong view, each its own field or an item of a list."""
     values = [fields.get(column) for column in STRONG_KEYS]
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     return tuple(text for text in texts if isinstance(text, str) and text.strip())
@@ -127,7 +131,7 @@ def read_unlabeled(root: Path, name: str, kind: str, notes: list[str]) -> Entrie
         raise DataError(
             f"unlabeled: {path} has no {kind} in it{reason}; name a folder, a manifest or a text file with some"
         )
-    # Whatever labels the pool may have stay behind here.
+    # Labels of the pool are dropped here.
     return replace(entries, labels=[None] * len(entries.items), strong=entries.strong or [()] * len(entries.items))
 
 
@@ -139,12 +143,10 @@ def _read_folder(entries: Entries, root: Path, folder: Path, notes: list[str]) -
     except OSError as error:
         raise DataError(f"unlabeled: {folder} cannot be read ({error.strerror}); check its rights") from error
     files = [file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)]
-    chosen = [file for file in files if file.suffix.lower() in suffixes]
-    if len(chosen) < len(files):
-        notes.append(
-            f"passed over {len(files) - len(chosen)} files of {folder} that do not end in {', '.join(suffixes)}"
-        )
-    for file in chosen:
+    matching = [file for file in files if file.suffix.lower() in suffixes]
+    if len(matching) < len(files):
+        notes.append(f"ignored {len(files) - len(matching)} files of {folder} that do not end in {', '.join(suffixes)}")
+    for file in matching:
         name = str(file.relative_to(root) if file.is_relative_to(root) else file)
         try:
             item = os.path.normpath(file) if entries.kind == "image" else read_text(file)
@@ -157,7 +159,7 @@ def _read_folder(entries: Entries, root: Path, folder: Path, notes: list[str]) -
 
 def in_folder(root: Path, name: str) -> Path:
     """A file that a setting names, in `root` unless it is an absolute path."""
-    # Not Path.expanduser, which raises an error of its own for ~ and no such user.
+    # Not Path.expanduser, which raises RuntimeError for ~ and an unknown user.
     return root / os.path.expanduser(name)
 
 

@@ -42,10 +42,12 @@ def load_features(args: argparse.Namespace) -> Source:
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it needs the keys {', '.join(REQUIRED)}")
     train, test = _part(path, arrays, "train"), _part(path, arrays, "test")
-    for what in ("x", "y"):
-        ours, theirs = (arrays[f"{part}_{what}"].shape[1] for part in ("train", "test"))
-        if ours != theirs:
-            raise DataError(f"{path}: test_{what} has {theirs} columns but train_{what} has {ours}; make them equal")
+    for letter in ("x", "y"):
+        train_width, test_width = (arrays[f"{part}_{letter}"].shape[1] for part in ("train", "test"))
+        if train_width != test_width:
+            raise DataError(
+                f"{path}: test_{letter} has {test_width} columns but train_{letter} has {train_width}; make them equal"
+            )
     names = _label_names(path, arrays, train.targets.shape[1])
     return Source.of("features", "features", train, test, names)
 
@@ -65,7 +67,7 @@ def _read_folder(path: Path) -> dict[str, Array]:
 
 
 def _read(path: Path) -> dict[str, Array]:
-    """The arrays that this source uses, without ever unpickling."""
+    """The arrays of the keys that this source uses, never unpickled."""
     if not path.is_file():
         raise DataError(f"the feature file {path} does not exist; set data_dir and feature_file")
     try:
@@ -94,21 +96,21 @@ def _part(path: Path, arrays: dict[str, Array], part: str) -> Part:
     if len(x) != len(y):
         raise DataError(f"{path}: {x_key} has {len(x)} rows but {y_key} has {len(y)}; make them equal")
     if part == "train" and "unlabeled_x" in arrays:
-        more = _vectors(path, arrays, "unlabeled_x")
-        if more.shape[1] != x.shape[1]:
-            raise DataError(f"{path}: unlabeled_x has {more.shape[1]} columns but train_x has {x.shape[1]}")
-        x = _join(path, x, more)
+        unlabeled = _vectors(path, arrays, "unlabeled_x")
+        if unlabeled.shape[1] != x.shape[1]:
+            raise DataError(f"{path}: unlabeled_x has {unlabeled.shape[1]} columns but train_x has {x.shape[1]}")
+        x = _join(path, x, unlabeled)
     y, ids = np.asarray(y), _ids(path, arrays, f"{part}_id", len(x))
-    stray = ~np.isin(y, (0, 1))
-    if not stray.any():
+    invalid = ~np.isin(y, (0, 1))
+    if not invalid.any():
         return Part(x, y.astype(np.float32), ids)
     problems = []
-    for row in map(int, np.flatnonzero(stray.any(axis=1))):
-        k = int(stray[row].argmax())
+    for row in map(int, np.flatnonzero(invalid.any(axis=1))):
+        k = int(invalid[row].argmax())
         detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0 or 1"
         problems.append(Problem("test" if part == "test" else "training", row_name(ids, row), "label", detail))
     keep = np.ones(len(x), dtype=bool)
-    keep[: len(y)] = ~stray.any(axis=1)
+    keep[: len(y)] = ~invalid.any(axis=1)
     rows = np.flatnonzero(keep)
     names = [ids[row] for row in rows] if ids else []
     return Part(take(x, rows), y[keep[: len(y)]].astype(np.float32), names, problems)
@@ -126,7 +128,7 @@ def _vectors(path: Path, arrays: dict[str, Array], key: str) -> Array:
     x = arrays[key]
     _check_table(path, key, x)
     if isinstance(x, np.ndarray) and (x.dtype.kind != "f" or x.dtype.itemsize > 4):
-        with np.errstate(over="ignore"):  # what does not fit float32 is reported as not finite later
+        with np.errstate(over="ignore"):  # values beyond float32 are reported as not finite later
             x = x.astype(np.float32)
     return x
 
@@ -136,12 +138,12 @@ def _join(path: Path, first: Array, second: Array) -> Array:
         try:
             return MappedArray(*first.paths, *second.paths)
         except ValueError as error:
-            raise DataError(f"{path}: unlabeled_x does not go with train_x ({error}); save both alike") from error
+            raise DataError(f"{path}: unlabeled_x does not fit train_x ({error}); save both alike") from error
     return np.concatenate([np.asarray(first), np.asarray(second)])
 
 
 def _label_names(path: Path, arrays: dict[str, Array], count: int) -> tuple[str, ...]:
-    """The K label names of the file, or made-up ones."""
+    """The K label names of the file, or generated ones."""
     if "label_names" not in arrays:
         return tuple(f"label {k}" for k in range(count))
     names = arrays["label_names"]

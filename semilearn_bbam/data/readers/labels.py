@@ -1,4 +1,4 @@
-"""Labels as people write them, by name or number, and the 0/1 targets that they mean."""
+"""Labels as users write them, by name or number, and the 0/1 targets that they mean."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class LabelList:
     def occurring(labels: Iterable[Any], separator: str) -> list[str]:
         """Every label of a part once: whole numbers in their order, else names in alphabetical order."""
         names = {name for value in labels for name in split_labels(value, separator) or ()}
-        whole = all(name.isascii() and name.isdecimal() for name in names)
+        numeric = all(name.isascii() and name.isdecimal() for name in names)
         # By length before digits: the order of whole numbers, of any length.
-        return sorted(names, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name) if whole else name)
+        return sorted(names, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name) if numeric else name)
 
     def row(self, value: Any) -> NDArray[np.float32]:
-        """Targets [K] of one item; ValueError with the rest of a sentence for a label that there is not.
+        """Targets [K] of one item; ValueError with the rest of a sentence for an unknown label.
 
         `value` is a field of names, a list of names or a mapping of every name to 0 or 1. A whole number that is
         no name is the number of a label, counted from 0.
@@ -72,12 +72,12 @@ def _bit(name: str, value: Any) -> float:
 
 
 def split_labels(value: Any, separator: str) -> list[str] | None:
-    """The label names of one field, [] for an empty one, None for something that is no labels."""
+    """The label names of one field, [] for an empty one, None for a value that is no label."""
     if value is None:
         return []
     if isinstance(value, (list, tuple)):
-        plain = all(isinstance(item, (str, int)) and not isinstance(item, bool) for item in value)
-        return [str(item).strip() for item in value if str(item).strip()] if plain else None
+        valid = all(isinstance(item, (str, int)) and not isinstance(item, bool) for item in value)
+        return [str(item).strip() for item in value if str(item).strip()] if valid else None
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     parts = str(value).split(separator) if separator else re.split("[;|]", str(value))
@@ -89,7 +89,7 @@ def read_label_file(path: Path) -> list[str]:
     names = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not names:
         raise DataError(f"{path} names no label; write one per line")
-    double = sorted({name for name in names if names.count(name) > 1})
-    if double:
-        raise DataError(f"{path} names {brief(double[0])} twice; name each label once")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path} names {brief(repeated[0])} twice; name each label once")
     return names

@@ -1,4 +1,4 @@
-"""`dataset: manifest`: anybody's own images or texts, listed in CSV, TSV, JSON-lines or JSON files."""
+"""`dataset: manifest`: a user's images or texts, listed in CSV, TSV, JSON-lines or JSON files."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def load_manifest(args: Namespace) -> Source:
     (names separated by `label_separator`; in JSON a list) or one column of 0 and 1 per label. `strong` or USB's
     `aug_0`, `aug_1` hold ready texts for the strong view. The order of the labels is that of the columns, of
     `label_file`, or alphabetical. Without `test`, a share `test_ratio` of the manifest is held out, the same in
-    every run. Items of the test part that occur again among the others, by content, are problems of those (left out
-    with a note where the test part was held out here); what is both labelled and unlabelled is left to the labelled
-    part. DataError for unusable files.
+    every run. Other items with the content of a test item are problems (left out with a note where the test
+    part was held out here); an item that is both labelled and unlabelled is only in the labelled part.
+    DataError for unusable files.
     """
     root = data_folder(args)
     if not args.manifest:
@@ -44,26 +44,26 @@ def load_manifest(args: Namespace) -> Source:
         _check_columns(labels, test, args.test, known_only=not args.label_file)
     else:
         count = max(1, round(args.test_ratio * len(labeled.items)))
-        tested = np.zeros(len(labeled.items), dtype=bool)
-        tested[np.random.default_rng(TEST_SEED).permutation(len(labeled.items))[:count]] = True
-        test, labeled = replace(labeled.chosen(tested), problems=[]), labeled.chosen(~tested)
+        in_test = np.zeros(len(labeled.items), dtype=bool)
+        in_test[np.random.default_rng(TEST_SEED).permutation(len(labeled.items))[:count]] = True
+        test, labeled = replace(labeled.select(in_test), problems=[]), labeled.select(~in_test)
         notes.append(f"held out {len(test.items)} items of {args.manifest} as test part (test_ratio)")
     pool = read_unlabeled(root, args.unlabeled, labeled.kind, notes) if args.unlabeled else Entries(labeled.kind)
 
     targets, labeled = _targets(labels, labeled, "training")
     test_targets, test = _targets(labels, test, "test")
     targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
-    everything = replace(labeled, items=labeled.items + pool.items).content()
-    train = Part(everything, targets, labeled.names + pool.names, labeled.problems + pool.problems)
+    train_items = replace(labeled, items=labeled.items + pool.items).content()
+    train = Part(train_items, targets, labeled.names + pool.names, labeled.problems + pool.problems)
     test_part = Part(test.content(), test_targets, test.names, test.problems)
-    strong = labeled.strong + pool.strong
+    strong_texts = labeled.strong + pool.strong
     return Source.of(
         "manifest",
         labeled.kind,
         train,
         test_part,
         labels.names,
-        strong_texts=strong if any(strong) else None,
+        strong_texts=strong_texts if any(strong_texts) else None,
         notes=notes,
     )
 
@@ -77,12 +77,12 @@ def _label_list(root: Path, args: Namespace, labeled: Entries) -> LabelList:
         return labels
     if labeled.columns:
         return LabelList(labeled.columns, separator, args.manifest)
-    found = LabelList.occurring(labeled.labels, separator)
-    if not found:
+    names = LabelList.occurring(labeled.labels, separator)
+    if not names:
         raise DataError(
             f"{args.manifest} gives no item a label; give it a column labels or a column of 0 and 1 for each label"
         )
-    return LabelList(found, separator, args.manifest)
+    return LabelList(names, separator, args.manifest)
 
 
 def _check_columns(labels: LabelList, entries: Entries, name: str, *, known_only: bool) -> None:
@@ -92,9 +92,9 @@ def _check_columns(labels: LabelList, entries: Entries, name: str, *, known_only
     missing = [label for label in labels.names if label not in entries.columns]
     if missing:
         raise DataError(f"{name} has no column {brief(missing[0])}, a label of {labels.where}; add it")
-    more = [column for column in entries.columns if column not in labels.number]
-    if more and known_only:
-        raise DataError(f"{name} has a column {brief(more[0])}, which is no label of {labels.where}; remove or add it")
+    extra = [column for column in entries.columns if column not in labels.number]
+    if extra and known_only:
+        raise DataError(f"{name} has a column {brief(extra[0])}, which is no label of {labels.where}; remove or add it")
 
 
 def _targets(labels: LabelList, entries: Entries, part: str) -> tuple[NDArray[np.float32], Entries]:
@@ -108,7 +108,7 @@ def _targets(labels: LabelList, entries: Entries, part: str) -> tuple[NDArray[np
             entries.problems.append(Problem(part, name, "label", str(error)))
             keep.append(False)
     targets = np.stack(rows) if rows else np.zeros((0, len(labels.names)), np.float32)
-    return targets, entries.chosen(keep)
+    return targets, entries.select(keep)
 
 
 def _without_overlap(
@@ -116,22 +116,26 @@ def _without_overlap(
 ) -> tuple[NDArray[np.float32], Entries, Entries]:
     """Labelled and unlabelled items that are not in the test part, and unlabelled ones that are not labelled too.
 
-    What is in the user's own test part again is a problem; where the test part was held out by this reader, a note.
+    An item that is also in the user's test part is a problem; where this reader held out the test part, a note.
     """
     parts = (labeled.content(), pool.content(), test.content())
     keys, pool_keys, test_keys = content_keys(*parts, cache_dir=args.cache_dir)
-    tested = {key: name for key, name in zip(test_keys, test.names, strict=True)}
-    for part, entries, own in (("training", labeled, keys), ("unlabelled", pool, pool_keys)):
-        names = [(name, tested[key]) for key, name in zip(own, entries.names, strict=True) if key in tested]
-        found = [Problem(part, name, "in_test", f"as {other}") for name, other in names]
+    test_names = {key: name for key, name in zip(test_keys, test.names, strict=True)}
+    for part, entries, part_keys in (("training", labeled, keys), ("unlabelled", pool, pool_keys)):
+        overlaps = [
+            (name, test_names[key]) for key, name in zip(part_keys, entries.names, strict=True) if key in test_names
+        ]
+        problems = [Problem(part, name, "in_test", f"as {test_name}") for name, test_name in overlaps]
         if args.test:
-            entries.problems.extend(found)
+            entries.problems.extend(problems)
         else:
-            notes.extend(f"left out {line}" for line in describe(found))
-    keep = np.array([key not in tested for key in keys], dtype=bool)
-    known = set(keys)
-    twice = sum(key in known and key not in tested for key in pool_keys)
-    if twice:
-        notes.append(f"left out {twice} unlabelled items that are labelled too")
-    kept_pool = pool.chosen([key not in tested and key not in known for key in pool_keys]) if pool.items else pool
-    return targets[keep], labeled.chosen(keep), kept_pool
+            notes.extend(f"left out {line}" for line in describe(problems))
+    keep = np.array([key not in test_names for key in keys], dtype=bool)
+    labeled_keys = set(keys)
+    num_repeated = sum(key in labeled_keys and key not in test_names for key in pool_keys)
+    if num_repeated:
+        notes.append(f"left out {num_repeated} unlabelled items that are labelled too")
+    unlabeled = (
+        pool.select([key not in test_names and key not in labeled_keys for key in pool_keys]) if pool.items else pool
+    )
+    return targets[keep], labeled.select(keep), unlabeled

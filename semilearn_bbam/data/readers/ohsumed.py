@@ -42,7 +42,7 @@ CODES = tuple(name[:3] for name in LABEL_NAMES)
 def load_ohsumed(args: argparse.Namespace) -> Source:
     """Read `<data_dir>/{training,test}/C01..C23/<document id>`; `data_dir` may also be the folder above.
 
-    An item is title and abstract as one line of text; a document that lies in several folders has several labels
+    An item is title and abstract as one line of text; a document that is in several folders has several labels
     (6,286 and 7,643 documents). Rows are in the order of the document ids. DataError if the tree is missing or a
     folder of it is.
     """
@@ -52,7 +52,7 @@ def load_ohsumed(args: argparse.Namespace) -> Source:
 
 
 def find_tree(data_dir: Path) -> Path:
-    """The folder that holds training/ and test/, `data_dir` or the archive's own folder in it."""
+    """The folder that holds training/ and test/, `data_dir` or the archive's top folder in it."""
     for root in (data_dir, data_dir / TREE):
         if (root / "training").is_dir() and (root / "test").is_dir():
             return root
@@ -70,7 +70,7 @@ def read_part(root: Path, part: str) -> Part:
         if not folder.is_dir():
             raise DataError(f"the Ohsumed folder {folder} is missing; extract the whole archive again")
         for path in folder.iterdir():
-            if path.name.startswith("."):  # a file manager's leavings, not a document
+            if path.name.startswith("."):  # a hidden file, not a document
                 continue
             try:
                 # A document that has several labels is read once.

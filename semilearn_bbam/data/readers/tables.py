@@ -1,4 +1,4 @@
-"""Rows of fields from CSV, TSV, JSON-lines and JSON files, a bad row at a time."""
+"""Rows of fields from CSV, TSV, JSON-lines and JSON files, with bad rows by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Table:
 def read_table(path: Path) -> Table:
     """All rows of a file, by its suffix: `.csv`, `.tsv` (first line: names of the columns), `.jsonl`, `.json`.
 
-    `.json` is a list of objects, or USB's own form, an object of objects by number. Rows that cannot be read are
+    `.json` is a list of objects, or USB's form, an object of objects by number. Rows that cannot be read are
     in `bad`; DataError for a file that cannot be read at all.
     """
     text = read_text(path)
@@ -76,7 +76,7 @@ def read_text(path: Path) -> str:
 
 
 def _read_csv(path: Path, text: str, table: Table) -> None:
-    before = csv.field_size_limit(LONGEST_FIELD)
+    previous_limit = csv.field_size_limit(LONGEST_FIELD)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
         lines = _csv_lines(reader)
@@ -84,10 +84,10 @@ def _read_csv(path: Path, text: str, table: Table) -> None:
         names = [name.strip() if isinstance(name, str) else "" for name in header]
         if not any(names) or isinstance(header, str):
             raise DataError(f"{path}: the first line must name the columns, such as path,labels")
-        double = sorted({name for name in names if names.count(name) > 1})
-        if double or "" in names:
-            what = "a column without a name" if "" in names else f"the name {brief(double[0])} twice"
-            raise DataError(f"{path}: the first line has {what}; give each column its own name")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated or "" in names:
+            fault = "a column without a name" if "" in names else f"the name {brief(repeated[0])} twice"
+            raise DataError(f"{path}: the first line has {fault}; give each column its own name")
         for line, fields in lines:
             name = f"{path.name}, line {line}"
             if isinstance(fields, str):
@@ -97,14 +97,14 @@ def _read_csv(path: Path, text: str, table: Table) -> None:
             elif fields:
                 table.rows.append((name, dict(zip(names, fields, strict=True))))
     finally:
-        csv.field_size_limit(before)
+        csv.field_size_limit(previous_limit)
 
 
 def _delimiter(path: Path, text: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
     header = re.sub('"[^"]*"', "", text[:LONGEST_HEADER]).split("\n", 1)[0]  # names of columns may hold any of them
-    return max(",;\t", key=header.count)  # the comma where there is none of them
+    return max(",;\t", key=header.count)  # the comma where none occurs
 
 
 def _csv_lines(reader: Any) -> Iterator[tuple[int, list[str] | str]]:
@@ -142,8 +142,8 @@ def _json_items(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
 def _read_objects(items: Iterator[tuple[str, Any]], table: Table) -> None:
     for name, value in items:
         if isinstance(value, Exception):
-            place = f"{value.msg}, column {value.colno}" if isinstance(value, json.JSONDecodeError) else value
-            table.bad.append((name, f"no JSON: {place}"))
+            detail = f"{value.msg}, column {value.colno}" if isinstance(value, json.JSONDecodeError) else value
+            table.bad.append((name, f"no JSON: {detail}"))
         elif not isinstance(value, dict):
             table.bad.append((name, "not a JSON object"))
         elif not _is_text(value):
@@ -153,7 +153,7 @@ def _read_objects(items: Iterator[tuple[str, Any]], table: Table) -> None:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether all strings can be encoded; JSON may spell half a character, which no file name or tokenizer takes."""
+    """Whether all strings can be encoded; JSON may spell half a character, which no file name or tokenizer accepts."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):

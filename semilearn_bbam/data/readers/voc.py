@@ -55,7 +55,7 @@ def load_voc2007(args: argparse.Namespace) -> Source:
 def load_voc(args: argparse.Namespace, year: int, usual: tuple[str, str], lists: Sequence[str]) -> Source:
     """The image-level lists of `ImageSets/Main`, 20 labels; `usual` is what `train_part` and `test_part: auto` mean.
 
-    `data_dir` may be the folder VOC<year>, VOCdevkit around it or the folder that holds VOCdevkit. The lists say 0
+    `data_dir` may be the folder VOC<year>, VOCdevkit around it or the folder that holds VOCdevkit. The lists have 0
     for an image that shows only difficult instances of a class: `voc_difficult: negative` makes it a negative of
     that class, `positive` a positive. A third reading, to leave the entry out, is not possible with 0/1 targets.
     An image without a valid entry in all 20 lists is a problem; DataError if a folder or a list is missing.
@@ -66,8 +66,8 @@ def load_voc(args: argparse.Namespace, year: int, usual: tuple[str, str], lists:
     least = 0 if args.voc_difficult == "positive" else 1
     zeros = []
 
-    def read(which: str, part: str) -> Part:
-        ids, values, problems = read_lists(root, year, which, part)
+    def read(list_name: str, part: str) -> Part:
+        ids, values, problems = read_lists(root, year, list_name, part)
         zeros.append(int((values == 0).sum()))
         files = ImageFiles([root / "JPEGImages" / file for file in ids])
         return Part(files, (values >= least).astype(np.float32), ids, problems)
@@ -84,31 +84,31 @@ def find_tree(data_dir: Path, year: int) -> Path:
     """The folder VOC<year> with ImageSets/Main and JPEGImages at or below `data_dir`, else DataError."""
     tree = f"VOC{year}"
     # A folder of another year has lists of the same names.
-    here = [] if data_dir.name.startswith("VOC2") and data_dir.name != tree else [data_dir]
-    for root in (*here, data_dir / tree, data_dir / "VOCdevkit" / tree):
+    candidates = [] if data_dir.name.startswith("VOC2") and data_dir.name != tree else [data_dir]
+    for root in (*candidates, data_dir / tree, data_dir / "VOCdevkit" / tree):
         if (root / "ImageSets" / "Main").is_dir() and (root / "JPEGImages").is_dir():
             return root
     advice = cure(f"voc{year}", [data_dir], "set data_dir to the folder that holds it")
     raise DataError(f"no {tree} folder with ImageSets/Main and JPEGImages at {data_dir}; {advice}")
 
 
-def read_lists(root: Path, year: int, which: str, part: str) -> tuple[list[str], NDArray[np.int8], list[Problem]]:
-    """File names, values -1, 0 or 1 [N,20] from `<class>_<which>.txt`, and the images that lack a value."""
+def read_lists(root: Path, year: int, list_name: str, part: str) -> tuple[list[str], NDArray[np.int8], list[Problem]]:
+    """File names, values -1, 0 or 1 [N,20] from `<class>_<list_name>.txt`, and the images that lack a value."""
     columns: list[dict[str, int]] = []
     faults: dict[str, str] = {}
     for name in CLASSES:
-        path = root / "ImageSets" / "Main" / f"{name}_{which}.txt"
+        path = root / "ImageSets" / "Main" / f"{name}_{list_name}.txt"
         if not path.is_file():
-            # Before the test archive is extracted beside the other one, VOC2007 has no list of the test part.
-            archive = "VOCtest" if which == "test" else "VOCtrainval"
+            # VOC2007 has no list of the test part before its second archive is extracted.
+            archive = "VOCtest" if list_name == "test" else "VOCtrainval"
             advice = cure(f"voc{year}", root.parents[:2], f"extract the {archive} archive again")
             raise DataError(f"the VOC list {path} is missing; {advice}")
         columns.append(_read_list(path, faults))
     ids, problems = [], []
     for image in dict.fromkeys(chain(*columns, faults)):
-        lacking = [name for name, column in zip(CLASSES, columns, strict=True) if image not in column]
-        if image in faults or lacking:
-            detail = faults.get(image) or f"not in {lacking[0]}_{which}.txt"
+        missing_from = [name for name, column in zip(CLASSES, columns, strict=True) if image not in column]
+        if image in faults or missing_from:
+            detail = faults.get(image) or f"not in {missing_from[0]}_{list_name}.txt"
             problems.append(Problem(part, f"{image}.jpg", "row", detail))
         elif "/" in image or not image.isprintable():
             problems.append(Problem(part, f"{image}.jpg", "outside"))

@@ -61,7 +61,7 @@ class LabelAngles:
         return bool(self.statistics.usable.all())
 
     def side(self, positive: bool) -> tuple[float, float]:
-        """Mean and variance of a side."""
+        """Mean and variance of the positives or the negatives."""
         names = ("mean_pos", "var_pos") if positive else ("mean_neg", "var_neg")
         mean, variance = (float(getattr(self.statistics, name)) for name in names)
         return mean, variance
@@ -69,11 +69,11 @@ class LabelAngles:
     def after(self) -> LabelAngles:
         """The angles under the map, and what the map makes of the Gaussians: the same means, the pooled variance."""
         theta, targets = (torch.from_numpy(values).unsqueeze(1) for values in (self.angles, self.targets))
-        known = self.statistics
-        pooled = (known.var_pos + known.var_neg) / 2
-        moved = known.balance(theta, targets).squeeze(1).numpy()
-        balanced = AngleStatistics(known.mean_pos, pooled, known.mean_neg, pooled)
-        return LabelAngles(moved, self.targets, balanced, self.mapped, self.reading)
+        statistics = self.statistics
+        pooled = (statistics.var_pos + statistics.var_neg) / 2
+        mapped_angles = statistics.balance(theta, targets).squeeze(1).numpy()
+        balanced = AngleStatistics(statistics.mean_pos, pooled, statistics.mean_neg, pooled)
+        return LabelAngles(mapped_angles, self.targets, balanced, self.mapped, self.reading)
 
 
 def has_arrays(run: Run) -> bool:
@@ -100,7 +100,7 @@ def draw_angle_histogram(method: Method, label: str = "") -> Figure:
     """Histograms of the angles of a label's positives and negatives, before and after the map, with their Gaussians.
 
     Of the method's first run; label: its name, the most frequent one where empty. Positives and negatives are scaled to
-    an area of 1 each. What is counted is said in `LabelAngles.of`; the angles are the final model's, the Gaussians
+    an area of 1 each. `LabelAngles.of` says which angles count; the angles are the final model's, the Gaussians
     those that the last epoch was trained with, so they need not fit exactly. A method without the map gets the first
     panel alone, as does a label with fewer than two positives or negatives. FigureError where the run kept no angles.
     """
@@ -118,8 +118,8 @@ def draw_angle_histogram(method: Method, label: str = "") -> Figure:
         panels = [("no map", before)]
     figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
-    everything = np.concatenate([shown.angles for _, shown in panels])
-    low, high = (float(everything.min()), float(everything.max())) if len(everything) else (0.0, np.pi)
+    all_angles = np.concatenate([shown.angles for _, shown in panels])
+    low, high = (float(all_angles.min()), float(all_angles.max())) if len(all_angles) else (0.0, np.pi)
     edges = np.linspace(low, high + 1e-3, BINS + 1)
     for axis, (title, shown) in zip(axes, panels, strict=True):
         _panel(axis, shown, edges)
@@ -145,9 +145,9 @@ def _panel(axis: Axes, shown: LabelAngles, edges: NDArray[np.float64]) -> None:
     }
     x = np.linspace(edges[0], edges[-1], 400)
     for positive, word in ((False, "negatives"), (True, "positives")):
-        chosen = shown.angles[shown.targets == positive]
-        if len(chosen):
-            axis.hist(chosen, bins=list(edges), density=True, label=f"{word}, n = {len(chosen)}", **looks[positive])
+        angles = shown.angles[shown.targets == positive]
+        if len(angles):
+            axis.hist(angles, bins=list(edges), density=True, label=f"{word}, n = {len(angles)}", **looks[positive])
     for positive, side in ((False, "n"), (True, "p")):
         mean, variance = shown.side(positive)
         if variance > 0:

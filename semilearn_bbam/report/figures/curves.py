@@ -35,15 +35,15 @@ def draw_learning_curves(methods: Sequence[Method], metrics: Sequence[str] = ("t
     curves show the course of a run; no choice is made by them. FigureError where no run was evaluated, or the runs are
     of several settings.
     """
-    left, seeds = comparable(methods, f"rows with {metrics[0]}", has_metric(metrics[0]))
+    compared, seeds = comparable(methods, f"rows with {metrics[0]}", has_metric(metrics[0]))
     figure = Figure(figsize=(5.4 * len(metrics), 4.2), layout="constrained")
     for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for number, method in enumerate(left):
+        for number, method in enumerate(compared):
             _line(panel, method, number, partial(Run.series, column="it", key=metric))
         panel.set(xlabel="optimiser steps", ylabel=metric_words(metric))
         grid(panel)
-    title = f"Learning curves on {setting_words(left[0].runs[0].setting)}"
-    return finish(figure, title, left, f"EMA model; {seeds_words(seeds, BAND)}")
+    title = f"Learning curves on {setting_words(compared[0].runs[0].setting)}"
+    return finish(figure, title, compared, f"EMA model; {seeds_words(seeds, BAND)}")
 
 
 def draw_vdfd(methods: Sequence[Method]) -> Figure:
@@ -54,13 +54,15 @@ def draw_vdfd(methods: Sequence[Method]) -> Figure:
     wide the angles are spread. Lines and bands as in `draw_learning_curves`; a dotted line marks the end of a warm-up
     that all share. FigureError where no run logged its variances, or the runs are of several settings.
     """
-    left, seeds = comparable(methods, "rows of angle variances (train with --report_figures true)", has_vdfd)
-    readings = [name for name in READINGS if any(run.series("epoch", f"vdfd_{name}") for m in left for run in m.runs)]
+    compared, seeds = comparable(methods, "rows of angle variances (train with --report_figures true)", has_vdfd)
+    readings = [
+        name for name in READINGS if any(run.series("epoch", f"vdfd_{name}") for m in compared for run in m.runs)
+    ]
     figure = Figure(figsize=(5.4 * len(readings), 7.0), layout="constrained")
     panels = figure.subplots(2, len(readings), squeeze=False, sharex=True, sharey="row")
-    warmups = {run.settings.get("warmup_epochs", 0) for method in left for run in method.runs}
+    warmups = {run.settings.get("warmup_epochs", 0) for method in compared for run in method.runs}
     for column, reading in enumerate(readings):
-        for number, method in enumerate(left):
+        for number, method in enumerate(compared):
             for row, series in enumerate((_vdfd, _ratio)):
                 _line(panels[row, column], method, number, partial(series, reading=reading))
         panels[0, column].set_title(READINGS[reading], fontsize=10)
@@ -73,11 +75,11 @@ def draw_vdfd(methods: Sequence[Method]) -> Figure:
                 panel.axvline(end, color="grey", linestyle=":", linewidth=1)
     panels[0, 0].set(ylabel=r"VDFD  $\sigma_p^2 - \sigma_n^2$  (rad$^2$)")
     panels[1, 0].set(ylabel=r"variance ratio  $M = \sigma_p^2 / \sigma_n^2$")
-    title = f"Variances of label angles on {setting_words(left[0].runs[0].setting)}"
+    title = f"Variances of label angles on {setting_words(compared[0].runs[0].setting)}"
     note = f"EMA model, mean over labels; {seeds_words(seeds, BAND)}"
     if len(warmups) == 1 and max(warmups):
         note += "; dotted: end of the warm-up"
-    return finish(figure, title, left, note)
+    return finish(figure, title, compared, note)
 
 
 def _vdfd(run: Run, reading: str) -> dict[float, float]:
@@ -91,16 +93,16 @@ def _ratio(run: Run, reading: str) -> dict[float, float]:
 
 def _line(panel: Axes, method: Method, number: int, series: Callable[[Run], dict[float, float]]) -> None:
     """Mean over the runs of a method where all of them have a value, with the band from the least to the greatest."""
-    found = [series(run) for run in method.runs]
-    places = [place for place in found[0] if all(place in values for values in found)]
-    if not places:
+    curves = [series(run) for run in method.runs]
+    steps = [step for step in curves[0] if all(step in values for values in curves)]
+    if not steps:
         return
-    values = np.array([[one[place] for place in places] for one in found])
+    values = np.array([[curve[step] for step in steps] for curve in curves])
     # A marker on some points only, and on others for each method, so that they do not hide one another.
-    every = max(1, len(places) // 8)
+    every = max(1, len(steps) // 8)
     options: dict[str, Any] = {**method.style.line, "markevery": (number % every, every)}
-    panel.plot(places, values.mean(axis=0), label=method.title, **options)
-    if len(found) > 1:
+    panel.plot(steps, values.mean(axis=0), label=method.title, **options)
+    if len(curves) > 1:
         panel.fill_between(
-            places, values.min(axis=0), values.max(axis=0), color=method.style.color, alpha=0.15, linewidth=0
+            steps, values.min(axis=0), values.max(axis=0), color=method.style.color, alpha=0.15, linewidth=0
         )

@@ -1,4 +1,4 @@
-"""Run folders as figures see them: runs of one method, in several settings and with several seeds."""
+"""Run folders as the data of figures: runs of one method, in several settings and with several seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semilearn_bbam.report.tables import printed_name
 from semilearn_bbam.runs.reader import Run
 
 # Settings in which runs of one method may differ: where and how it was computed, which samples were drawn, and what is
-# only reported. Data and labelled share are the setting that a run stands in.
+# only reported. Data and labelled share are the setting of a run.
 NO_METHOD = {option.name for option in OPTIONS if option.group == "run"}
 NO_METHOD |= {"data_dir", "num_workers", "eval_batch_size", "cache", "cache_dir", "verify_images", "split_file"}
 NO_METHOD |= {"dataset", "feature_file", "manifest", "label_ratio", "num_labels"}
@@ -50,16 +50,16 @@ class Method:
 def read_methods(folders: Iterable[str | Path], names: Mapping[str, str] | None = None) -> list[Method]:
     """The methods of run folders, in the order of the folders.
 
-    names: what the method of a folder (its last part) is called. Without it a method is called by its algorithm and,
+    names: the method's name for a folder (its last part). Without it a method has the name of its algorithm and,
     where runs of that algorithm in one setting differ in options, by these. RunError for a folder that is no run, and
     for two runs that differ in nothing but their folder.
     """
     paths = {Path(folder).resolve(): Path(folder) for folder in folders}
     runs = [Run.read(path) for path in paths.values()]
-    called = _names(runs)
+    default_names = _names(runs)
     groups: dict[str, dict[tuple[Any, ...], Run]] = {}
     for run in runs:
-        name = (names or {}).get(run.folder.name) or called[run]
+        name = (names or {}).get(run.folder.name) or default_names[run]
         twin = groups.setdefault(name, {}).setdefault((*run.setting, run.seed), run)
         if twin is not run:
             raise RunError(
@@ -67,23 +67,23 @@ def read_methods(folders: Iterable[str | Path], names: Mapping[str, str] | None 
                 "leave one out"
             )
     return [
-        Method(name, Style.of(number), tuple(sorted(found.values(), key=lambda run: run.seed)))
-        for number, (name, found) in enumerate(groups.items())
+        Method(name, Style.of(number), tuple(sorted(runs_of.values(), key=lambda run: run.seed)))
+        for number, (name, runs_of) in enumerate(groups.items())
     ]
 
 
 def _names(runs: Sequence[Run]) -> dict[Run, str]:
     differing: dict[tuple[str, str], dict[str, None]] = {}
     for algorithm, data, share in dict.fromkeys((run.algorithm, *run.setting) for run in runs):
-        alike = [run for run in runs if (run.algorithm, *run.setting) == (algorithm, data, share)]
-        differing.setdefault((algorithm, data), {}).update(dict.fromkeys(differing_options(alike)))
-    found = {}
+        group = [run for run in runs if (run.algorithm, *run.setting) == (algorithm, data, share)]
+        differing.setdefault((algorithm, data), {}).update(dict.fromkeys(differing_options(group)))
+    names = {}
     for run in runs:
         options = differing[run.algorithm, run.setting[0]]
-        told = (f"{key} {plain(run.settings.get(key))}" for key in options)
-        in_words = ", ".join([run.algorithm, *told])
-        found[run] = in_words if len(options) <= MAX_NAMED else PLACE.sub("", run.folder.name)
-    return found
+        values = (f"{key} {plain(run.settings.get(key))}" for key in options)
+        name = ", ".join([run.algorithm, *values])
+        names[run] = name if len(options) <= MAX_NAMED else PLACE.sub("", run.folder.name)
+    return names
 
 
 def differing_options(runs: Sequence[Run]) -> list[str]:
@@ -98,12 +98,12 @@ def plain(value: Any) -> str:
 
 
 def having(methods: Sequence[Method], keep: Callable[[Run], bool]) -> list[Method]:
-    """Methods with those of their runs that `keep` accepts, without methods of which none is left."""
-    return [left for method in methods if (left := method.only(keep)).runs]
+    """Methods with those of their runs that `keep` accepts, without methods of which none remains."""
+    return [subset for method in methods if (subset := method.only(keep)).runs]
 
 
 def settings_of(methods: Sequence[Method]) -> list[tuple[str, str]]:
-    """Settings that the runs of these methods stand in, in order."""
+    """Settings of the runs of these methods, in order."""
     return sorted({run.setting for method in methods for run in method.runs}, key=_by_number)
 
 
@@ -112,24 +112,24 @@ def _by_number(setting: tuple[str, str]) -> tuple[str, float, str]:
     return setting[0], float(number[0]) if number else 0.0, setting[1]
 
 
-def comparable(methods: Sequence[Method], what: str, keep: Callable[[Run], bool]) -> tuple[list[Method], list[int]]:
+def comparable(methods: Sequence[Method], needed: str, keep: Callable[[Run], bool]) -> tuple[list[Method], list[int]]:
     """Methods that have the data of a figure, in one setting, cut down to the seeds that all of them have.
 
-    FigureError where nothing is left (`what` says what a run would have to hold), where the runs stand in several
+    FigureError where nothing remains (`needed` names the data that a run needs), where the runs have several
     settings, or where the methods have no seed in common.
     """
-    left = having(methods, keep)
-    if not left:
-        raise FigureError(f"no run has {what}")
-    settings = settings_of(left)
+    present = having(methods, keep)
+    if not present:
+        raise FigureError(f"no run has {needed}")
+    settings = settings_of(present)
     if len(settings) > 1:
         listed = ", ".join(" ".join(setting) for setting in settings)
         raise FigureError(f"the runs are of several settings ({listed}); give those of one")
-    return common_seeds(left)
+    return common_seeds(present)
 
 
 def common_seeds(methods: Sequence[Method]) -> tuple[list[Method], list[int]]:
-    """The same methods, cut down to the seeds that all of them have in every setting that they stand in."""
+    """The same methods, cut down to the seeds that all of them have in every setting that they have."""
     places: dict[tuple[str, ...], set[int]] = {}
     for method in methods:
         for run in method.runs:

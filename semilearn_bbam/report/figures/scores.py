@@ -1,4 +1,4 @@
-"""What the final scores on the test set say label by label: average precision, and precision against recall."""
+"""The final scores on the test set by label: average precision, and precision against recall."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def label_shares(run: Run) -> NDArray[np.float64]:
 
 def _comparable(methods: Sequence[Method]) -> tuple[list[Method], list[int]]:
     """As `comparable`, of runs with the same labels in the same order; FigureError for others."""
-    left, seeds = comparable(methods, NEEDED, has_arrays)
-    if len({tuple(run.arrays["label_names"].tolist()) for method in left for run in method.runs}) > 1:
+    compared, seeds = comparable(methods, NEEDED, has_arrays)
+    if len({tuple(run.arrays["label_names"].tolist()) for method in compared for run in method.runs}) > 1:
         raise FigureError("the runs have different sets of labels; give those of one")
-    return left, seeds
+    return compared, seeds
 
 
 def draw_label_ap(methods: Sequence[Method]) -> Figure:
@@ -42,19 +42,19 @@ def draw_label_ap(methods: Sequence[Method]) -> Figure:
     share of positives in the training part. A label without test positives has no average precision and no marker.
     FigureError where no run kept its scores, or the runs are of several settings.
     """
-    left, seeds = _comparable(methods)
-    first = left[0].runs[0]
+    compared, seeds = _comparable(methods)
+    first = compared[0].runs[0]
     names, shares = first.arrays["label_names"].tolist(), label_shares(first)
     order = np.argsort(-shares, kind="stable")
-    width = (0.12 + 0.045 * len(left)) * len(names) + 1.2
+    width = (0.12 + 0.045 * len(compared)) * len(names) + 1.2
     figure = Figure(figsize=(max(6.4, width), 6.0), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     places = np.arange(len(names))
-    for number, method in enumerate(left):
+    for number, method in enumerate(compared):
         values = np.array([average_precision_per_label(*_scores(run)) for run in method.runs])[:, order]
         middle = values.mean(axis=0)
         # Side by side within the width of a label.
-        shift = 0.7 * ((number + 0.5) / len(left) - 0.5)
+        shift = 0.7 * ((number + 0.5) / len(compared) - 0.5)
         ends = np.stack([middle - values.min(axis=0), values.max(axis=0) - middle])
         bars = ends.clip(min=0) if len(seeds) > 1 else None  # the mean of equal numbers may be a last digit off
         look: dict[str, Any] = {**method.style.line, "linestyle": "none"}
@@ -69,26 +69,26 @@ def draw_label_ap(methods: Sequence[Method]) -> Figure:
         axis.grid(axis="y", alpha=0.3, linewidth=0.6)
         axis.tick_params(labelsize=8)
     note = f"final EMA model; {seeds_words(seeds, 'bar: least to greatest')}"
-    return finish(figure, f"Average precision per label on {setting_words(first.setting)}", left, note)
+    return finish(figure, f"Average precision per label on {setting_words(first.setting)}", compared, note)
 
 
 def draw_precision_recall(methods: Sequence[Method], labels: Sequence[str] = ()) -> Figure:
-    """Precision against recall on the test set: all entries together (micro-averaged), and chosen labels.
+    """Precision against recall on the test set: all entries together (micro-averaged), and single labels.
 
-    labels: their names; the most frequent, the middle and the rarest with test positives where none are given. Curves
+    labels: their names; the most frequent, the middle and the rarest with test positives by default. Curves
     are those of the first seed that all methods have, with their average precision; a dotted line is guessing.
     A label without test positives has no curve. FigureError where no run kept its scores, a label does not exist, or
     the runs are of several settings.
     """
-    left, seeds = _comparable(methods)
-    left = [method.only(lambda run: run.seed == seeds[0]) for method in left]
-    first = left[0].runs[0]
+    compared, seeds = _comparable(methods)
+    compared = [method.only(lambda run: run.seed == seeds[0]) for method in compared]
+    first = compared[0].runs[0]
     names = first.arrays["label_names"].tolist()
-    chosen = [label_number(first, label) for label in labels] or _typical(first)
-    figure = Figure(figsize=(3.9 * (1 + len(chosen)), 5.0), layout="constrained")
-    panels = figure.subplots(1, 1 + len(chosen), squeeze=False, sharex=True, sharey=True)[0]
-    for panel, column in zip(panels, [None, *chosen], strict=True):
-        for number, method in enumerate(left):
+    columns = [label_number(first, label) for label in labels] or _typical(first)
+    figure = Figure(figsize=(3.9 * (1 + len(columns)), 5.0), layout="constrained")
+    panels = figure.subplots(1, 1 + len(columns), squeeze=False, sharex=True, sharey=True)[0]
+    for panel, column in zip(panels, [None, *columns], strict=True):
+        for number, method in enumerate(compared):
             scores, targets = _scores(method.runs[0])
             rows = slice(None) if column is None else column
             _curve(panel, method, number, scores[:, rows].ravel(), targets[:, rows].ravel())
@@ -100,7 +100,7 @@ def draw_precision_recall(methods: Sequence[Method], labels: Sequence[str] = ())
     panels[0].set(ylabel="precision")
     title = f"Precision and recall on {setting_words(first.setting)}"
     note = f"test set, final EMA model, seed {seeds[0]}; AP: average precision; dotted grey: share of positives"
-    return finish(figure, title, left, note, legend=False)
+    return finish(figure, title, compared, note, legend=False)
 
 
 def _scores(run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -1,4 +1,4 @@
-"""What all figures share: styles that differ without colour, words on axes, legends, and the writing of files."""
+"""Shared by all figures: styles that differ without colour, words on axes, legends, and the writing of files."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ WORDS = {
     "lrap": "label ranking AP",
     "vca": "VCA",
 }
-# Those that hard predictions are needed for, and so a protocol.
+# Metrics that need hard predictions, and so a protocol.
 BY_PROTOCOL = ("micro_f1", "macro_f1", "hamming_loss", "vca")
 
 
 class Marked(Protocol):
-    """A method whose title in a legend has a mark that must be explained, by the hidden labels that it was given."""
+    """A method whose title in a legend may have a mark to be explained, by the hidden labels that it had."""
 
     @property
     def hidden_labels(self) -> str: ...
@@ -56,7 +56,7 @@ class Style:
 
     @property
     def line(self) -> dict[str, Any]:
-        """Keywords of a line with hollow markers, which show what they lie on."""
+        """Keywords of a line with hollow markers, which do not hide what is below them."""
         return {
             "color": self.color,
             "linestyle": self.dash,
@@ -88,7 +88,7 @@ def setting_words(setting: tuple[str, str]) -> str:
 
 
 def seeds_words(seeds: Sequence[int], spread: str) -> str:
-    """What the lines are: one run each, or a mean over seeds with a spread."""
+    """The lines in words: one run each, or a mean over seeds with a spread."""
     if len(seeds) == 1:
         return f"one run each, seed {seeds[0]}"
     return f"mean over seeds {', '.join(map(str, seeds))}; {spread}"

@@ -42,31 +42,36 @@ def has_results(run: Run) -> bool:
 def draw_ratios(methods: Sequence[Method], metrics: Sequence[str] = METRICS) -> Figure:
     """Final metrics against the labelled share, a panel each: means over the seeds that all have, and deviations.
 
-    FigureError where no run has ended, the runs are of several data sets, or all have the same labelled share.
+    FigureError where no run has ended, the runs are of several datasets, or all have the same labelled share.
     """
-    left = having(methods, has_results)
-    data = sorted({setting[0] for setting in settings_of(left)})
+    compared = having(methods, has_results)
+    data = sorted({setting[0] for setting in settings_of(compared)})
     if len(data) > 1:
-        raise FigureError(f"the runs are of several data sets ({', '.join(data)}); give those of one")
-    shares = sorted({run.share for method in left for run in method.runs})
+        raise FigureError(f"the runs are of several datasets ({', '.join(data)}); give those of one")
+    shares = sorted({run.share for method in compared for run in method.runs})
     if len(shares) < 2:
         raise FigureError("all runs have the same labelled share")
-    left, seeds = common_seeds(left)
+    compared, seeds = common_seeds(compared)
     figure = Figure(figsize=(4.8 * len(metrics), 4.4), layout="constrained")
     gap = min(b - a for a, b in zip(shares, shares[1:], strict=False))
     for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for number, method in enumerate(left):
+        for number, method in enumerate(compared):
             values: dict[float, list[float]] = {}
             for run in sorted(method.runs, key=lambda run: run.share):
                 values.setdefault(run.share, []).append(run.value(metric))
             # Side by side, so that bars do not hide one another.
-            shift = 0.15 * gap * ((number + 0.5) / len(left) - 0.5)
-            _bars(panel, {share + shift: found for share, found in values.items()}, method.style, method.title)
+            shift = 0.15 * gap * ((number + 0.5) / len(compared) - 0.5)
+            _bars(
+                panel,
+                {share + shift: metric_values for share, metric_values in values.items()},
+                method.style,
+                method.title,
+            )
         panel.set(xlabel="labelled share of the training part (%)", ylabel=metric_words(metric))
         panel.set_xticks(shares, [f"{share:g}" for share in shares])
         grid(panel)
     note = f"final EMA model; {seeds_words(seeds, DEVIATION)}; points are moved sideways to be seen"
-    return finish(figure, f"Labelled share on {data[0]}", left, note)
+    return finish(figure, f"Labelled share on {data[0]}", compared, note)
 
 
 def draw_sensitivity(methods: Sequence[Method], metrics: Sequence[str] = METRICS) -> Figure:
@@ -77,21 +82,21 @@ def draw_sensitivity(methods: Sequence[Method], metrics: Sequence[str] = METRICS
     means over the seeds that all these runs have, bars standard deviations. FigureError where no run has ended, the
     runs are of several settings or algorithms, or no number was varied.
     """
-    left = having(methods, has_results)
-    runs = [run for method in left for run in method.runs]
+    compared = having(methods, has_results)
+    runs = [run for method in compared for run in method.runs]
     algorithms = sorted({run.algorithm for run in runs})
     if len(algorithms) > 1:
         raise FigureError(f"the runs are of several algorithms ({', '.join(algorithms)}); give those of one")
     columns, base = sweeps(runs)
     if not columns:
         raise FigureError("no run differs from another of its algorithm in one option that is a number")
-    used = {run for column in columns.values() for found in column.values() for run in found}
-    left, seeds = comparable(having(left, used.__contains__), "results", has_results)
+    used = {run for column in columns.values() for group in column.values() for run in group}
+    compared, seeds = comparable(having(compared, used.__contains__), "results", has_results)
     figure = Figure(figsize=(max(4.2, 3.6 * len(columns)), 3.0 * len(metrics) + 0.8), layout="constrained")
     panels = figure.subplots(len(metrics), len(columns), squeeze=False, sharex="col", sharey="row")
     for row, metric in enumerate(metrics):
         for panel, (option, column) in zip(panels[row], columns.items(), strict=True):
-            values = {x: [run.value(metric) for run in found if run.seed in seeds] for x, found in column.items()}
+            values = {x: [run.value(metric) for run in group if run.seed in seeds] for x, group in column.items()}
             _bars(panel, values, Style.of(0))
             _ticks(panel, list(values))
             grid(panel)
@@ -99,7 +104,7 @@ def draw_sensitivity(methods: Sequence[Method], metrics: Sequence[str] = METRICS
         panels[row, 0].set(ylabel=metric_words(metric))
     for panel, option in zip(panels[-1], columns, strict=True):
         panel.set(xlabel=verbatim(option))
-    first = left[0].runs[0]
+    first = compared[0].runs[0]
     fixed = ", ".join(f"{option} {plain(base[option])}" for option in columns)
     note = f"dotted: the base ({fixed}); final EMA model; {seeds_words(seeds, DEVIATION)}"
     return finish(figure, f"Sensitivity of {first.algorithm} on {setting_words(first.setting)}", [], note, legend=False)
@@ -115,29 +120,29 @@ def sweeps(runs: Sequence[Run]) -> tuple[dict[str, dict[float, list[Run]]], Mapp
     for run in runs:
         variants.setdefault(tuple(str(run.settings.get(option)) for option in options), []).append(run)
 
-    def apart(one: tuple[str, ...], two: tuple[str, ...]) -> list[str]:
-        return [option for option, a, b in zip(options, one, two, strict=True) if a != b]
+    def apart(first: tuple[str, ...], second: tuple[str, ...]) -> list[str]:
+        return [option for option, a, b in zip(options, first, second, strict=True) if a != b]
 
     if not variants:
         return {}, {}
-    center = max(variants, key=lambda one: sum(len(apart(one, other)) <= 1 for other in variants))
+    center = max(variants, key=lambda first: sum(len(apart(first, other)) <= 1 for other in variants))
     base = variants[center][0].settings
-    found: dict[str, dict[float, list[Run]]] = {}
+    groups: dict[str, dict[float, list[Run]]] = {}
     for option in options:
-        found[option] = {}
+        groups[option] = {}
         near = [group for key, group in variants.items() if not {*apart(center, key)} - {option}]
         for group in near:
             value = group[0].settings.get(option)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                found[option][float(value)] = group
-    found = {option: dict(sorted(column.items())) for option, column in found.items() if len(column) > 1}
-    return found, base
+                groups[option][float(value)] = group
+    groups = {option: dict(sorted(column.items())) for option, column in groups.items() if len(column) > 1}
+    return groups, base
 
 
 def _bars(panel: Axes, values: Mapping[float, Sequence[float]], style: Style, label: str | None = None) -> None:
     """Means with standard deviations of the sample; a point without a bar where there is one value only."""
-    means = [statistics.mean(found) for found in values.values()]
-    spread = [statistics.stdev(found) if len(found) > 1 else 0.0 for found in values.values()]
+    means = [statistics.mean(group) for group in values.values()]
+    spread = [statistics.stdev(group) if len(group) > 1 else 0.0 for group in values.values()]
     bars = spread if any(spread) else None
     look: dict[str, Any] = style.line
     panel.errorbar(list(values), means, yerr=bars, label=label, capsize=3, elinewidth=1, **look)
