@@ -18,8 +18,8 @@ _TRUTH_WORDS.update({"no": "false", "off": "false", "n": "false", "0": "false"})
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate most similar to `word` regardless of case and dashes, or None if none is similar."""
     folded = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    matches = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.6)
+    return folded[matches[0]] if matches else None
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Option:
     """One setting: its name, type, default, one-line help, limits and the group of the help that it belongs to.
 
     `type` is int, float, bool or str. `minimum` and `maximum` are inclusive, `above` and `below` are not. A default of
-    None stands for one that follows from the kind of the data. `refused` maps values that somebody may well try to the
+    None stands for one that follows from the kind of the data. `refused` maps values that a user may try to the
     reason why they are not among the choices.
     """
 

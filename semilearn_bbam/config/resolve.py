@@ -93,7 +93,7 @@ def resolve(
     for key, item in given:
         if key not in options:
             owners = [name for name in algorithm_names if key in owned(name)]
-            # Without a known algorithm nobody can tell whose key it is, so that of any algorithm passes.
+            # Without a known algorithm it is not known whose key it is, so that of any algorithm passes.
             if chosen or not owners:
                 findings.problems.append(f"{item.where}: {_unknown(key, chosen, owners, options, usb_only)}")
     values |= {key: value for key, value in kind_defaults(values).items() if values[key] is None}
@@ -102,10 +102,10 @@ def resolve(
         _check_required(values, places, source, findings)
     # Of an algorithm that is at fault nothing is asked, since its options are not there.
     for keys, sentence in chain(conflicts(values), further_conflicts({**values, "algorithm": chosen})):
-        found = [places[key] for key in keys if key in places]
+        clashing = [places[key] for key in keys if key in places]
         # What an unreadable file sets is not known, so that only what was typed can clash.
-        if not findings.faulty.intersection(keys) and (not faults or len(found) == len(keys)):
-            findings.problems.append(f"{' and '.join(dict.fromkeys(found)) or source}: {sentence}")
+        if not findings.faulty.intersection(keys) and (not faults or len(clashing) == len(keys)):
+            findings.problems.append(f"{' and '.join(dict.fromkeys(clashing)) or source}: {sentence}")
     if findings.problems:
         raise ConfigError("\n".join(findings.problems))
     name, saved = default_save_name(values), from_file.get("save_name")

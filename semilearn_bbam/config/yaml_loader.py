@@ -136,12 +136,12 @@ def load_yaml(path: str | Path, problems: list[str] | None = None) -> dict[str, 
     An empty file gives an empty dictionary. Faults raise ConfigError, one per line; with `problems` they are
     appended to it instead, and what could be read is returned.
     """
-    found: list[str] = []
-    values = _load(str(path), "", (), found)
+    faults: list[str] = []
+    values = _load(str(path), "", (), faults)
     if problems is not None:
-        problems.extend(found)
-    elif found:
-        raise ConfigError("\n".join(found))
+        problems.extend(faults)
+    elif faults:
+        raise ConfigError("\n".join(faults))
     return values
 
 
