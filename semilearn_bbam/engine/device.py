@@ -34,7 +34,9 @@ def precision(device: torch.device, amp: bool, dtype: str) -> tuple[Callable[[],
     not absent, in every other case, as USB's update hook expects one.
     """
     half = torch.float16 if dtype == "float16" or (dtype == "auto" and device.type == "cuda") else torch.bfloat16
-    context = partial(torch.autocast, device.type, half) if amp else contextlib.nullcontext
+    # Before torch 2.11 weights that a pass without gradients has cast stay cast for one that needs their gradients.
+    cache = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 11)
+    context = partial(torch.autocast, device.type, half, cache_enabled=cache) if amp else contextlib.nullcontext
     scaler = torch.amp.GradScaler(device.type, enabled=amp and half is torch.float16 and device.type == "cuda")
     return context, scaler
 
