@@ -29,9 +29,9 @@ EXIT_CODES = "exit codes: 0 done, 1 bad items found, 2 a mistake that the user c
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that a command line names; gives its exit code."""
+    """Run the command of a command line; returns its exit code."""
     if argv is None:  # as a program
-        exit_at_signals(f"{PROGRAM}: interrupted before it began")  # `call` takes over
+        exit_at_signals(f"{PROGRAM}: interrupted before it started")  # `call` takes over
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] in (["-h"], ["--help"]):
         print(overview())
@@ -50,26 +50,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """The help of the whole: every command with a line."""
+    """The help of the program: a line for every command."""
     lines = "\n".join(f"  {name:<9} {words}" for name, (_, words) in COMMANDS.items())
     usage = f"usage: {PROGRAM} COMMAND ...\n\nSemi-supervised multi-label learning for USB.\n\ncommands:\n{lines}\n\n"
     return f"{usage}{PROGRAM} COMMAND --help shows the arguments of a command, --version the version.\n{EXIT_CODES}"
 
 
 def call(name: str, argv: Sequence[str], prog: str = "") -> int:
-    """Run one command with its arguments; `prog` is what its messages begin with where an older script calls it."""
+    """Run one command with its arguments; `prog` is the start of its messages if an older script calls it."""
     prog = prog or f"{PROGRAM} {name}"
-    sentence = "interrupted"
+    message = "interrupted"
     try:
         module = import_module(f"semilearn_bbam.commands.{COMMANDS[name][0]}")
-        sentence = module.INTERRUPTED
+        message = module.INTERRUPTED
         parser = argparse.ArgumentParser(
             prog=prog, description=module.__doc__, allow_abbrev=False, add_help=module.OPTIONS != ALONE
         )
         if module.OPTIONS in (ANYWHERE, AFTER):
-            place = " after --" if module.OPTIONS == AFTER else ""
-            parser.epilog = f"Further options{place} are those of {PROGRAM} train --help."
-        with exiting_at_signals(f"{prog}: {sentence}"):  # until the command is `interruptible`, after its imports
+            position = " after --" if module.OPTIONS == AFTER else ""
+            parser.epilog = f"Further options{position} are those of {PROGRAM} train --help."
+        with exiting_at_signals(f"{prog}: {message}"):  # until the command is `interruptible`, after its imports
             module.add_arguments(parser)
             return int(module.run(*_split(parser, argv, module.OPTIONS)))
     except Interrupted as error:
@@ -79,23 +79,23 @@ def call(name: str, argv: Sequence[str], prog: str = "") -> int:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{prog}: {sentence}", file=sys.stderr)
+        print(f"{prog}: {message}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # what reads the output, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+    except BrokenPipeError:  # the reader of the output, such as head, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails when it flushes at exit
         return 141
 
 
 def _split(parser: argparse.ArgumentParser, argv: Sequence[str], where: str) -> tuple[argparse.Namespace, list[str]]:
-    """A command's own arguments, and the settings of a run that are given to it."""
+    """The arguments of a command, and the settings of a run among its words."""
     words = list(argv)
     if where == ALONE:
         return argparse.Namespace(), words
     end = words.index("--") if where != NOWHERE and "--" in words else len(words)
-    chosen, rest = parser.parse_known_args(words[:end])
+    args, rest = parser.parse_known_args(words[:end])
     if rest and where != ANYWHERE:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return chosen, [*rest, *words[end + 1 :]]
+    return args, [*rest, *words[end + 1 :]]
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ from semilearn_bbam.util.progress import progress_bar
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """The averaged weights that a run selected, on items of the kind that it was trained on.
+    """The averaged weights that a run selected, for items of the kind that it was trained on.
 
     Items are paths of image files or PIL images, texts, an array [N,D], or a whole `Source`, of which the test part is
-    taken. `thresholds` maps a protocol to one threshold per label, [K]: "0.5", and "prior", which gives each label its
+    used. `thresholds` maps a protocol to one threshold per label, [K]: "0.5", and "prior", which gives each label its
     labelled frequency on the run's pool. Nothing is drawn at random.
     """
 
@@ -50,7 +50,7 @@ class Predictor:
 
     @property
     def kind(self) -> str:
-        """What the items are: "image", "text" or "features"."""
+        """The kind of the items: "image", "text" or "features"."""
         return self.facts.kind
 
     def scores(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
@@ -66,8 +66,8 @@ class Predictor:
 
         UserError for a protocol that the run does not have.
         """
-        limits = self._limits(threshold)
-        decisions: NDArray[np.bool_] = self.scores(items, batch_size) >= limits
+        thresholds = self._threshold_values(threshold)
+        decisions: NDArray[np.bool_] = self.scores(items, batch_size) >= thresholds
         return decisions
 
     def features(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
@@ -75,7 +75,7 @@ class Predictor:
         rows = [outputs["feat"] for outputs in self._outputs(items, batch_size)]
         return _stacked(rows, int(self.net.num_features))
 
-    def _limits(self, threshold: str | float | ArrayLike) -> NDArray[np.float32]:
+    def _threshold_values(self, threshold: str | float | ArrayLike) -> NDArray[np.float32]:
         if not isinstance(threshold, str):
             return np.broadcast_to(np.asarray(threshold, np.float32), (len(self.label_names),))
         if threshold not in self.thresholds:
@@ -89,7 +89,7 @@ class Predictor:
         encoded = self._encoded(items)
         pool = Pool(encoded, np.arange(len(encoded)), {"x": self.inputs.views["eval"]})
         size = batch_size or self.settings.eval_batch_size
-        # With its own generator, so that torch's is left as it is.
+        # With its own generator, so that torch's is not changed.
         loader = DataLoader(pool, size, collate_fn=collate, generator=torch.Generator())
         autocast, _ = precision(self.device, self.settings.amp, self.settings.amp_dtype)
         for batch in progress_bar(loader, "predict", total=len(loader)):
@@ -98,10 +98,10 @@ class Predictor:
             yield {key: value.float() for key, value in outputs.items()}
 
     def _encoded(self, items: Any) -> Items:
-        """The items as the views of the run read them."""
+        """The items in the form that the views of the run read."""
         if isinstance(items, Source):
             if items.kind != self.kind:
-                raise UserError(f"the run was trained on {self.kind} data, the data set holds {items.kind} data")
+                raise UserError(f"the run was trained on {self.kind} data, the dataset has {items.kind} data")
             items = items.test
         if self.kind == "features":
             return self._vectors(items)
@@ -126,12 +126,12 @@ class Predictor:
 def load_run(folder: str | Path, device: str = "auto") -> Predictor:
     """The model of a run folder, ready for new items; neither its training set nor its initial weights are read.
 
-    Weights are read as tensors and plain values only. RunError for a folder that is no run, that is damaged or of an
-    older version; before the end of a run its latest weights are taken, and there are no prior thresholds.
+    Weights are read as tensors and plain values only. RunError for a folder that is no run, is damaged or of an
+    older version. Before the end of a run its latest weights are used, and there are no prior thresholds.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
-        raise RunError(f"'{folder}' is not a run folder, since it has no {CONFIG}; give a folder that training made")
+        raise RunError(f"'{folder}' is not a run folder, since it has no {CONFIG}; name a folder that training wrote")
     path = selected_checkpoint(folder)
     settings = read_settings(["--c", str(folder / CONFIG)]).having(use_pretrain=False)
     labels = _read_json(folder / LABELS)
@@ -161,7 +161,7 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
 
 
 def _thresholds(results: Path, num_labels: int) -> dict[str, NDArray[np.float32]]:
-    """One threshold per label under each protocol; null in the file is one that no score reaches."""
+    """One threshold per label under each protocol; null in the file means that no score reaches it."""
     thresholds = {"0.5": np.full(num_labels, 0.5, np.float32)}
     if results.is_file():
         for protocol, values in _read_json(results).get("thresholds", {}).items():

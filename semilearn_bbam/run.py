@@ -24,27 +24,27 @@ from semilearn_bbam.config.usb_names import USB_ONLY, refused_names
 from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, view_conflicts
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
-from semilearn_bbam.engine.loaders import ALONE
+from semilearn_bbam.engine.loaders import SINGLE_PROCESS
 from semilearn_bbam.errors import Interrupted, RunError, first_line
 from semilearn_bbam.nets import net_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
 from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.signals import StopSignals
 
-# Settings that a resumed run may have otherwise than the run it continues.
+# Settings in which a resumed run may differ from the run that it continues.
 FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
 FREE_ON_RESUME |= {"num_save_iter", "on_nonfinite", "max_nonfinite"}
 FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_wandb", "use_aim"}
 
 
 def algorithm_names() -> list[str]:
-    """The registered algorithms that handle many labels."""
+    """The names of the registered multi-label algorithms."""
     multi_label = (name for name in ALGORITHMS.keys() if issubclass(ALGORITHMS[name], MultiLabelAlgorithm))
     return sorted(multi_label)
 
 
 def read_settings(argv: Sequence[str]) -> Settings:
-    """The settings that a command line (without the program's name) asks for; ConfigError names every problem."""
+    """The settings of a command line (without the program's name); ConfigError names every problem."""
     names = algorithm_names()
     refused = refused_names(ALGORITHMS.keys(), names)
     return resolve(
@@ -53,7 +53,7 @@ def read_settings(argv: Sequence[str]) -> Settings:
 
 
 def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
-    """What the data set, the net and the algorithm cannot have; values: all options, "" for a name that is missing."""
+    """Conflicts of the dataset, the net and the algorithm; values: all options, "" for a missing name."""
     kind = KIND_OF.get(values["dataset"], "")
     if values["dataset"]:
         yield from source_conflicts(values)
@@ -65,7 +65,7 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
 
 
 def kind_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Defaults of the algorithm that follow from the kind of the data, where that is known before they are read."""
+    """Defaults of the algorithm that depend on the kind of the data, if that is known before they are read."""
     kind = KIND_OF.get(values["dataset"], "")
     return ALGORITHMS[values["algorithm"]].kind_defaults.get(kind, {}) if values["algorithm"] else {}
 
@@ -77,9 +77,9 @@ def seed_everything(seed: int) -> None:
 
 
 def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
-    """Train, or continue with `resume`, as `settings` (from `read_settings`) say; returns what `results.json` holds.
+    """Train, or continue with `resume`, with `settings` (from `read_settings`); returns the content of `results.json`.
 
-    source: the data set; without it the one that the settings name is loaded. The settings are not changed.
+    source: the dataset; without it the one that the settings name is loaded. The settings are not changed.
     """
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
@@ -90,14 +90,14 @@ def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
         try:
             results = _run(settings, source, folder, world, device)
         except KeyboardInterrupt as error:
-            if not folder.kept:
+            if not folder.started:
                 raise
-            raise Interrupted(f"interrupted as the run ended; '{folder.path}' holds what was saved") from error
+            raise Interrupted(f"interrupted as the run ended; '{folder.path}' has what was saved") from error
         except (RuntimeError, DistError) as error:
             if world.world_size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
                 raise RunError(
                     f"rank {world.rank} lost the connection to another rank of this run ({first_line(error)}); see the "
-                    "message of that one, and go on with --resume"
+                    "message of that one, and continue with --resume"
                 ) from error
             raise
     world.destroy()
@@ -117,7 +117,7 @@ def _run(
     logger.setLevel(logging.ERROR)
     if world.is_main:
         logger = get_logger(settings.save_name)
-        logger.setLevel(logging.INFO)  # USB leaves the level to whoever configured logging first
+        logger.setLevel(logging.INFO)  # USB leaves the level to the first configuration of logging
         tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=settings.use_tensorboard)
     with folder.logged(logger):
         if settings.unused_keys:
@@ -128,7 +128,7 @@ def _run(
         algorithm = build_algorithm(
             settings, source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger
         )
-        if not world.is_main:  # the weights began alike; what each rank draws from here on differs
+        if not world.is_main:  # the initial weights are equal; later draws differ between ranks
             seed_everything((settings.seed + 1_000_003 * world.rank) % 2**32)
         if settings.resume:
             algorithm.load_model(folder.path / LATEST)
@@ -136,7 +136,7 @@ def _run(
         with StopSignals() as stop:  # before the run replaces an older one
             folder.keep()
             logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
-            algorithm.stop_asked = stop.asked
+            algorithm.stop_requested = stop.requested
             algorithm.train()
         return dict(algorithm.results_dict)
 
@@ -146,12 +146,12 @@ def build_algorithm(
     source: Source | None = None,
     *,
     folder: RunFolder,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
     device: torch.device | None = None,
     tb_log: Any = None,
     logger: Any = None,
 ) -> MultiLabelAlgorithm:
-    """The algorithm of a run, before its first step: data set, net, and the method that is given both."""
+    """The algorithm of a run, before its first step: dataset, net, and the method with both."""
     source = load_source(settings) if source is None else source
     net = build_net(settings, **Facts.of(settings, source).as_dict())
     algorithm: MultiLabelAlgorithm = ALGORITHMS[settings.algorithm](
@@ -166,15 +166,17 @@ def saved_settings(config: Path) -> dict[str, Any]:
 
 
 def _check_same_settings(args: Settings, config: Path) -> None:
-    before = saved_settings(config)
-    changed = [key for key, value in before.items() if key not in FREE_ON_RESUME and getattr(args, key, None) != value]
+    saved = saved_settings(config)
+    changed = [key for key, value in saved.items() if key not in FREE_ON_RESUME and getattr(args, key, None) != value]
     if changed:
-        told = ", ".join(f"{key} {before[key]!r} -> {getattr(args, key, None)!r}" for key in changed)
-        raise RunError(f"--resume: '{config}' was made with other settings ({told}); use the same ones or a new run")
+        differences = ", ".join(f"{key} {saved[key]!r} -> {getattr(args, key, None)!r}" for key in changed)
+        raise RunError(
+            f"--resume: '{config}' was made with other settings ({differences}); use the same ones or start a new run"
+        )
 
 
 class _CallableModule(ModuleType):
-    """This module, called as its function: its import puts it in the place of the package's attribute `run`."""
+    """This module, callable as its function `run`: its import replaces the package's attribute `run`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return run(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Small data sets on disk, and one function that trains a run on them."""
+"""Small datasets on disk, and one function that trains a run on them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def no_process_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a test makes the package remember goes into a folder of the test run, not into the user's."""
+    """The package's cache is in a folder of the test run, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -56,7 +56,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def features_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Vectors of which each label moves one direction, under the file names of the shipped configs."""
+    """Vectors that each label shifts in one direction, under the file names of the shipped configs."""
     rng = np.random.default_rng(0)
     directions = rng.normal(size=(7, 12))
 
@@ -166,11 +166,11 @@ def batches(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
 def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorithm]:
     """`build(config, **overrides)`: an algorithm on the small vectors, as its first semi-supervised epoch begins.
 
-    `refresh` has it look at its pool once, as the hook does then.
+    With `refresh` it is refreshed once, as by the hook.
     """
     torch.set_num_threads(1)
 
-    def one(config: Config = FEATURES, *, refresh: bool = False, **overrides: Any) -> MultiLabelAlgorithm:
+    def build_one(config: Config = FEATURES, *, refresh: bool = False, **overrides: Any) -> MultiLabelAlgorithm:
         settings = {"data_dir": features_dir, "label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "save_name": "x"}
         settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2}
         args = read_settings(arguments(config, **settings | overrides))
@@ -182,7 +182,7 @@ def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorit
             algorithm.refresh()
         return algorithm
 
-    return one
+    return build_one
 
 
 def short_run(config: Config, save_dir: Path, **overrides: Any) -> list[str]:
@@ -193,14 +193,14 @@ def short_run(config: Config, save_dir: Path, **overrides: Any) -> list[str]:
 
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
-    """`train(config, **overrides)`: one short run; gives its results and its folder."""
+    """`train(config, **overrides)`: one short run; returns its results and its folder."""
     torch.set_num_threads(1)
 
-    def one(config: Config, **overrides: Any) -> tuple[dict[str, Any], Path]:
+    def train_one(config: Config, **overrides: Any) -> tuple[dict[str, Any], Path]:
         parsed = read_settings(short_run(config, tmp_path / "runs", **overrides))
         return run(parsed), Path(parsed.save_dir) / parsed.save_name
 
-    return one
+    return train_one
 
 
 # Odd numbers of rows everywhere, and nothing random in a step.
@@ -210,11 +210,11 @@ SHAREABLE |= {"warmup_epochs": 1, "warmup_iter_per_epoch": 2, "num_train_iter": 
 
 @pytest.fixture
 def shareable(features_dir: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """`shareable(config, **changes)`: the command line of a short run that one or two processes make alike."""
+    """`shareable(config, **changes)`: the command line of a short run that is equal in one or two processes."""
     torch.set_num_threads(1)
 
-    def one(config: Config = FEATURES, **changes: Any) -> list[str]:
+    def make_argv(config: Config = FEATURES, **changes: Any) -> list[str]:
         data = {"data_dir": features_dir} if config == FEATURES else {}
         return arguments(config, **SHAREABLE | data | {"save_dir": tmp_path / "runs"} | changes)
 
-    return one
+    return make_argv

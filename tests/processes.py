@@ -1,7 +1,7 @@
 """Runs in processes that a clean fork server starts, and waits for them that have a limit.
 
 The server imports the package once. It has one thread, has not touched a GPU and holds nothing of the test process;
-each child has a write lock of tqdm that it shares with no other process, so that one that is killed blocks nobody.
+each child has a write lock of tqdm that it shares with no other process, so that one that is killed blocks no other.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run_and_exit(work: Callable[[], Any], threads: int, start_method: str) -> No
 def front_door(argv: list[str], log: Path, patch: Callable[[], object] | None = None) -> Callable[[], int]:
     """`train.py` with these arguments, its output in a file; `patch` is called first.
 
-    It can be interrupted from when the file exists.
+    It can be interrupted as soon as the file exists.
     """
     return partial(open_front_door, argv, log, patch)
 
@@ -94,7 +94,7 @@ def statuses_of(children: Iterable[ForkServerProcess]) -> list[int]:
 
 
 def send(child: ForkServerProcess, number: signal.Signals) -> None:
-    """A signal to a child, which must be there."""
+    """Send a signal to a child, which must have started."""
     assert child.pid is not None
     os.kill(child.pid, number)
 
@@ -116,17 +116,17 @@ def wait_for(
 
 
 def never_end() -> None:
-    """Work that is still going on when whoever waits for it has reached the limit."""
+    """Work that takes longer than the limit of those that wait for it."""
     time.sleep(2 * LIMIT)
 
 
 def pass_some_time(seconds: float, rng: random.Random) -> None:
-    """Let up to so many seconds pass, so that what follows comes at any moment; nothing depends on which."""
+    """Let up to so many seconds pass, so that the next step comes at a random moment."""
     time.sleep(rng.uniform(0, seconds))
 
 
 def wait_for_text(path: Path, text: str, child: ForkServerProcess) -> None:
-    """Return as soon as a file that the child writes holds a text."""
+    """Return as soon as a file of the child contains a text."""
     wait_for(lambda: path.is_file() and text in path.read_text(), child.is_alive)
 
 

@@ -1,4 +1,4 @@
-"""BBAM's own steps, against the slides' formulas in plain loops."""
+"""BBAM's steps, against the slides' formulas in plain loops."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_pseudo_labels_are_the_highest_raw_cosines_of_the_ema_model(make: Any) -
     algorithm = make()
     with torch.no_grad():
         for parameter in algorithm.model.parameters():
-            parameter.normal_()  # the student has no say
+            parameter.normal_()  # the student must have no effect
     algorithm.refresh()
     pool = algorithm.dataset_dict["pool_ulb"]
     cosine = algorithm.ema_model(pool[0]["x_lb"].new_tensor(pool.items[pool.rows]))["cosine"]
@@ -113,14 +113,14 @@ def test_negatives_of_labelled_rows(choice: str, make: Any) -> None:
 def test_one_refresh_is_one_pass_and_both_are_two(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for choice, passes in (("ema", 1), ("student", 1), ("both", 2)):
         algorithm = make(refresh=False, refresh_model=choice)
-        read = []
+        names_read = []
         original = type(algorithm).read
         with monkeypatch.context() as patch:
             patch.setattr(
-                BBAM, "read", lambda self, name, *a, o=original, r=read: (r.append(name), o(self, name, *a))[1]
+                BBAM, "read", lambda self, name, *a, o=original, r=names_read: (r.append(name), o(self, name, *a))[1]
             )
             algorithm.refresh()
-        assert read == ["pool_lb", "pool_ulb"] * passes
+        assert names_read == ["pool_lb", "pool_ulb"] * passes
 
 
 def test_no_strong_view_is_computed_for_a_refresh(make: Any) -> None:
@@ -144,7 +144,7 @@ def test_no_unlabelled_batch_is_loaded_in_the_warm_up(make: Any) -> None:
 
 
 def test_rare_labels_keep_working(make: Any, features_dir: Path) -> None:
-    """Labels with no labelled positive, or one, get no pool of positives, no NaN, and the plain loss."""
+    """Labels with no labelled positive, or one, get no pseudo-positives, no NaN, and the plain loss."""
     algorithm = make(refresh=False)
     targets = algorithm.dataset_dict["pool_lb"].targets
     for pool in ("pool_lb", "train_lb"):
@@ -191,10 +191,10 @@ def test_released_statistics_start_from_zeros_and_use_blended_means() -> None:
     angles, targets = torch.rand(50, 1) + 1, (torch.rand(50, 1) < 0.4).float()
     valid = torch.ones(50, 1, dtype=torch.bool)
     blended = update_statistics(angles, targets, valid, None, 0.01, None)
-    chosen = angles[targets > 0].double()
-    mean = 0.99 * chosen.mean()
+    positive_angles = angles[targets > 0].double()
+    mean = 0.99 * positive_angles.mean()
     assert float(blended.mean_pos) == pytest.approx(float(mean), rel=1e-5)
-    variance = 0.99 * ((chosen - mean) ** 2).sum() / (len(chosen) - 1)
+    variance = 0.99 * ((positive_angles - mean) ** 2).sum() / (len(positive_angles) - 1)
     assert float(blended.var_pos) == pytest.approx(float(variance), rel=1e-4)
 
 

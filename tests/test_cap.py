@@ -51,25 +51,25 @@ def test_warm_up_is_the_supervised_loss(build: Any) -> None:
     algorithm, twin = make(build, refresh=False), build(algorithm="supervised_asl", save_name="twin")
     batch = batches(algorithm)
     twin.model.load_state_dict(algorithm.model.state_dict())
-    one, _ = algorithm.warmup_step(batch["x_lb_s"], batch["y_lb"])
-    two, _ = twin.train_step(batch["x_lb_s"], batch["y_lb"])
-    assert float(one["loss"].detach()) == pytest.approx(float(two["loss"].detach()), rel=1e-6)
+    warmup, _ = algorithm.warmup_step(batch["x_lb_s"], batch["y_lb"])
+    supervised, _ = twin.train_step(batch["x_lb_s"], batch["y_lb"])
+    assert float(warmup["loss"].detach()) == pytest.approx(float(supervised["loss"].detach()), rel=1e-6)
 
 
 def test_pool_gets_the_labelled_rates_from_the_ema_model(build: Any) -> None:
     algorithm = make(build, refresh=False)
     with torch.no_grad():
         for parameter in algorithm.model.parameters():
-            parameter.zero_()  # the student has no say
+            parameter.zero_()  # the student must have no effect
     row = algorithm.refresh()
-    wanted = torch.floor(algorithm.positive_rate * 128 + 1e-3)
-    assert torch.equal(algorithm.pseudo_targets.sum(0), wanted)
+    expected = torch.floor(algorithm.positive_rate * 128 + 1e-3)
+    assert torch.equal(algorithm.pseudo_targets.sum(0), expected)
     scores = algorithm.scores(algorithm.read("pool_ulb"))
     for k in range(7):
-        chosen = algorithm.pseudo_targets[:, k] > 0
-        if chosen.any():
-            assert scores[chosen, k].min() >= scores[~chosen, k].max()
-    assert row["pseudo_positive_rate"] == pytest.approx(float(wanted.sum()) / (128 * 7))
+        positive = algorithm.pseudo_targets[:, k] > 0
+        if positive.any():
+            assert scores[positive, k].min() >= scores[~positive, k].max()
+    assert row["pseudo_positive_rate"] == pytest.approx(float(expected.sum()) / (128 * 7))
 
 
 def test_label_without_labelled_positive_gets_no_pseudo_positive(build: Any) -> None:
@@ -81,13 +81,13 @@ def test_label_without_labelled_positive_gets_no_pseudo_positive(build: Any) -> 
 
 def test_queue_holds_the_last_scores_and_never_more_than_the_pool(build: Any) -> None:
     algorithm = make(build, threshold_source="queue", queue_size=20, num_train_iter=12)
-    seen = []
+    scores = []
     for labeled, unlabeled in zip(algorithm.loader_dict["train_lb"], algorithm.loader_dict["train_ulb"], strict=True):
         batch = algorithm.process_batch(None, **labeled, **unlabeled)
         out, _ = algorithm.train_step(**batch)
         assert out["loss"].isfinite()
-        seen.append(algorithm.scores(algorithm.ema_model(batch["x_ulb_w"])))
-        assert torch.equal(algorithm.queue, torch.cat(seen)[-20:])
+        scores.append(algorithm.scores(algorithm.ema_model(batch["x_ulb_w"])))
+        assert torch.equal(algorithm.queue, torch.cat(scores)[-20:])
     state = algorithm.get_state()
     algorithm.queue = algorithm.queue[:0]
     algorithm.set_state(state)

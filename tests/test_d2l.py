@@ -27,21 +27,21 @@ K = 7
 def make(build: Callable[..., Any]) -> Callable[..., D2L]:
     """`make(**overrides)`: a D2L instance on the small vectors, its refresh of epoch 1 done."""
 
-    def one(**overrides: Any) -> D2L:
+    def make_d2l(**overrides: Any) -> D2L:
         algorithm = build(CONFIG, **{"batch_size": 5, "ulb_batch_size": 11, "loss_reduction": "mean"} | overrides)
         algorithm.refresh()
         return algorithm
 
-    return one
+    return make_d2l
 
 
 def step(algorithm: D2L, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A training step on this batch, of which it takes what it names, as in the loop."""
+    """A training step on the parts of this batch that are its arguments, as in the loop."""
     return algorithm.train_step(**algorithm.process_batch(None, **batch))
 
 
 def move(net: torch.nn.Module, seed: int = 1) -> None:
-    """Weights of its own, so that the two nets, and the heads of each, differ."""
+    """Change the weights, so that the two nets, and the heads of each, differ."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -139,7 +139,7 @@ METRICS = [{}, {"beta": 2}, {"f_beta_form": "released"}, {"threshold_ties": "hig
 @pytest.mark.parametrize("options", METRICS)
 def test_refresh_takes_the_best_thresholds_of_the_ema_model(options: dict[str, Any], make: Any) -> None:
     algorithm = make(**options)
-    move(algorithm.model)  # the student has no say
+    move(algorithm.model)  # the student must have no effect
     move(algorithm.ema_model, seed=3)
     row = algorithm.refresh()
     pool = algorithm.dataset_dict["pool_lb"]
@@ -156,13 +156,13 @@ def test_refresh_takes_the_best_thresholds_of_the_ema_model(options: dict[str, A
 
 
 def test_options_of_the_metric_change_thresholds(make: Any) -> None:
-    found = []
+    thresholds = []
     for options in METRICS:
         algorithm = make(**options)
         move(algorithm.ema_model, seed=3)
         algorithm.refresh()
-        found.append(algorithm.thresholds)
-    assert not any(torch.equal(found[0], other) for other in found[1:])
+        thresholds.append(algorithm.thresholds)
+    assert not any(torch.equal(thresholds[0], other) for other in thresholds[1:])
 
 
 def test_asymmetric_options_reach_every_loss(make: Any) -> None:

@@ -29,7 +29,7 @@ def make(build: Callable[..., Any]) -> Callable[..., DiCaP]:
 
 
 def mixed(algorithm: DiCaP) -> WeightedLabels:
-    """Pseudo-labels of all three kinds, whatever the small net thinks."""
+    """Pseudo-labels of all three kinds, independent of the small net's scores."""
     torch.manual_seed(1)
     kind = torch.randint(3, algorithm.labels.weights.shape)
     algorithm.labels = WeightedLabels((kind == 1).float(), torch.rand(kind.shape) * (kind < 2), kind == 2)
@@ -37,7 +37,7 @@ def mixed(algorithm: DiCaP) -> WeightedLabels:
 
 
 def step(algorithm: DiCaP, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A training step on this batch, of which it takes what it names, as in the loop."""
+    """A training step on the parts of this batch that are its arguments, as in the loop."""
     return algorithm.train_step(**{key: value for key, value in batch.items() if key != "idx_lb"})
 
 
@@ -53,9 +53,11 @@ def contrast(
                 product = [a * float(w) for a, w in zip(z, head[k], strict=True)]
                 norm = math.sqrt(sum(a * a for a in product))
                 vectors.append((bool(zone[i, k]), [a / norm for a in product]))
-        for u, (inside, one) in enumerate(vectors):
+        for u, (inside, vector) in enumerate(vectors):
             if inside:
-                weight = [math.exp(sum(a * b for a, b in zip(one, v, strict=True)) / temperature) for _, v in vectors]
+                weight = [
+                    math.exp(sum(a * b for a, b in zip(vector, v, strict=True)) / temperature) for _, v in vectors
+                ]
                 others = sum(w for j, w in enumerate(weight) if j != u and vectors[j][0])
                 terms.append(-math.log(weight[(u + len(weak)) % len(vectors)] / others))
     return sum(terms) / len(terms)
@@ -89,26 +91,26 @@ def test_step_loss_is_the_stated_objective(reduction: str, use_cat: str, make: A
 def test_estimation_rows_are_unlabelled_rows_and_nothing_else(make: Any, features_dir: Path) -> None:
     algorithm = make(seed=3, estimation_ratio=0.2)
     pools, split = algorithm.dataset_dict, algorithm.split
-    held = set(pools["pool_est"].rows.tolist())
+    estimation_rows = set(pools["pool_est"].rows.tolist())
     assert len(split.labeled) == 32
-    assert len(held) == round(0.2 * 32)
+    assert len(estimation_rows) == round(0.2 * 32)
     for name in ("train_lb", "pool_lb"):
-        assert set(pools[name].rows.tolist()) == set(split.labeled.tolist()) - held
-    truth = np.load(features_dir / "ohsumed_minilm.npz")["train_y"]
+        assert set(pools[name].rows.tolist()) == set(split.labeled.tolist()) - estimation_rows
+    targets = np.load(features_dir / "ohsumed_minilm.npz")["train_y"]
     for name in ("train_lb", "pool_lb", "train_est", "pool_est"):
-        assert np.array_equal(pools[name].targets.numpy(), truth[pools[name].rows])
+        assert np.array_equal(pools[name].targets.numpy(), targets[pools[name].rows])
     for name in ("train_ulb", "pool_ulb"):
-        assert set(pools[name].rows.tolist()) == set(split.unlabeled.tolist()) | held
+        assert set(pools[name].rows.tolist()) == set(split.unlabeled.tolist()) | estimation_rows
         assert pools[name].targets is None
     assert np.array_equal(pools["prior"].rows, split.unlabeled)
     assert np.array_equal(pools["pool_ulb"].rows, pools["train_ulb"].rows)
     assert np.array_equal(pools["train_est"].rows, pools["pool_est"].rows)
-    everything = torch.cat([pools["pool_lb"].targets, pools["pool_est"].targets])
-    assert torch.allclose(algorithm.positive_rate, everything.mean(0))
+    labeled_targets = torch.cat([pools["pool_lb"].targets, pools["pool_est"].targets])
+    assert torch.allclose(algorithm.positive_rate, labeled_targets.mean(0))
     assert len(algorithm.pseudo_targets) == len(split.unlabeled)
     again, other = make(seed=3, save_name="y"), make(seed=4, save_name="z")
     assert np.array_equal(again.dataset_dict["pool_est"].rows, pools["pool_est"].rows)
-    assert set(other.dataset_dict["pool_est"].rows.tolist()) != held
+    assert set(other.dataset_dict["pool_est"].rows.tolist()) != estimation_rows
 
 
 def test_a_pool_with_the_labelled_rows_holds_the_estimation_rows_once(make: Any) -> None:
@@ -122,7 +124,7 @@ def test_refresh_weighs_by_the_ema_model(make: Any) -> None:
     algorithm = make(correctness_bins=4, bin_knots="center")
     with torch.no_grad():
         for parameter in algorithm.model.parameters():
-            parameter.normal_()  # the student has no say
+            parameter.normal_()  # the student must have no effect
     row = algorithm.refresh()
     pools = algorithm.dataset_dict
 
@@ -207,10 +209,10 @@ def test_finetuning_loss_is_that_of_the_estimation_batch(make: Any) -> None:
 def test_asymmetric_options_reach_every_loss(make: Any) -> None:
     algorithm = make(gamma_negative=0, clip=0, contrastive_weight=0)
     state, batch = mixed(algorithm), batches(algorithm)
-    for case, found in (("warm-up", algorithm.warmup_step), ("fine-tuning", algorithm.train_step)):
+    for case, train_step in (("warm-up", algorithm.warmup_step), ("fine-tuning", algorithm.train_step)):
         logits = algorithm.model(batch["x_lb_s"])["logits"].detach()
         expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch["y_lb"])
-        loss = found(batch["x_lb_s"], batch["y_lb"])[0]["loss"].detach()
+        loss = train_step(batch["x_lb_s"], batch["y_lb"])[0]["loss"].detach()
         assert float(loss) == pytest.approx(float(expected), rel=1e-4), case
     rows, logits = batch["idx_ulb"], algorithm.model(batch["x_ulb_s"])["logits"].detach()
     unsup = torch.nn.functional.binary_cross_entropy_with_logits(

@@ -49,7 +49,7 @@ def test_step_is_labelled_gradient_plus_unlabelled_gradient_at_the_worst_weights
 ) -> None:
     algorithm = make(build, rho=rho, sharpness=sharpness, ent_loss_ratio=0.0, ema_p=0.0)
     batch, net = batches(algorithm), copy.deepcopy(algorithm.model)
-    found = deposited(algorithm, batch)
+    gradients = deposited(algorithm, batch)
     labelled = labelled_gradient(net, batch)
     weak = net(batch["x_ulb_w"])["logits"][..., 1].detach()
     worst = moved(net, labelled, rho)
@@ -64,20 +64,20 @@ def test_step_is_labelled_gradient_plus_unlabelled_gradient_at_the_worst_weights
         assert 0 < mask.float().mean() < 1
         loss = (F.binary_cross_entropy_with_logits(strong, (weak > 0).float(), reduction="none") * mask).mean()
     unlabelled = torch.autograd.grad(loss, tuple(worst.parameters()))
-    for mine, one, two in zip(found, labelled, unlabelled, strict=True):
-        torch.testing.assert_close(mine, one + 0.7 * two, rtol=1e-4, atol=1e-6)
+    for gradient, first, second in zip(gradients, labelled, unlabelled, strict=True):
+        torch.testing.assert_close(gradient, first + 0.7 * second, rtol=1e-4, atol=1e-6)
     for before, after in zip(net.parameters(), algorithm.model.parameters(), strict=True):
         assert torch.equal(before, after)  # the step of the optimiser is still to come
 
 
 def test_the_perturbation_matters(build: Any) -> None:
     batch = None
-    found = []
+    gradients = []
     for rho in (0.0, 0.5):
         algorithm = make(build, rho=rho)
         batch = batch or batches(algorithm)
-        found.append(deposited(algorithm, batch))
-    assert any(not torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
+        gradients.append(deposited(algorithm, batch))
+    assert any(not torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
 def test_gradient_is_the_same_under_a_loss_scaler(build: Any) -> None:
@@ -110,11 +110,11 @@ def test_buffer_is_a_running_mean_of_past_labelled_gradients(build: Any) -> None
         gradients = labelled_gradient(net, batch)
         past = expected or [torch.zeros_like(g) for g in gradients]
         expected = [0.25 * g + 0.75 * p for g, p in zip(gradients, past, strict=True)]
-        found = deposited(algorithm, batch)
-        for kept, mean in zip(algorithm.buffer, expected, strict=True):
-            torch.testing.assert_close(kept, mean, rtol=1e-4, atol=1e-7)
+        step_gradients = deposited(algorithm, batch)
+        for buffered, mean in zip(algorithm.buffer, expected, strict=True):
+            torch.testing.assert_close(buffered, mean, rtol=1e-4, atol=1e-7)
         assert not torch.equal(along[0], algorithm.buffer[0])
-        assert all(g.isfinite().all() for g in found)
+        assert all(g.isfinite().all() for g in step_gradients)
         algorithm.optimizer.step()
     state = algorithm.get_state()
     algorithm.buffer = []
@@ -135,7 +135,7 @@ def test_batch_norm_statistics_are_those_of_the_clean_passes(build: Any) -> None
     algorithm.train_step(**algorithm.process_batch(None, **batch))
     net(batch["x_lb"])
     net(batch["x_ulb_w"])
-    clean, found = dict(net.named_buffers()), dict(algorithm.model.named_buffers())
-    assert any("running_mean" in name for name in clean)
-    for name, value in clean.items():
-        torch.testing.assert_close(found[name], value)
+    expected, buffers = dict(net.named_buffers()), dict(algorithm.model.named_buffers())
+    assert any("running_mean" in name for name in expected)
+    for name, value in expected.items():
+        torch.testing.assert_close(buffers[name], value)

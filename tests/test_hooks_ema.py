@@ -52,15 +52,15 @@ def test_usb_swap_still_works() -> None:
     model, ema_model = nets()
     ema = ModelEMA(model, ema_model, 0.5, ramp=False)
     ema.register()
-    own = model[0].weight.clone()
+    student = model[0].weight.clone()
     with torch.no_grad():
         ema_model[0].weight.fill_(3.0)
     ema.apply_shadow()
     assert (model[0].weight == 3).all()
     ema.restore()
-    torch.testing.assert_close(model[0].weight, own)
+    torch.testing.assert_close(model[0].weight, student)
     ema.restart()
-    torch.testing.assert_close(ema_model[0].weight, own)
+    torch.testing.assert_close(ema_model[0].weight, student)
 
 
 @pytest.mark.parametrize("config", ["ema", "student"])

@@ -1,4 +1,4 @@
-"""What `report_figures` keeps, and that nothing else changes by it."""
+"""The file of `report_figures`, and that the option changes nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
 
 
-def kept(folder: Path) -> dict[str, np.ndarray]:
+def figure_arrays(folder: Path) -> dict[str, np.ndarray]:
     with np.load(folder / "figures.npz", allow_pickle=False) as archive:
         return dict(archive)
 
@@ -39,17 +39,17 @@ def test_every_method_is_the_same_with_it(algorithm: str, train: Any, features_d
     results, folder = train(CONFIG, save_name="with", report_figures="true", **settings)
     assert results["test"] == without["test"]
     assert results["test_prior"] == without["test_prior"]
-    one, two = (torch.load(f / "latest_model.pth", weights_only=True) for f in (plain, folder))
+    first, second = (torch.load(f / "latest_model.pth", weights_only=True) for f in (plain, folder))
     for part in ("model", "ema_model"):
-        assert all(torch.equal(one[part][key], two[part][key]) for key in one[part])
-    assert one["random"][0]["torch"].equal(two["random"][0]["torch"])
-    own = [row for row in logged(folder) if "vdfd_true" in row]
+        assert all(torch.equal(first[part][key], second[part][key]) for key in first[part])
+    assert first["random"][0]["torch"].equal(second["random"][0]["torch"])
+    figure_rows = [row for row in logged(folder) if "vdfd_true" in row]
     assert [row for row in logged(folder) if "vdfd_true" not in row] == logged(plain)
-    assert [(row["epoch"], row["it"]) for row in own] == [(1, 2), (2, 5), (3, 8)]
-    for row in own:
+    assert [(row["epoch"], row["it"]) for row in figure_rows] == [(1, 2), (2, 5), (3, 8)]
+    for row in figure_rows:
         assert row["vdfd_true"] == pytest.approx(row["var_pos_true"] - row["var_neg_true"], abs=1e-6)
-    assert ["vdfd_pseudo" in row for row in own] == [False, *[algorithm in KEEP_PSEUDO_LABELS] * 2]
-    arrays = kept(folder)
+    assert ["vdfd_pseudo" in row for row in figure_rows] == [False, *[algorithm in KEEP_PSEUDO_LABELS] * 2]
+    arrays = figure_arrays(folder)
     assert arrays["targets"].shape == arrays["angles_true"].shape == (160, 7)
     assert arrays["angles_true"].dtype == np.float16
     assert arrays["known"].all()
@@ -63,7 +63,7 @@ def test_every_method_is_the_same_with_it(algorithm: str, train: Any, features_d
 
 def in_loops(features: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> list[tuple[float, float]]:
     """Angle variances of positives and of negatives of every label, from the definitions."""
-    found = []
+    variances = []
     for k in range(targets.shape[1]):
         prototype = np.mean([features[i] for i in range(len(rows)) if rows[i] and targets[i, k] == 1], axis=0)
         sides: dict[int, list[float]] = {0: [], 1: []}
@@ -71,8 +71,8 @@ def in_loops(features: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> lis
             if rows[i]:
                 cosine = features[i] @ prototype / math.sqrt((features[i] @ features[i]) * (prototype @ prototype))
                 sides[int(targets[i, k])].append(math.acos(cosine))
-        found.append((np.var(sides[1], ddof=1), np.var(sides[0], ddof=1)))
-    return found
+        variances.append((np.var(sides[1], ddof=1), np.var(sides[0], ddof=1)))
+    return variances
 
 
 @pytest.mark.parametrize("num_branches", [1, 2])
@@ -87,10 +87,10 @@ def test_readings_follow_the_definitions(build: Callable[..., MultiLabelAlgorith
     width = algorithm.read("pool_lb")["feat"].shape[1] // num_branches
     features = torch.cat([algorithm.read(name)["feat"][:, :width] for name in ("pool_lb", "pool_ulb")]).double().numpy()
     labeled = algorithm.dataset_dict["pool_lb"].targets.numpy()
-    everything = np.zeros((128, 7))
-    everything[known.numpy()] = true.numpy()
+    pool_targets = np.zeros((128, 7))
+    pool_targets[known.numpy()] = true.numpy()
     tables = {
-        "true": (np.concatenate([labeled, everything]), np.concatenate([np.ones(32, bool), known.numpy()])),
+        "true": (np.concatenate([labeled, pool_targets]), np.concatenate([np.ones(32, bool), known.numpy()])),
         "pseudo": (np.concatenate([labeled, algorithm.pseudo_targets.numpy()]), np.ones(160, bool)),
     }
     for name, (targets, rows) in tables.items():
@@ -121,7 +121,7 @@ def test_rows_without_pseudo_labels_do_not_count(build: Callable[..., MultiLabel
 def test_statistics_are_those_of_the_map(train: Any, features_dir: Path) -> None:
     options = {"num_branches": 2, "negatives": "sampled", "labeled_negatives": "all"}
     _, folder = train(CONFIG, data_dir=features_dir, **SETTINGS, **options)
-    arrays = kept(folder)
+    arrays = figure_arrays(folder)
     state = torch.load(folder / "latest_model.pth", weights_only=True)["state"]
     for name in ("mean_pos", "var_pos", "mean_neg", "var_neg"):
         np.testing.assert_array_equal(arrays[name], state["statistics"][name][:7].numpy())
@@ -154,7 +154,7 @@ def test_a_resumed_run_keeps_the_same(
         if algorithm.epoch == 1:
             raise Killed
 
-    # Once between checkpoint and end of an epoch, once between the row and its checkpoint, whose row must go again.
+    # Once between checkpoint and end of an epoch, once between the row and its checkpoint, whose row must be deleted.
     for hook, resume, dies in ((EpochCheckpointHook, "false", save_and_die), (FigureDataHook, "true", add_and_die)):
         with monkeypatch.context() as patch:
             patch.setattr(hook, "after_train_epoch", dies)
@@ -164,15 +164,15 @@ def test_a_resumed_run_keeps_the_same(
     first, second = ([row for row in logged(folder) if "vdfd_true" in row] for folder in (straight, broken))
     assert first == second
     assert len(first) == 3
-    one, two = kept(straight), kept(broken)
-    assert one.keys() == two.keys()
-    assert all(np.array_equal(one[key], two[key]) for key in one)
+    arrays, resumed_arrays = figure_arrays(straight), figure_arrays(broken)
+    assert arrays.keys() == resumed_arrays.keys()
+    assert all(np.array_equal(arrays[key], resumed_arrays[key]) for key in arrays)
 
 
 def test_the_archive_is_of_the_selected_model(train: Any, features_dir: Path) -> None:
     choice = {"select_on": "validation", "val_ratio": 0.3, "num_train_iter": 60, "epoch": 6, "lr": 0.05}
     results, folder = train(CONFIG, data_dir=features_dir, **{**SETTINGS, "label_ratio": 0.4}, **choice)
-    arrays = kept(folder)
+    arrays = figure_arrays(folder)
     hits = ((arrays["test_scores"] >= 0.5) & (arrays["test_targets"] > 0)).sum()
     predicted = (arrays["test_scores"] >= 0.5).sum() + arrays["test_targets"].sum(dtype=int)
     assert 2 * hits / predicted == pytest.approx(results["test"]["micro_f1"])

@@ -16,7 +16,7 @@ from tests.conftest import FEATURES, short_run
 
 
 class Recorder:
-    """Stands in for a run of either service."""
+    """Replaces a run of either service."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[str, float]] = {}
@@ -41,15 +41,15 @@ class Recorder:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    found = Recorder()
+    fake_run = Recorder()
     monkeypatch.setattr(wandb, "login", lambda: True)
-    monkeypatch.setattr(wandb, "init", lambda **settings: found)
-    monkeypatch.setattr(aim, "Run", lambda **settings: found, raising=False)
-    return found
+    monkeypatch.setattr(wandb, "init", lambda **settings: fake_run)
+    monkeypatch.setattr(aim, "Run", lambda **settings: fake_run, raising=False)
+    return fake_run
 
 
 def events(folder: Path) -> dict[int, dict[str, float]]:
-    """What TensorBoard's files hold: step -> name -> value; every value once."""
+    """The content of TensorBoard's files: step -> name -> value; every value once."""
     files = EventAccumulator(str(folder / "tensorboard")).Reload()
     rows: dict[int, dict[str, float]] = {}
     for name in files.Tags()["scalars"]:

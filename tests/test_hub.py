@@ -40,7 +40,7 @@ def test_the_cache_comes_before_the_hub(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(hub, "hub_answers", lambda: True)
     assert load_local_or_hub("some/model", load) == "some/model"
     assert calls == [True, False]
-    with pytest.raises(Unavailable, match=r"'gone' cannot be had from the hub \(gone is not there\)"):
+    with pytest.raises(Unavailable, match=r"'gone' cannot be downloaded from the hub \(gone is not there\)"):
         load_local_or_hub("gone", absent)
     monkeypatch.setattr(hub, "hub_answers", lambda: False)
     with pytest.raises(Unavailable, match="neither a folder nor in the local cache, and the hub cannot be reached"):

@@ -167,7 +167,7 @@ def test_the_version_stands_in_one_place(built: Path) -> None:
 def test_the_doctor_is_content_here(environment: tuple[Path, Path], tmp_path: Path) -> None:
     done = call([str(environment[0]), "-m", "semilearn_bbam", "doctor", "--imports"], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("python 3.", "semilearn 0.3.2", "torch ", "cpu: ", "all that is needed imports"):
+    for word in ("python 3.", "semilearn 0.3.2", "torch ", "cpu: ", "all required packages import"):
         assert word in done.stdout
     assert "conflict" not in done.stdout
 

@@ -1,4 +1,4 @@
-"""A run may end at any moment, by any means: what is on the disk is whole, and the run goes on from it."""
+"""A run may end at any moment, in any way: the files on the disk are complete, and the run continues from them."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ LONG |= {"num_eval_iter": 150, "num_threads": 1, "save_name": "run"}
 def command(features_dir: Path, tmp_path: Path) -> Callable[..., list[str]]:
     torch.set_num_threads(1)
 
-    def one(**changes: Any) -> list[str]:
+    def make_argv(**changes: Any) -> list[str]:
         settings = {"data_dir": features_dir, "save_dir": tmp_path / "runs", "label_ratio": 0.2, **LONG, **changes}
         return arguments(FEATURES, **settings)
 
-    return one
+    return make_argv
 
 
 def latest(folder: Path) -> dict[str, Any]:
@@ -80,12 +80,12 @@ def test_killed_at_any_moment_the_latest_checkpoint_is_whole_and_the_run_goes_on
     """kill -9 at random moments of a run that saves after every step: in its start, and after some steps."""
     folder, log, rng = tmp_path / "runs" / "run", tmp_path / "log.txt", random.Random(0)
     steps = [0]
-    for life in range(KILLS):
+    for number in range(KILLS):
         log.unlink(missing_ok=True)
-        extra = {"resume": "true"} if life else {"overwrite": "true"}
+        extra = {"resume": "true"} if number else {"overwrite": "true"}
         child = fork(front_door(command(**extra), log))
         wait_for(log.is_file, child.is_alive)
-        saves = rng.randrange(5) if life else 1
+        saves = rng.randrange(5) if number else 1
         wait_for_saves(folder / LATEST, saves, child)
         pass_some_time(0.02 if saves else 0.3, rng)
         send(child, signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_killed_at_any_moment_the_latest_checkpoint_is_whole_and_the_run_goes_on
         assert steps[-1] >= steps[-2] + saves
         RunFolder(folder).read_metrics()
     assert steps[-1] > KILLS
-    # Fifty lives later the run is where an undisturbed one would be.
+    # After fifty kills the run is where an uninterrupted one would be.
     with monkeypatch.context() as patch:
         die_at(steps[-1], patch)
         with pytest.raises(Killed):
@@ -109,14 +109,14 @@ def hold_at(step: int) -> None:
 
     def wait_and_ask(self: TrainingLoop) -> bool:
         if self.it == step:
-            wait_for(self.stop_asked)
+            wait_for(self.stop_requested)
         return must_stop(self)
 
     pytest.MonkeyPatch().setattr(TrainingLoop, "must_stop", wait_and_ask)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_wish_to_stop_saves_and_says_how_to_go_on(
+def test_a_request_to_stop_saves_and_names_resume(
     number: signal.Signals, command: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     folder, log = tmp_path / "runs" / "run", tmp_path / "log.txt"
@@ -136,7 +136,7 @@ def never_end_a_step() -> None:
     torch.Tensor.backward = lambda *args, **kwargs: never_end()
 
 
-def test_a_second_wish_ends_it_at_once(command: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_a_second_request_ends_it_at_once(command: Callable[..., list[str]], tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     child = fork(front_door(command(), log, never_end_a_step))
     wait_for_text(tmp_path / "runs" / "run" / "log.txt", "run folder", child)
@@ -156,14 +156,14 @@ def test_two_processes_do_not_share_a_folder(command: Callable[..., list[str]], 
         assert "Traceback" not in other.read_text()
     send(child, signal.SIGKILL)
     assert status_of(child) == -signal.SIGKILL
-    again = fork(front_door(command(resume="true"), other))  # a killed process keeps no other out
+    again = fork(front_door(command(resume="true"), other))  # a killed process holds no lock
     wait_for_text(tmp_path / "runs" / "run" / "log.txt", "resumed at step", again)
     send(again, signal.SIGTERM)
     assert status_of(again) == 130
 
 
 def limit_file_size(size: int) -> None:
-    """As on a full disk: the system refuses to write on, for real."""
+    """As on a full disk: the system refuses to write more."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
@@ -198,7 +198,7 @@ def test_a_log_that_cannot_grow_ends_it_in_a_sentence(
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS])
-def test_a_fault_in_somebody_elses_file_is_a_sentence(
+def test_a_fault_in_a_file_of_another_package_is_a_sentence(
     fault: int, features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
@@ -207,7 +207,7 @@ def test_a_fault_in_somebody_elses_file_is_a_sentence(
     monkeypatch.setattr("semilearn_bbam.run.TBLog", refuse)
     argv = short_run(FEATURES, tmp_path / "runs", data_dir=features_dir, label_ratio=0.2, use_tensorboard="true")
     assert train_script.main(argv) == 2
-    assert f"the disk refuses ([Errno {fault}] {os.strerror(fault)}: 'events.out')" in capsys.readouterr().err
+    assert f"([Errno {fault}] {os.strerror(fault)}: 'events.out')" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS])

@@ -109,10 +109,10 @@ def test_torchvision_nets_with_ways_of_their_own(name: str, width: int, size: in
         ("timm:resnet18.a1_in1", {}, "timm has no classification net .*did you mean .*resnet18"),
         ("timm:", {}, "'timm:' is unknown"),
         ("resnet18", {}, "'resnet18' is unknown; did you mean timm:resnet18"),
-        ("hubert_base", {}, "hubert_base hears sound"),
+        ("hubert_base", {}, "hubert_base reads sound"),
         ("vit_tiny_patch2_32", {"img_size": 40}, "vit_tiny_patch2_32 does not take images of 3 x 40 x 40"),
         ("resnet50", {"in_features": 1}, "does not take images of 1 x 32 x 32 .*normalize: imagenet"),
-        ("resnet50", {"in_features": 0}, "resnet50 reads images, and this data set holds texts"),
+        ("resnet50", {"in_features": 0}, "resnet50 reads images, and this dataset holds texts"),
         ("mlp:512 swish", {}, "net: mlp: 'swish' in '512 swish' is neither a width nor"),
     ],
 )
@@ -193,7 +193,7 @@ def test_building_draws_from_torch_only() -> None:
 def test_usb_bert_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "hub_answers", lambda: False)
     monkeypatch.setattr(nets, "snapshot_download", absent)
-    with pytest.raises(NetError, match="bert_base_uncased .* hub cannot be reached; give hf:<folder>"):
+    with pytest.raises(NetError, match="bert_base_uncased .* hub cannot be reached; set hf:<folder>"):
         build("bert_base_uncased")
 
 
@@ -258,7 +258,7 @@ def test_weights_of_a_path_reach_a_library_net_with_a_report(tmp_path: Path) -> 
     for name in ("timm:resnet18", "torchvision:resnet18"):
         net = build(name, pretrained=True, path=str(tmp_path / "w.pth"))
         assert torch.equal(net.net.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
-        assert net.weights_report.endswith("loaded; 2 of the file without a place (fc.bias, fc.weight)")
+        assert net.weights_report.endswith("loaded; 2 of the file without a place in the net (fc.bias, fc.weight)")
         assert net.weights_report.startswith("weights: 120 tensors of")
 
 
@@ -275,5 +275,5 @@ def test_weights_of_a_path_reach_a_library_net_with_a_report(tmp_path: Path) -> 
 def test_nets_read_their_own_kind_of_data_only(net: str, kind: str) -> None:
     nets.check_input(net, kind)
     for other in {"text", "features", "image"} - {kind}:
-        with pytest.raises(NetError, match=f"net: {net} reads .*, and the data set holds .*; give"):
+        with pytest.raises(NetError, match=f"net: {net} reads .*, but the dataset has .*; set"):
             nets.check_input(net, other)

@@ -44,11 +44,11 @@ def test_a_bad_loss_ends_the_run_before_it_reaches_the_weights(
     assert "labelled rows" in str(error.value)
     assert "--resume --on_nonfinite skip" in str(error.value)
     folder = tmp_path / "runs" / "run"
-    found = json.loads((folder / "nonfinite.json").read_text())
+    report = json.loads((folder / "nonfinite.json").read_text())
     split = json.loads((folder / "split.json").read_text())
-    assert set(found["rows"]["lb"]) <= set(split["labeled"])
-    assert set(found["rows"]["ulb"]) <= set(split["unlabeled"])
-    assert found["weights"] == found["labels"] == []
+    assert set(report["rows"]["lb"]) <= set(split["labeled"])
+    assert set(report["rows"]["ulb"]) <= set(split["unlabeled"])
+    assert report["weights"] == report["labels"] == []
     checkpoint = torch.load(folder / LATEST, weights_only=True)
     assert checkpoint["it"] == 3
     assert all(torch.isfinite(value).all() for value in checkpoint["model"].values())
@@ -85,7 +85,7 @@ def test_the_rows_named_are_those_of_the_batch(
 def test_weights_and_labels_are_named(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = BBAM.train_step
 
-    @wraps(step)  # whose arguments say what the step needs
+    @wraps(step)  # whose arguments name what the step needs
     def poison(self: Any, *args: Any, **batch: Any) -> Any:
         with torch.no_grad():
             self.model.head.weight[2] = float("nan")
@@ -120,7 +120,7 @@ def test_not_more_than_a_few_are_left_out(train: Any, features_dir: Path, monkey
 def test_where_a_loss_is_read_late_its_step_is_known_and_no_checkpoint_follows(
     train: Any, features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The way of a GPU, on a CPU."""
+    """As on a GPU, on a CPU."""
     spoil(monkeypatch, {4, 5})
     begin = GuardedUpdateHook.__init__
 

@@ -19,16 +19,18 @@ CONFIG = "bbam_ohsumed_features.yaml"
 STOPS = (1, 2, 4, 5, 7)
 
 
-# Of each kind one; the others are marked slow where loaders have workers, which are no part of a method.
+# One of each kind; the others are marked slow where loaders have workers, which do not depend on the method.
 USUAL = ("bbam", "cap-threshold_source", "drml", "ml_freematch")
 
 
 def cases() -> list[Any]:
     """Every method and variant, without and with workers."""
     named = [(name, *case) for name, case in zip(CASE_IDS, CASES, strict=True)]
-    alone = [pytest.param(*case, 0, STOPS, id=f"{name}, 0 workers") for name, *case in named]
+    without_workers = [pytest.param(*case, 0, STOPS, id=f"{name}, 0 workers") for name, *case in named]
     marks = {name: () if name in USUAL else pytest.mark.slow for name in CASE_IDS}
-    return alone + [pytest.param(*case, 2, (1, 4), id=f"{name}, 2 workers", marks=marks[name]) for name, *case in named]
+    return without_workers + [
+        pytest.param(*case, 2, (1, 4), id=f"{name}, 2 workers", marks=marks[name]) for name, *case in named
+    ]
 
 
 class Killed(Exception):
@@ -37,7 +39,7 @@ class Killed(Exception):
 
 def die_at(step: int, patch: pytest.MonkeyPatch | None = None) -> None:
     """Let the process end once the checkpoint of this step is written."""
-    patch = patch or pytest.MonkeyPatch()  # in a process of its own nothing is undone
+    patch = patch or pytest.MonkeyPatch()  # in a separate process nothing is undone
     save = Checkpoints.save_model
 
     def save_and_die(self: Any, name: str, path: Any) -> None:
@@ -48,36 +50,36 @@ def die_at(step: int, patch: pytest.MonkeyPatch | None = None) -> None:
     patch.setattr(Checkpoints, "save_model", save_and_die)
 
 
-def assert_same(one: Any, two: Any, where: str = "checkpoint") -> None:
+def assert_same(expected: Any, actual: Any, place: str = "checkpoint") -> None:
     """Equal bit for bit, through dictionaries and lists."""
-    assert type(one) is type(two), where
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == two.dtype, where
-        assert torch.equal(one, two), where
-    elif isinstance(one, dict):
-        assert list(one) == list(two), where
-        for key in one:
+    assert type(expected) is type(actual), place
+    if isinstance(expected, torch.Tensor):
+        assert expected.dtype == actual.dtype, place
+        assert torch.equal(expected, actual), place
+    elif isinstance(expected, dict):
+        assert list(expected) == list(actual), place
+        for key in expected:
             if key not in TIMED:
-                assert_same(one[key], two[key], f"{where}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(two), where
-        for number, pair in enumerate(zip(one, two, strict=True)):
-            assert_same(*pair, f"{where}[{number}]")
+                assert_same(expected[key], actual[key], f"{place}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(expected) == len(actual), place
+        for number, pair in enumerate(zip(expected, actual, strict=True)):
+            assert_same(*pair, f"{place}[{number}]")
     else:
-        assert one == two, where
+        assert expected == actual, place
 
 
-def assert_same_run(one: Path, two: Path) -> None:
-    """Weights, averages, optimiser, schedule, what the method keeps, random states; the log; the results."""
-    assert_same(*(torch.load(folder / LATEST, weights_only=True) for folder in (one, two)))
-    assert_same(*(RunFolder(folder).read_metrics() for folder in (one, two)))
-    assert_same(*(json.loads((folder / RESULTS).read_text()) for folder in (one, two)))
+def assert_same_run(first: Path, second: Path) -> None:
+    """Weights, averages, optimiser, schedule, state of the method, random states; the log; the results."""
+    assert_same(*(torch.load(folder / LATEST, weights_only=True) for folder in (first, second)))
+    assert_same(*(RunFolder(folder).read_metrics() for folder in (first, second)))
+    assert_same(*(json.loads((folder / RESULTS).read_text()) for folder in (first, second)))
 
 
 def check_resumes(
     config: str, settings: dict[str, Any], stops: tuple[int, ...], train: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Let a run end after each of these steps and go on in a new process; it must be the one that never ended."""
+    """Let a run end after each of these steps and continue in a new process; it must equal the run that never ended."""
     _, straight = train(config, save_name="straight", **settings)
     for step in stops:
         name, log = f"broken{step}", straight.parent / f"log{step}.txt"

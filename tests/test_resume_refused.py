@@ -1,4 +1,4 @@
-"""A resume that cannot be had says so in one sentence, and leaves everything as it was."""
+"""A resume that is impossible ends with one sentence, and changes nothing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SETTINGS = {"label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "warmup_iter_per
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the log, which tells of the attempt."""
+    """Every file but the log, which records the attempt."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "log.txt"}
 
 
 @pytest.fixture
 def finished(features_dir: Path, tmp_path: Path) -> tuple[Path, Callable[..., list[str]]]:
-    """A run folder, and the command line that would go on from it."""
+    """A run folder, and the command line that continues it."""
     torch.set_num_threads(1)
     settings = SETTINGS | {"data_dir": features_dir, "save_dir": tmp_path / "runs", "save_name": "run"}
     assert front_door.main(arguments(FEATURES, **settings)) == 0
@@ -36,10 +36,10 @@ def finished(features_dir: Path, tmp_path: Path) -> tuple[Path, Callable[..., li
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert front_door.main(argv) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("train.py: ")
-    assert "Traceback" not in said
-    return said
+    message = capsys.readouterr().err
+    assert message.startswith("train.py: ")
+    assert "Traceback" not in message
+    return message
 
 
 def other_data(original: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -76,7 +76,7 @@ def test_no_config(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"lr": 0.5}, "lr 0.001 -> 0.5"),
         ({"eta": 1}, "eta 5.0 -> 1.0"),
@@ -85,10 +85,12 @@ def test_no_config(finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
         ({"algorithm": "cap"}, "algorithm 'bbam' -> 'cap'"),
     ],
 )
-def test_other_settings(changes: dict[str, Any], told: str, finished: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings(
+    changes: dict[str, Any], expected: str, finished: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, command = finished
     before = contents(folder)
-    assert told in refused(command(**changes), capsys)
+    assert expected in refused(command(**changes), capsys)
     assert contents(folder) == before
 
 
@@ -105,21 +107,21 @@ def other_names(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [(flip, "other data"), (fewer_labels, "num_classes 7, this run has 6"), (other_names, "other labels")],
 )
 def test_other_data_and_labels(
-    change: Any, told: str, finished: Any, features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: Any, expected: str, finished: Any, features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, command = finished
     before = contents(folder)
     data_dir = other_data(features_dir, tmp_path / "data", change)
-    assert told in refused(command(data_dir=data_dir), capsys)
+    assert expected in refused(command(data_dir=data_dir), capsys)
     assert contents(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "expected"),
     [
         ("algorithm", "cap", "has algorithm cap, this run has bbam"),
         ("split", "0" * 64, "another split"),
@@ -128,7 +130,7 @@ def test_other_data_and_labels(
     ],
 )
 def test_a_checkpoint_of_another_run(
-    key: str, value: Any, told: str, finished: Any, capsys: pytest.CaptureFixture[str]
+    key: str, value: Any, expected: str, finished: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, command = finished
     checkpoint = torch.load(folder / LATEST, weights_only=True)
@@ -137,7 +139,7 @@ def test_a_checkpoint_of_another_run(
         del checkpoint[key]
     torch.save(checkpoint, folder / LATEST)
     before = contents(folder)
-    assert told in refused(command(), capsys)
+    assert expected in refused(command(), capsys)
     assert contents(folder) == before
 
 

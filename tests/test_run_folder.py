@@ -22,7 +22,7 @@ def test_a_link_that_leads_out_is_refused_and_one_within_is_not(tmp_path: Path) 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "runs" / "out").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "runs" / "within").symlink_to("real")
-    (tmp_path / "link").symlink_to("runs")  # of the user's own
+    (tmp_path / "link").symlink_to("runs")  # made by the user
     for name in ("out", "out/deep"):
         with pytest.raises(RunError, match="link out of save_dir"):
             RunFolder.inside(tmp_path / "runs", name)
@@ -63,12 +63,12 @@ def test_overwrite_deletes_only_our_own_folders(train: Any, features_dir: Path, 
         train(FEATURES, save_name="own", **settings | {"overwrite": "false"})
 
 
-def test_the_folder_is_closed_to_others_while_it_is_in_use(tmp_path: Path) -> None:
+def test_the_folder_is_locked_while_it_is_in_use(tmp_path: Path) -> None:
     first, second = RunFolder.inside(tmp_path, "a"), RunFolder.inside(tmp_path, "a")
     with first.prepared(resume=False, overwrite=False):
         for overwrite in (False, True):
             with pytest.raises(RunError, match="in use"), second.prepared(resume=False, overwrite=overwrite):
-                raise AssertionError("it came in")
+                raise AssertionError("the folder was not locked")
     with second.prepared(resume=False, overwrite=False):
         pass
 
@@ -93,7 +93,7 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["resume", "overwrite"])
-def test_an_older_run_survives_a_new_one_that_was_killed_before_it_began(
+def test_an_older_run_survives_a_new_one_that_was_killed_before_it_started(
     option: str, train: Any, features_dir: Path, tmp_path: Path
 ) -> None:
     settings = {"data_dir": features_dir, "label_ratio": 0.2}
@@ -101,7 +101,7 @@ def test_an_older_run_survives_a_new_one_that_was_killed_before_it_began(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def half(*, killed: bool) -> None:
-        """As a process leaves it behind that took the folder's place and was killed as it read its data."""
+        """The state after a process that replaced the folder and was killed while it read its data."""
         folder.rename(folder.with_name(".run.replaced"))
         if killed:
             folder.mkdir()

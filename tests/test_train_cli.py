@@ -33,7 +33,7 @@ def test_trains_from_another_folder_without_a_terminal(features_dir: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"etaa": 3}, "did you mean 'eta'"),
         ({"algorithm": "bamm"}, "bbam"),
@@ -52,13 +52,13 @@ def test_trains_from_another_folder_without_a_terminal(features_dir: Path, tmp_p
     ],
 )
 def test_a_mistake_gets_one_clear_sentence(
-    changes: dict[str, object], told: str, features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changes: dict[str, object], expected: str, features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = SHORT | {"data_dir": features_dir, "save_dir": tmp_path} | changes
     status = front_door.main(arguments("bbam_ohsumed_features.yaml", **settings))
     error = capsys.readouterr().err
     assert status == 2
-    assert told in error
+    assert expected in error
     assert "Traceback" not in error
     assert error.startswith("train.py: ")
 

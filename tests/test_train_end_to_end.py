@@ -25,8 +25,8 @@ LIKE_OTHERS = ("voc", "awa", "corel5k", "digits", "ohsumed")
 def case(method: str, data: str) -> Any:
     """A method on a dataset. `slow` tries all; else COCO stands for the images and AAPD for the texts where methods
     share their steps' inputs, and the photographs of Corel5K are left to the methods with a config for them."""
-    lifted = method.startswith("ml_") and data in LIKE_OTHERS
-    slow = lifted or (data == "corel5k" and not (CONFIGS / f"{method}_{data}.yaml").is_file())
+    labelwise = method.startswith("ml_") and data in LIKE_OTHERS
+    slow = labelwise or (data == "corel5k" and not (CONFIGS / f"{method}_{data}.yaml").is_file())
     return pytest.param((method, data), marks=[pytest.mark.slow] if slow else [], id=f"{method}-{data}")
 
 
@@ -50,7 +50,7 @@ def data_for(request: pytest.FixtureRequest) -> Callable[[str, str], dict[str, A
         if data in RELEASED:
             small = {"img_size": 32, "label_ratio": 0.5, "num_workers": 0, "batch_size": 2, "ulb_batch_size": 4}
             few = {"min_positives": 1} if data == "corel5k" else {}
-            # The large nets are tried once a data set, with one method.
+            # The large nets are tried once per dataset, with one method.
             net = {} if method == "bbam" else {"net": "small_cnn", "amp": "false"}
             return {"data_dir": request.getfixturevalue("released_dir"), **small, **few, **net}
         return {"num_train_iter": 6}
@@ -74,8 +74,8 @@ def test_method_trains(config: Config, train: Any, data_for: Any) -> None:
     if method in WITH_STATISTICS | {"released"}:
         refreshes = [row for row in rows if "vdfd_mean" in row]
         assert [row["epoch"] for row in refreshes] == [1, 2]
-        wanted = {"vdfd_mean", "var_pos_mean", "var_neg_mean", "pseudo_positive_rate", "seconds"}
-        assert all(wanted <= set(row) for row in refreshes)
+        expected = {"vdfd_mean", "var_pos_mean", "var_neg_mean", "pseudo_positive_rate", "seconds"}
+        assert all(expected <= set(row) for row in refreshes)
     assert [row["epoch"] for row in rows if "test/mAP" in row] == [1, 2, 3]
 
 
@@ -87,9 +87,9 @@ def test_twin_takes_as_many_steps_on_the_same_split(
 ) -> None:
     config = method, data
     overrides = data_for(method, data) | {"warmup_iter_per_epoch": 2, "num_train_iter": 6}
-    ours, folder = train(config, save_name="ours", **overrides)
+    results, folder = train(config, save_name="method", **overrides)
     twin, twin_folder = train(config, save_name="twin", algorithm=algorithm, **overrides)
-    assert twin["steps"] == ours["steps"] == 6
+    assert twin["steps"] == results["steps"] == 6
     assert (folder / "split.json").read_text() == (twin_folder / "split.json").read_text()
 
 
@@ -186,7 +186,7 @@ def test_labelled_rows_can_join_the_pool(train: Any, features_dir: Path) -> None
 
 
 def test_images_of_ones_own_with_a_pool_of_ones_own(train: Any, tmp_path: Path) -> None:
-    """Labelled rows, a folder of unlabelled images in which they lie too, workers, a cache, and the diagnostic."""
+    """Labelled rows, a folder of unlabelled images that contains them too, workers, a cache, and the diagnostic."""
     rng = np.random.default_rng(0)
     (tmp_path / "own" / "all").mkdir(parents=True)
     for i in range(40):
@@ -194,12 +194,12 @@ def test_images_of_ones_own_with_a_pool_of_ones_own(train: Any, tmp_path: Path) 
     for name, rows in (("train", range(12)), ("test", range(12, 20))):
         lines = [f"all/{i}.png,{'cat;dog' if i % 3 == 0 else 'dog' if i % 2 else 'cat'}" for i in rows]
         (tmp_path / "own" / f"{name}.csv").write_text("\n".join(["path,labels", *lines]))
-    own = {"dataset": "manifest", "data_dir": tmp_path / "own", "manifest": "train.csv", "unlabeled": "all"}
+    manifest = {"dataset": "manifest", "data_dir": tmp_path / "own", "manifest": "train.csv", "unlabeled": "all"}
     small = {"net": "small_cnn", "img_size": 16, "amp": "false", "label_ratio": 0, "ulb_batch_size": 4}
     more = {"num_workers": 2, "cache": "disk", "report_pseudo_label_quality": "true"}
     with pytest.raises(UserError, match=r"8 training or unlabelled item\(s\) that are in the test part too"):
-        train("bbam_voc.yaml", **own, **small, test="test.csv")
-    results, folder = train("bbam_voc.yaml", **own, **small, **more, test="test.csv", bad_data="skip")
+        train("bbam_voc.yaml", **manifest, **small, test="test.csv")
+    results, folder = train("bbam_voc.yaml", **manifest, **small, **more, test="test.csv", bad_data="skip")
     assert results["num_labels"] == 12
     split = json.loads((folder / "split.json").read_text())
     assert sorted(split["labeled"]) == list(range(12))
@@ -235,9 +235,15 @@ def test_how_often_a_run_is_evaluated_changes_nothing(
     selection: dict[str, Any], train: Any, features_dir: Path
 ) -> None:
     settings = {"data_dir": features_dir, "label_ratio": 0.4, **selection}
-    seldom, one = train("bbam_ohsumed_features.yaml", save_name="seldom", num_eval_iter=1000, **settings)
-    often, two = train("bbam_ohsumed_features.yaml", save_name="often", num_eval_iter=1, **settings)
-    assert len((two / "metrics.jsonl").read_text().splitlines()) > len((one / "metrics.jsonl").read_text().splitlines())
+    seldom, seldom_folder = train("bbam_ohsumed_features.yaml", save_name="seldom", num_eval_iter=1000, **settings)
+    often, often_folder = train("bbam_ohsumed_features.yaml", save_name="often", num_eval_iter=1, **settings)
+    assert len((often_folder / "metrics.jsonl").read_text().splitlines()) > len(
+        (seldom_folder / "metrics.jsonl").read_text().splitlines()
+    )
     assert seldom["test"] == often["test"]
-    kept = [torch.load(folder / "latest_model.pth", weights_only=True) for folder in (one, two)]
-    assert all(torch.equal(kept[0]["model"][key], kept[1]["model"][key]) for key in kept[0]["model"])
+    checkpoints = [
+        torch.load(folder / "latest_model.pth", weights_only=True) for folder in (seldom_folder, often_folder)
+    ]
+    assert all(
+        torch.equal(checkpoints[0]["model"][key], checkpoints[1]["model"][key]) for key in checkpoints[0]["model"]
+    )

@@ -75,7 +75,7 @@ def test_usb_has_not_changed_what_is_replaced(name: str) -> None:
 
 def test_hooks_run_in_the_order_of_the_table(build: Any) -> None:
     algorithm = build(report_figures="true", report_pseudo_label_quality="true")
-    expected = [row.name for row in HOOKS if row.wanted(algorithm)]
+    expected = [row.name for row in HOOKS if row.enabled(algorithm)]
     assert [hook.name for hook in algorithm._hooks] == expected
     assert list(algorithm.hooks_dict) == expected
     weighted = build(algorithm="ml_softmatch", save_name="y")

@@ -35,9 +35,9 @@ class BBAM(ReleasedFaults):
 
         L(W) = 1/(B_l K) sum beta_ik l_BBAM(p_ik, y_ik) + lambda/(B_u K) sum beta_ik l_BBAM(p_ik, yhat_ik)
 
-    over strongly augmented batches. A label that the labelled part shows too rarely for one pseudo-positive gets
-    none; one without two positives or negatives keeps the BAM loss. The defaults are the slides' reading;
-    `config/bbam_voc_released.yaml` sets the released code's.
+    over strongly augmented batches. A label that is too rare in the labelled part for a pseudo-positive gets none; one
+    without two positives or negatives keeps the BAM loss. The defaults follow the slides;
+    `config/bbam_voc_released.yaml` follows the released code.
     """
 
     options = (
@@ -57,7 +57,7 @@ class BBAM(ReleasedFaults):
             "labeled_negatives",
             str,
             "refresh",
-            "negatives of labelled rows: sampled anew each epoch (slides), as in the first (released "
+            "negatives of labelled rows: sampled again each epoch (slides), as in the first (released "
             "code, images), or all (released code, text)",
             choices=("refresh", "frozen", "all"),
         ),
@@ -102,7 +102,7 @@ class BBAM(ReleasedFaults):
         ),
         NUM_BRANCHES,
         CONFIDENCE_WEIGHTS,
-        Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: not", minimum=0),
+        Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: off", minimum=0),
         MIXUP,
         *RELEASED_OPTIONS,
     )
@@ -165,7 +165,7 @@ class BBAM(ReleasedFaults):
     # ------------------------------------------------------------------ the refresh
 
     def refresh(self) -> dict[str, float]:
-        """Renew pseudo-labels, negatives and statistics from the current nets; gives the row to be logged."""
+        """Update pseudo-labels, negatives and statistics from the current nets; returns the row to log."""
         args = self.args
         labeled, unlabeled = {}, {}
         if args.refresh_model in ("ema", "both"):

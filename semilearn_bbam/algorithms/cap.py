@@ -35,13 +35,13 @@ class CAP(MultiLabelAlgorithm):
     """CAP (Xie et al., NeurIPS 2023).
 
     Warm-up with the asymmetric loss on labelled data. Then, at the start of every epoch, the EMA model scores the pool
-    and label k's floor(pi_k N_u) highest scores become positive, pi_k its labelled frequency; the shares say how many
-    of the positives and negatives count. The steps minimise the asymmetric loss of strong views,
+    and label k's floor(pi_k N_u) highest scores become positive, pi_k its labelled frequency; the shares of positives
+    and negatives that count are options. The steps minimise the asymmetric loss of strong views,
 
         L = mean over B_l, K of l(z, y) + lambda * mean over B_u, K of mask * l(z, yhat)
 
     A label too rare for one pseudo-positive gets none. With `threshold_source: queue` a batch is ranked among the last
-    `queue_size` weak scores of the EMA model (never more than the pool has rows), in place of the epoch's ranking.
+    `queue_size` weak scores of the EMA model (never more than the pool has rows), instead of the epoch's ranking.
     """
 
     options = (
@@ -59,7 +59,7 @@ class CAP(MultiLabelAlgorithm):
         NUM_BRANCHES,
         CONFIDENCE_WEIGHTS,
         MIXUP,
-        Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: not", minimum=0),
+        Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: off", minimum=0),
         Option("queue_size", int, 64_000, "scores per label in the queue", minimum=1),
         *COSINE_HEAD_OPTIONS,  # for head: cosine
     )
@@ -111,14 +111,15 @@ class CAP(MultiLabelAlgorithm):
         with self.amp_cm():
             labeled, unlabeled = mixed_pass(self, x_lb_s, (y_lb, torch.ones_like(y_lb)), x_ulb_s, (targets, mask))
         loss_lb, loss_ulb = (
-            self.masked_loss(of_branches(outputs, "logits"), *v) for outputs, v in (labeled, unlabeled)
+            self.masked_loss(of_branches(outputs, "logits"), *targets_and_mask)
+            for outputs, targets_and_mask in (labeled, unlabeled)
         )
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
 
     # ------------------------------------------------------------------ pseudo-labels
 
     def refresh(self) -> dict[str, float]:
-        """Rank the pool by the EMA model; gives the row to be logged."""
+        """Rank the pool by the EMA model; returns the row to log."""
         args = self.args
         outputs = self.read("pool_ulb")
         scores = self.scores(outputs)
@@ -139,7 +140,7 @@ class CAP(MultiLabelAlgorithm):
 
     @torch.no_grad()
     def from_queue(self, x_ulb_w: Any) -> tuple[Tensor, Tensor]:
-        """Pseudo-labels and mask [B_u,K] of a batch, by its place in the queue that it has just joined."""
+        """Pseudo-labels and mask [B_u,K] of a batch, by its rank in the queue, to which it is added first."""
         args = self.args
         with self.amp_cm():
             outputs = self.ema_model(x_ulb_w)

@@ -1,4 +1,4 @@
-"""D2L + MAT: two views under four heads, and pseudo-labels at thresholds that suit the labelled rows."""
+"""D2L + MAT: two views under four heads, and pseudo-labels at thresholds fitted to the labelled rows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.twins import LOCAL_VIEWS, TwinHeads, TwinNet
 from semilearn_bbam.thresholds import FORMS, TIES, f_beta_thresholds
 
-# Only images have patches; what stands in for them elsewhere is ours.
+# Only images have patches; the second view of other data is this project's choice.
 DEFAULT_VIEWS = {"image": "patches", "text": "projection", "features": "projection"}
 
 
 @ALGORITHMS.register("d2l")
 class D2L(MultiLabelAlgorithm):
-    """D2L with MAT (Xiao et al., ECCV 2024) on the shared net, whose projection lies between backbone and heads.
+    """D2L with MAT (Xiao et al., ECCV 2024) on the shared net, whose projection is between backbone and heads.
 
     Two views of an input, the whole and its four patches (`TwinNet`), have two heads each: one that learns from
     labelled rows and makes the pseudo-labels, one that learns from pseudo-labelled rows. The warm-up minimises the
@@ -39,8 +39,8 @@ class D2L(MultiLabelAlgorithm):
     over strong views. yhat is 1 where the EMA model's score of the weak view, sigmoid of the mean of both `make`
     logits, is at least t_k; the same score is what is predicted. At the start of every semi-supervised epoch t_k
     becomes the threshold of highest F_beta on the EMA model's scores of the labelled rows. A label without labelled
-    positives gets no pseudo-positive. With `decouple: false` use(x) is make(x). Uncertain, since of the paper only the
-    abstract was read: whether it says what the released code does, on which this rests.
+    positives gets no pseudo-positive. With `decouple: false` use(x) is make(x). Only the abstract of the paper was
+    read; this follows the released code, and whether the paper describes the same is uncertain.
     """
 
     options = (
@@ -65,7 +65,7 @@ class D2L(MultiLabelAlgorithm):
             "threshold_ties",
             str,
             "lowest",
-            "which of a label's equally good thresholds: the lowest (released code), middle or highest",
+            "which of equally good thresholds: the lowest (released code), middle or highest",
             choices=TIES,
         ),
         *ASYMMETRIC_OPTIONS,
@@ -119,7 +119,7 @@ class D2L(MultiLabelAlgorithm):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         targets = self.pseudo_label(x_ulb_w)
         if self.pseudo_targets is None:
-            # For the diagnostic alone: what each row was last taken for, nothing where it was not drawn yet.
+            # For the diagnostic only: the last pseudo-labels of each row, zeros for a row that was not drawn yet.
             self.pseudo_targets = targets.new_zeros(self.args.ulb_dest_len, self.num_classes)
         self.pseudo_targets[self.world.gather_batch(idx_ulb)] = self.world.gather_batch(targets)
         with self.amp_cm():
@@ -143,22 +143,22 @@ class D2L(MultiLabelAlgorithm):
         return (self.scores(outputs) >= self.thresholds).float()
 
     def refresh(self) -> dict[str, float]:
-        """Choose the thresholds of the epoch; gives the row to be logged."""
+        """Choose the thresholds of the epoch; returns the row to log."""
         if self.epoch == self.plan.warmup_epochs:
             for net in (self.model, self.ema_model):
                 net.head.hand_over()
         args, scores = self.args, self.scores(self.read("pool_lb"))
         targets = self.dataset_dict["pool_lb"].targets.to(self.device)
-        self.thresholds, f = f_beta_thresholds(
+        self.thresholds, f_beta = f_beta_thresholds(
             scores, targets, beta=args.beta, form=args.f_beta_form, ties=args.threshold_ties
         )
         reached = self.thresholds.isfinite()
-        known = self.thresholds[reached] if bool(reached.any()) else self.thresholds.new_zeros(1)
+        finite = self.thresholds[reached] if bool(reached.any()) else self.thresholds.new_zeros(1)
         return {
-            "threshold_mean": float(known.mean()),
-            "threshold_min": float(known.min()),
-            "threshold_max": float(known.max()),
-            "f_beta_mean": float(f.mean()),
+            "threshold_mean": float(finite.mean()),
+            "threshold_min": float(finite.min()),
+            "threshold_max": float(finite.max()),
+            "f_beta_mean": float(f_beta.mean()),
             "labels_without_threshold": float((~reached).sum()),
         }
 

@@ -29,25 +29,25 @@ from semilearn_bbam.nets.heads import CosinePrototypes
 
 @ALGORITHMS.register("dicap")
 class DiCaP(MultiLabelAlgorithm):
-    """DiCaP (Han et al., AAAI 2026) on the shared net: a linear head in place of its ML-Decoder.
+    """DiCaP (Han et al., AAAI 2026) on the shared net: a linear head instead of its ML-Decoder.
 
     A share of the labelled rows, the estimation split, joins the unlabelled pool without its labels. At the start of
-    every semi-supervised epoch the EMA model's scores on it tell how often a score is right, its scores on the other
-    labelled rows give two thresholds per label, and the steps of the epoch minimise
+    every semi-supervised epoch the EMA model's scores on it estimate how often a score is correct, its scores on the
+    other labelled rows give two thresholds per label, and the steps of the epoch minimise
 
         mean ASL(labelled) + lambda mean w_ik ASL(confident pseudo-labels) + weight * InfoNCE(ambiguous entries)
 
-    In the last `finetune_epochs` the head alone learns from the estimation split's labels. A label without positives
-    gets no pseudo-positive. Uncertain, since the paper was read in notes and the code not at all: knots of the
-    interpolation, rows of the thresholds, embeddings, temperature and scale of the contrastive term, lambda, and its
-    use in the warm-up, which is left out.
+    In the last `finetune_epochs` only the head learns, from the estimation split's labels. A label without positives
+    gets no pseudo-positive. Only notes on the paper were read, and not its code. Uncertain are: knots of the
+    interpolation, rows of the thresholds, embeddings, temperature and scale of the contrastive term, lambda, and the
+    contrastive term in the warm-up, which is left out.
     """
 
     options = (
         *COSINE_HEAD_OPTIONS,  # for head: cosine
         Option("estimation_ratio", float, 0.2, "share of the labelled rows that are held out", minimum=0, maximum=1),
         Option("correctness_bins", int, 20, "bins of scores with a correctness rate each", minimum=1),
-        Option("bin_knots", str, "edge", "a bin's rate stands at its lower edge or its center", choices=KNOTS),
+        Option("bin_knots", str, "edge", "a bin's rate belongs to its lower edge or its center", choices=KNOTS),
         Option("temperature", float, 0.1, "T of the contrastive term (not given by the source)", above=0),
         Option("contrastive_weight", float, 1.0, "weight of the contrastive term", minimum=0),
         *ASYMMETRIC_OPTIONS,
@@ -64,11 +64,11 @@ class DiCaP(MultiLabelAlgorithm):
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
         yield from super().conflicts(values, kind)
-        last, left = values["finetune_epochs"], values["epoch"] - values["warmup_epochs"]
-        if last > left >= 0:
+        finetune_epochs, remaining = values["finetune_epochs"], values["epoch"] - values["warmup_epochs"]
+        if finetune_epochs > remaining >= 0:
             yield (
                 ("finetune_epochs", "epoch", "warmup_epochs"),
-                f"finetune_epochs ({last}) is more than the {left} epochs after the warm-up; lower it",
+                f"finetune_epochs ({finetune_epochs}) is more than the {remaining} epochs after the warm-up; lower it",
             )
 
     # ------------------------------------------------------------------ the estimation split
@@ -83,16 +83,16 @@ class DiCaP(MultiLabelAlgorithm):
                 "lower it or label more rows"
             )
         order = np.random.default_rng(args.seed).permutation(len(labeled))
-        held, kept = np.sort(order[:count]), np.sort(order[count:])
-        pools["train_est"], pools["pool_est"] = labeled.part(held), pools["pool_lb"].part(held)
+        estimation_rows, training_rows = np.sort(order[:count]), np.sort(order[count:])
+        pools["train_est"], pools["pool_est"] = labeled.part(estimation_rows), pools["pool_lb"].part(estimation_rows)
         for name in ("train_lb", "pool_lb"):
-            pools[name] = pools[name].part(kept)
-        # The rows of the pool itself come first, so that the diagnostic and the prior thresholds keep to them.
+            pools[name] = pools[name].part(training_rows)
+        # The rows of the pool come first, so that the diagnostic and the prior thresholds use only them.
         self.num_unlabeled = len(unlabeled)
         if not args.include_lb_to_ulb:
             for name in ("train_ulb", "pool_ulb"):
                 pool = pools[name]
-                rows = np.concatenate([pool.rows, labeled.rows[held]])
+                rows = np.concatenate([pool.rows, labeled.rows[estimation_rows]])
                 pools[name] = Pool(pool.items, rows, pool.views, suffix=pool.suffix)
         self.count_rows(pools)
         self.print_fn(f"{args.algorithm}: {count} of {len(labeled)} labelled rows are held out to estimate correctness")
@@ -102,7 +102,7 @@ class DiCaP(MultiLabelAlgorithm):
         args, pools = self.args, self.dataset_dict
         loaders = super().set_data_loader() | {"pool_est": reading_loader(args, pools["pool_est"], self.world)}
         if args.finetune_epochs:
-            # As many steps as any other epoch has, so that the run is as long as those of the other methods.
+            # As many steps as in other epochs, so that the run is as long as those of other methods.
             size, steps = args.warmup_batch_size, self.plan.steps
             loaders["train_est"] = training_loader(args, pools["train_est"], size, steps, 3, self.world)
         return loaders
@@ -151,9 +151,9 @@ class DiCaP(MultiLabelAlgorithm):
         return self.step_result(total, sup_loss=loss_lb, unsup_loss=loss_ulb, contrastive_loss=contrast)
 
     def finetune_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The head on labelled rows of the estimation split, at a learning rate of its own."""
+        """The head on labelled rows of the estimation split, at a separate learning rate."""
         if self.args.finetune_lr:
-            # The schedule, all but at its end here, sets the rate anew after every step.
+            # The schedule, which is nearly at its end here, sets the rate after every step.
             for group in self.optimizer.param_groups:
                 group["lr"] = self.args.finetune_lr
         self.model.eval()  # frozen layers keep their batch statistics too
@@ -167,16 +167,16 @@ class DiCaP(MultiLabelAlgorithm):
     # ------------------------------------------------------------------ the refresh
 
     def refresh(self) -> dict[str, float]:
-        """Renew pseudo-labels and weights from the EMA model; nothing to renew once the estimation split is learnt."""
+        """Update pseudo-labels and weights from the EMA model; not in the epochs that train on the estimation split."""
         if self.in_finetuning(self.epoch):
             return {}
         args, pools = self.args, self.dataset_dict
         scores = {name: self.scores(self.read(name)) for name in ("pool_lb", "pool_est", "pool_ulb")}
-        known = {name: pools[name].targets.to(self.device) for name in ("pool_lb", "pool_est")}
+        targets = {name: pools[name].targets.to(self.device) for name in ("pool_lb", "pool_est")}
         self.labels = WeightedLabels.estimate(
             scores["pool_ulb"],
-            labeled=(scores["pool_lb"], known["pool_lb"]),
-            estimation=(scores["pool_est"], known["pool_est"]),
+            labeled=(scores["pool_lb"], targets["pool_lb"]),
+            estimation=(scores["pool_est"], targets["pool_est"]),
             bins=args.correctness_bins,
             knots=args.bin_knots,
         )

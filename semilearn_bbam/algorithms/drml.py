@@ -27,11 +27,11 @@ class DRML(MultiLabelAlgorithm):
         G   L_R                            over C_R
         A   alpha / 2 L_C + (1 - alpha) L_R    over all four
 
-    each with an optimiser of its own; A's is the run's, stepped by USB's update hook, so its order A, B, C, G begins at
-    B. L_C is the mean over rows and labels of the two classifiers' losses, halved, L_R the relation network's, L_DA
-    the mean of |f1 - f2| on unlabelled rows. The warm-up takes G and A on labelled rows. At the start of every
-    semi-supervised epoch the pool's rows with the least |f1 - f2|^2 join the labelled ones for good, with C_R's
-    prediction as their target. A label without positives is learnt as absent.
+    each with a separate optimiser; that of A is the run's, stepped by USB's update hook, so that the order A, B, C, G
+    starts at B. L_C is half the sum of C1's and C2's losses, each the mean over rows and labels, L_R the relation
+    network's loss, L_DA the mean of |f1 - f2| on unlabelled rows. The warm-up takes G and A on labelled rows. At the
+    start of every semi-supervised epoch the pool's rows with the least |f1 - f2|^2 join the labelled ones for good,
+    with C_R's predictions as targets. A label without positives is learnt as absent.
     """
 
     options = (
@@ -64,10 +64,10 @@ class DRML(MultiLabelAlgorithm):
         classifiers = [*head.classifier_1.parameters(), *head.classifier_2.parameters()]
         relation = list(head.relation.parameters())
         others = {id(parameter) for parameter in (*classifiers, *relation)}
-        below = [parameter for parameter in self.model.parameters() if id(parameter) not in others]
+        projection = [parameter for parameter in self.model.parameters() if id(parameter) not in others]
         self.phases = {
             "classifiers": Phase(self, classifiers, args.classifier_lr_ratio),
-            "projection": Phase(self, below, args.projection_lr_ratio),
+            "projection": Phase(self, projection, args.projection_lr_ratio),
             "relation": Phase(self, relation, args.relation_lr_ratio),
         }
 
@@ -101,34 +101,36 @@ class DRML(MultiLabelAlgorithm):
         added = self.added[idx_ulb]
         targets = torch.cat([y_lb, self.pseudo_targets[idx_ulb]])
         weights = torch.cat([y_lb.new_ones(len(y_lb)), self.lambda_u * added])
-        unsure = self.discrepancy_steps(x_lb_s, x_ulb_s, targets, weights, (~added).to(y_lb.dtype))
-        with self.amp_cm():  # again, since P, C1 and C2 have moved
+        loss_da = self.discrepancy_steps(x_lb_s, x_ulb_s, targets, weights, (~added).to(y_lb.dtype))
+        with self.amp_cm():  # again, since P, C1 and C2 have changed
             parts = self.joint(x_lb_s, x_ulb_s)
         outputs = {key: torch.cat([part[key] for part in parts]) for key in ("logits", "logits_1", "logits_2")}
-        return self.relation_step(outputs, targets, weights, discrepancy=unsure)
+        return self.relation_step(outputs, targets, weights, discrepancy=loss_da)
 
-    def discrepancy_steps(self, x_lb_s: Any, x_ulb_s: Any, targets: Tensor, weights: Tensor, left: Tensor) -> Tensor:
-        """Phases B and C; gives L_DA over the rows that are `left` unlabelled, as phase C found it."""
-        head, size = self.model.head, len(left)
+    def discrepancy_steps(
+        self, x_lb_s: Any, x_ulb_s: Any, targets: Tensor, weights: Tensor, unlabeled: Tensor
+    ) -> Tensor:
+        """Phases B and C; returns L_DA of phase C over the rows that are still unlabelled (1 in `unlabeled` [B_u])."""
+        head, size = self.model.head, len(unlabeled)
         with self.amp_cm():
             latent = head.projector(torch.cat([outputs["feat"] for outputs in self.joint(x_lb_s, x_ulb_s)]))
             first, second = head.classify(latent.detach())
-        apart = row_mean(discrepancy(first[-size:], second[-size:]), left, self.world)
+        loss_da = row_mean(discrepancy(first[-size:], second[-size:]), unlabeled, self.world)
         loss_c = self.fit_classifiers(first, second, targets, weights)
-        self.phases["classifiers"].step(self.args.discrepancy_lambda * loss_c - apart)
-        # P has not moved yet, so its pass still holds; the classifiers have.
+        self.phases["classifiers"].step(self.args.discrepancy_lambda * loss_c - loss_da)
+        # P has not changed yet, so its outputs are still valid; the classifiers have.
         with self.amp_cm():
             first, second = head.classify(latent[-size:])
-        apart = row_mean(discrepancy(first, second), left, self.world)
-        self.phases["projection"].step(apart)
-        return apart
+        loss_da = row_mean(discrepancy(first, second), unlabeled, self.world)
+        self.phases["projection"].step(loss_da)
+        return loss_da
 
     def relation_step(
         self, outputs: dict[str, Tensor], targets: Tensor, weights: Tensor, **parts: Tensor
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Phase G, and the loss of phase A for the update hook."""
         first, second = outputs["logits_1"], outputs["logits_2"]
-        # The backward pass to C_R alone leaves the graph below it for phase A.
+        # The backward pass to C_R only leaves the graph below it for phase A.
         self.phases["relation"].step(self.fit(outputs["logits"], targets, weights))
         with self.amp_cm():
             logits = self.model.head.relate(first, second)
@@ -140,20 +142,20 @@ class DRML(MultiLabelAlgorithm):
     # ------------------------------------------------------------------ pseudo-labels
 
     def refresh(self) -> dict[str, float]:
-        """Add the rows on which C1 and C2 agree best; gives the row to be logged."""
+        """Add the rows on which C1 and C2 agree most; returns the row to log."""
         args = self.args
         outputs = self.read("pool_ulb", self.model if args.refresh_model == "student" else self.ema_model)
-        disagreed = disagreement(outputs["logits_1"], outputs["logits_2"])
-        rows = most_agreed(disagreed, self.added, args.added_rows or round(args.added_share * len(disagreed)))
+        disagreements = disagreement(outputs["logits_1"], outputs["logits_2"])
+        rows = most_agreed(disagreements, self.added, args.added_rows or round(args.added_share * len(disagreements)))
         scores = self.scores(outputs)[rows]
         self.pseudo_targets[rows] = scores if args.added_targets == "soft" else (scores >= 0.5).to(scores.dtype)
         self.added[rows] = True
-        known = self.pseudo_targets[self.added]
+        added_targets = self.pseudo_targets[self.added]
         return {
             "added_rate": float(self.added.float().mean()),
-            "pseudo_positive_rate": float(known.mean()) if len(known) else 0.0,
-            "disagreement_mean": float(disagreed.mean()),
-            "disagreement_added": float(disagreed[rows].mean()) if len(rows) else 0.0,
+            "pseudo_positive_rate": float(added_targets.mean()) if len(added_targets) else 0.0,
+            "disagreement_mean": float(disagreements.mean()),
+            "disagreement_added": float(disagreements[rows].mean()) if len(rows) else 0.0,
         }
 
     def get_state(self) -> dict[str, Any]:

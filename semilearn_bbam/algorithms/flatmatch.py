@@ -1,4 +1,4 @@
-"""FlatMatch: FreeMatch at weights that the labelled loss finds worst, label by label."""
+"""FlatMatch: FreeMatch at the weights of the worst labelled loss nearby, label by label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semilearn_bbam.gradients import ascent, gradients_of, perturbed, with_gradi
 
 @ALGORITHMS.register("flatmatch")
 class FlatMatch(MLFreeMatch):
-    """FlatMatch (Huang et al., NeurIPS 2023), as a multi-label port of ours.
+    """FlatMatch (Huang et al., NeurIPS 2023), ported to many labels by this project.
 
     With g the gradient of the labelled cross-entropy L_l at theta, and R the unlabelled loss between predictions at
     the perturbed weights and those at theta, a step descends (Eq. 4 and 5)
@@ -26,8 +26,8 @@ class FlatMatch(MLFreeMatch):
     strong view at the perturbed weights, and its fairness term; `sharpness: mse` takes the squared difference to the
     weak prediction instead. Batch-norm statistics are those of theta: they are frozen in the perturbed pass.
     `perturb_along: buffer` is FlatMatch-e: g is a running mean of past labelled gradients, so that the perturbed pass
-    need not wait for the labelled one. The paper prints the mean with its two factors the other way round, which
-    would keep a thousandth of the past; here `buffer_momentum` is the share of the past. Left out: the variant that
+    does not need the labelled one first. The paper prints the mean with its two factors exchanged, which would keep a
+    thousandth of the past; here `buffer_momentum` is the share of the past. Left out: the variant that
     fixes confident samples as labelled.
     """
 
@@ -65,32 +65,32 @@ class FlatMatch(MLFreeMatch):
             with torch.no_grad():
                 weak = self.model(x_ulb_w)["logits"]
         sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
-        descent = [self.world.all_reduce_mean(g) for g in gradients_of(sup_loss, self.trained, self.loss_scaler)]
-        perturbation = ascent(self.direction(descent), args.rho)
+        clean = [self.world.all_reduce_mean(g) for g in gradients_of(sup_loss, self.trained, self.loss_scaler)]
+        perturbation = ascent(self.direction(clean), args.rho)
 
         self.bn_controller.freeze_bn(self.model)
         with perturbed(self.trained, perturbation):
             with self.amp_cm():
                 strong = self.model(x_ulb_s)["logits"]
             unsup_loss = self.sharpness(strong, weak)
-            sharper = gradients_of(unsup_loss, self.trained, self.loss_scaler)
+            sharp = gradients_of(unsup_loss, self.trained, self.loss_scaler)
         self.bn_controller.unfreeze_bn(self.model)
 
         total = sup_loss + self.lambda_u * unsup_loss
-        gradients = [mine + self.lambda_u * theirs for mine, theirs in zip(descent, sharper, strict=True)]
+        gradients = [g + self.lambda_u * h for g, h in zip(clean, sharp, strict=True)]
         loss = with_gradients(total, self.trained, gradients)
         return self.step_result(loss, sup_loss=sup_loss, unsup_loss=unsup_loss)
 
     def direction(self, gradients: list[Tensor]) -> list[Tensor]:
-        """Where to perturb: along this step's labelled gradient, or along the mean of the ones before it."""
+        """The direction of the perturbation: this step's labelled gradient, or the mean of those before it."""
         if not self.buffer:
             return gradients
-        along = [past.clone() for past in self.buffer]
+        mean = [past.clone() for past in self.buffer]
         finite = torch.stack([gradient.isfinite().all() for gradient in gradients]).all()
-        for past, now in zip(self.buffer, gradients, strict=True):
-            # A gradient that overflowed in half precision would stay in the mean for ever.
-            past.copy_(torch.where(finite, past.lerp(now, 1 - self.args.buffer_momentum), past))
-        return along
+        for past, new in zip(self.buffer, gradients, strict=True):
+            # A gradient that overflowed in half precision would make the mean infinite for the rest of the run.
+            past.copy_(torch.where(finite, past.lerp(new, 1 - self.args.buffer_momentum), past))
+        return mean
 
     def sharpness(self, strong: Tensor, weak: Tensor) -> Tensor:
         """R: strong logits [B_u,K,2] at the perturbed weights, weak ones at theta -> scalar."""

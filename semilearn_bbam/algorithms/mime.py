@@ -17,16 +17,16 @@ from semilearn_bbam.nets.latent import GaussianLabels, latent_divergence
 
 @ALGORITHMS.register("mime")
 class MIME(MultiLabelAlgorithm):
-    """MIME (Liu et al., ICML 2023), a method for one known positive per sample, ported to a labelled and a pool part.
+    """MIME (Liu et al., ICML 2023), a method for one known positive per sample, ported to labelled rows and a pool.
 
-    Labelled rows have all their labels. Rows of the pool begin without a positive; at the start of every
-    semi-supervised epoch label k of row i becomes positive where sigmoid(z_ik) > theta, and stays it. What is not
-    positive counts as negative. The warm-up minimises the first term, the steps after it
+    Labelled rows have all their labels. Rows of the pool start without a positive; at the start of every
+    semi-supervised epoch label k of row i becomes positive where sigmoid(z_ik) > theta, and stays positive. Everything
+    else counts as negative. The warm-up minimises the first term, the steps after it
 
         L = mean over B_l, K of (BCE(z, y) + beta KL) + lambda * mean over B_u, K of (BCE(z, yhat) + beta KL)
 
-    with KL = `latent_divergence` of the head's Gaussians. A label without labelled positives hardly reaches theta, so
-    it usually gets none.
+    with KL = `latent_divergence` of the head's Gaussians. A label without labelled positives hardly ever reaches
+    theta, so that it usually gets none.
     """
 
     options = (
@@ -80,7 +80,7 @@ class MIME(MultiLabelAlgorithm):
     # ------------------------------------------------------------------ pseudo-labels
 
     def refresh(self) -> dict[str, float]:
-        """Add the positives that now lie above theta; gives the row to be logged."""
+        """Add the positives whose scores are now above theta; returns the row to log."""
         model = self.model if self.args.refresh_model == "student" else self.ema_model
         before = self.pseudo_targets
         self.pseudo_targets = before | (self.scores(self.read("pool_ulb", model)) > self.args.theta)

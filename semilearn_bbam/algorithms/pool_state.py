@@ -1,4 +1,4 @@
-"""What BBAM knows of its data between two refreshes, and how a refresh finds it out."""
+"""The state of BBAM between two refreshes, and how a refresh estimates it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels
 
 @dataclass(frozen=True)
 class PoolState:
-    """Pseudo-labels [N_u,K], masks beta of labelled and unlabelled rows, the angle statistics, and perhaps weights.
+    """Pseudo-labels [N_u,K], masks beta of labelled and unlabelled rows, the angle statistics, and optional weights.
 
     beta_lb [N_l,H K], beta_ulb [N_u,H K] and the statistics [H K] are those of a net with H branches; `weights`
-    [N_u,K] are what each pseudo-label's term counts, None for 1.
+    [N_u,K] are those of the terms of pseudo-labels, None for 1.
     """
 
     pseudo_targets: Tensor
@@ -80,8 +80,8 @@ def estimate_statistics(
 ) -> PoolState:
     """Prototypes, label angles, negative samples and statistics from the features of all rows.
 
-    features [N_l + N_u, D], labelled rows first; targets_lb [N_l,K]; pseudo_targets and mask [N_u,K]. What the
-    mask leaves out is neither positive nor negative anywhere.
+    features [N_l + N_u, D], labelled rows first; targets_lb [N_l,K]; pseudo_targets and mask [N_u,K]. Entries
+    outside the mask are neither positive nor negative anywhere.
     """
     num_lb = len(targets_lb)
     targets = torch.cat([targets_lb, pseudo_targets])
@@ -90,20 +90,22 @@ def estimate_statistics(
     angles = torch.cat([label_angles(z, label_prototypes(z, targets * valid)) for z in branches], dim=1)
     targets, valid, targets_lb = (for_branches(values, angles) for values in (targets, valid, targets_lb))
     if args.negatives == "sampled":
-        drawn = sample_negatives(
+        negatives = sample_negatives(
             angles.cos(), targets, eta=args.eta, candidate_ratio=args.candidate_ratio, generator=generator, valid=valid
         )
     else:
-        drawn = valid & (targets == 0)
-    beta = drawn | ((targets > 0) & valid)
+        negatives = valid & (targets == 0)
+    beta = negatives | ((targets > 0) & valid)
     beta_lb = beta[:num_lb]
     if args.labeled_negatives == "all":
         beta_lb = torch.ones_like(beta_lb)
     elif args.labeled_negatives == "frozen" and previous is not None:
         beta_lb = previous.beta_lb
-    negative_weights = drawn.float() if args.statistics_negatives == "sampled" else None
-    old = previous.statistics if previous is not None else None
-    statistics = update_statistics(angles, targets, valid, negative_weights, args.statistics_momentum, old)
+    negative_weights = negatives.float() if args.statistics_negatives == "sampled" else None
+    previous_statistics = previous.statistics if previous is not None else None
+    statistics = update_statistics(
+        angles, targets, valid, negative_weights, args.statistics_momentum, previous_statistics
+    )
     return PoolState(pseudo_targets, beta_lb, beta[num_lb:], statistics, weights)
 
 
@@ -117,14 +119,14 @@ def update_statistics(
 ) -> AngleStatistics:
     """Plain estimates (momentum 0, the slides) or the released code's blend with the last epoch's.
 
-    There the first epoch is blended with zeros, and variances are taken around the blended means.
+    In the latter the first epoch is blended with zeros, and variances are taken around the blended means.
     """
-    plain = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid)
+    estimates = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid)
     if momentum == 0:
-        return plain
+        return estimates
     if previous is None:
-        previous = AngleStatistics(*(torch.zeros_like(plain.mean_pos) for _ in range(4)))
-    means = plain.blend(previous, momentum)
+        previous = AngleStatistics(*(torch.zeros_like(estimates.mean_pos) for _ in range(4)))
+    means = estimates.blend(previous, momentum)
     center = (means.mean_pos, means.mean_neg)
-    around = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid, center=center)
-    return around.blend(previous, momentum)
+    recentered = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid, center=center)
+    return recentered.blend(previous, momentum)

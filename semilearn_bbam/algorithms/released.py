@@ -1,4 +1,4 @@
-"""Faults of the released code that its figures may depend on, to be measured; off unless a run asks for them."""
+"""Faults of the released code on which its results may depend, to measure them; off by default."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ SEED_SHIFT = 999
 
 
 class ReleasedFaults(MultiLabelAlgorithm):
-    """What a subclass needs to repeat two faults of the released code on purpose.
+    """Base class that reproduces two faults of the released code on purpose.
 
-    `reproduce_released_leak`: from the second semi-supervised epoch on the scores that become pseudo-labels pass the
-    map psi of their *true* label, so that the labels of unlabelled rows reach training. `reproduce_released_splits`:
-    the warm-up reads the labelled rows of another split, so that nearly twice as many labels are used (of a validation
-    part none). `results.json` says so under `hidden_labels`, and tables mark such a run with a dagger.
+    `reproduce_released_leak`: from the second semi-supervised epoch on the map psi of the *true* label is applied to
+    the scores that become pseudo-labels, so that the labels of unlabelled rows reach training.
+    `reproduce_released_splits`: the warm-up reads the labelled rows of another split, so that nearly twice as many
+    labels are used (none of a validation part). `results.json` reports this under `hidden_labels`, and tables mark such
+    a run with a dagger.
     """
 
     true_targets: Tensor | None = None
@@ -38,12 +39,12 @@ class ReleasedFaults(MultiLabelAlgorithm):
         if values["reproduce_released_leak"] and (not values["balance"] or values["num_branches"] > 1):
             yield (
                 ("reproduce_released_leak", "balance", "num_branches"),
-                "reproduce_released_leak: it is the map that leaks, of one branch; set balance and num_branches: 1",
+                "reproduce_released_leak: needs the map of one branch; set balance: true and num_branches: 1",
             )
         if values["reproduce_released_splits"] and values["split_file"]:
             yield (
                 ("reproduce_released_splits", "split_file"),
-                "reproduce_released_splits: a split_file holds one split; give label_ratio and seed",
+                "reproduce_released_splits: a split_file holds one split; set label_ratio and seed instead",
             )
 
     def set_dataset(self) -> dict[str, Any]:
@@ -52,20 +53,22 @@ class ReleasedFaults(MultiLabelAlgorithm):
         if args.reproduce_released_leak:
             rows = pools["train_ulb"].rows
             if (rows >= len(source.targets)).any():
-                raise UserError("reproduce_released_leak: some unlabelled items have no true labels that could leak")
+                raise UserError("reproduce_released_leak: some unlabelled items have no true labels; leave it out")
             self.true_targets = torch.from_numpy(source.targets[rows]).to(self.device, torch.float32)
             self.hidden_labels = "leak"
             self.print_fn("WARNING reproduce_released_leak: pseudo-labels read the TRUE labels of unlabelled rows")
         if args.reproduce_released_splits:
-            other = read_split(args.having(seed=args.seed + SEED_SHIFT), source)
-            other = replace(other, labeled=other.labeled[~np.isin(other.labeled, self.split.validation)])
-            pools["warmup_lb"] = labeled_pool(source, other, self.views, self.labeled_views)
+            warmup_split = read_split(args.having(seed=args.seed + SEED_SHIFT), source)
+            warmup_split = replace(
+                warmup_split, labeled=warmup_split.labeled[~np.isin(warmup_split.labeled, self.split.validation)]
+            )
+            pools["warmup_lb"] = labeled_pool(source, warmup_split, self.views, self.labeled_views)
             self.hidden_labels = "leak"
             self.print_fn("WARNING reproduce_released_splits: the warm-up reads the labels of another labelled split")
         return pools
 
     def leaked(self, cosine: Tensor, statistics: AngleStatistics | None) -> Tensor:
-        """Pool cosines [N_u,K] as they are, or after the map of their true labels where the leak is reproduced."""
+        """Pool cosines [N_u,K] unchanged, or after the map of their true labels if the leak is reproduced."""
         if self.true_targets is None or statistics is None:
             return cosine
         return balanced_cosine(cosine, self.true_targets, statistics)

@@ -1,4 +1,4 @@
-"""Supervised-only training on the labelled part, step for step as long as a semi-supervised run."""
+"""Supervised-only training on the labelled part, with as many steps as a semi-supervised run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SupervisedBAM(Supervised):
 
 @ALGORITHMS.register("fullysupervised_bam")
 class FullySupervisedBAM(SupervisedBAM):
-    """`supervised_bam` with the labels of all training rows: what the pool could be worth at most, no contender."""
+    """`supervised_bam` with the labels of all training rows: an upper bound, not a semi-supervised method."""
 
     uses_all_labels = True
 

@@ -31,64 +31,64 @@ from torch.nn import functional as F
 from semilearn_bbam.config import Conflict, Settings
 from semilearn_bbam.data.dataset import KINDS
 from semilearn_bbam.engine.hooks.labelwise import (
-    KeptDashHook,
     LabelwiseAdaMatchHook,
     LabelwiseAlignmentHook,
     LabelwiseFlexMatchHook,
     LabelwiseFreeMatchHook,
     LabelwiseSoftMatchHook,
+    SavedDashHook,
 )
-from semilearn_bbam.engine.labelwise import Lifted
+from semilearn_bbam.engine.labelwise import Labelwise
 
-# What follows from the kind of the data: texts can only be mixed as features, perturbed in their embeddings, and what
-# is no image cannot be rotated.
+# Defaults that depend on the kind of the data: texts can only be mixed as features and perturbed in their embeddings,
+# and only images can be rotated.
 MANIFOLD = {kind: {"mixup_manifold": kind == "text"} for kind in KINDS}
 ROTATION = {kind: {**MANIFOLD[kind], "rot_loss_ratio": 0.5 if kind == "image" else 0.0} for kind in KINDS}
 EMBEDDING = {kind: {"vat_embed": kind == "text"} for kind in KINDS}
 
 
 def mixing_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
-    """Inputs would have to be mixed that cannot be."""
+    """Conflicts of `mixup_manifold` with data that cannot be mixed as inputs."""
     if kind == "text" and values["mixup_manifold"] is False:
         yield ("mixup_manifold",), "mixup_manifold: texts can be mixed as features only; set mixup_manifold: true"
 
 
 @ALGORITHMS.register("ml_fixmatch")
-class MLFixMatch(Lifted, FixMatch):
+class MLFixMatch(Labelwise, FixMatch):
     """FixMatch label by label: pseudo-labels where max(p, 1 - p) reaches `p_cutoff`."""
 
 
 @ALGORITHMS.register("ml_defixmatch")
-class MLDeFixMatch(Lifted, DeFixMatch):
+class MLDeFixMatch(Labelwise, DeFixMatch):
     """DeFixMatch label by label: FixMatch less the same loss on labelled data."""
 
 
 @ALGORITHMS.register("ml_pseudolabel")
-class MLPseudoLabel(Lifted, PseudoLabel):
+class MLPseudoLabel(Labelwise, PseudoLabel):
     """Pseudo-Label label by label, on one weak view."""
 
 
 @ALGORITHMS.register("ml_pimodel")
-class MLPiModel(Lifted, PiModel):
+class MLPiModel(Labelwise, PiModel):
     """Pi-Model label by label: squared difference between the predictions of two views."""
 
     second_view_is_weak = True
 
 
 @ALGORITHMS.register("ml_meanteacher")
-class MLMeanTeacher(Lifted, MeanTeacher):
+class MLMeanTeacher(Labelwise, MeanTeacher):
     """Mean Teacher label by label: squared difference to the EMA model's prediction."""
 
     second_view_is_weak = True
 
 
 @ALGORITHMS.register("ml_uda")
-class MLUDA(Lifted, UDA):
+class MLUDA(Labelwise, UDA):
     """UDA label by label; the schedule of `tsa_schedule` runs from 1/2 to 1."""
 
 
 @ALGORITHMS.register("ml_mixmatch")
-class MLMixMatch(Lifted, MixMatch):
+class MLMixMatch(Labelwise, MixMatch):
     """MixMatch label by label; texts, which cannot be averaged, are mixed as features (`mixup_manifold`)."""
 
     kind_defaults = MANIFOLD
@@ -101,8 +101,8 @@ class MLMixMatch(Lifted, MixMatch):
 
 
 @ALGORITHMS.register("ml_dash")
-class MLDash(Lifted, Dash):
-    """Dash label by label. Its threshold starts from the labelled loss after the warm-up, not from an evaluation set's.
+class MLDash(Labelwise, Dash):
+    """Dash label by label. Its threshold starts from the labelled loss after the warm-up, not an evaluation loss.
 
     `num_wu_iter` and `num_wu_eval_iter` of USB have no effect: the warm-up is that of the run.
     """
@@ -110,7 +110,7 @@ class MLDash(Lifted, Dash):
     def set_hooks(self) -> None:
         super().set_hooks()
         args = self.args
-        hook = KeptDashHook(rho_min=args.rho_min, gamma=args.gamma, C=args.C)
+        hook = SavedDashHook(rho_min=args.rho_min, gamma=args.gamma, C=args.C)
         self.masking = self.replace_hook("MaskingHook", hook)
 
     def refresh(self) -> dict[str, float]:
@@ -123,7 +123,7 @@ class MLDash(Lifted, Dash):
 
 
 @ALGORITHMS.register("ml_supervised")
-class MLSupervised(Lifted, FullySupervised):
+class MLSupervised(Labelwise, FullySupervised):
     """USB's supervised baseline: cross-entropy on weakly augmented labelled data."""
 
     uses_unlabeled = False
@@ -132,13 +132,13 @@ class MLSupervised(Lifted, FullySupervised):
 
 @ALGORITHMS.register("ml_fullysupervised")
 class MLFullySupervised(MLSupervised):
-    """USB's upper bound: the same with the labels of *all* training data, whatever label_ratio says."""
+    """USB's upper bound: the same with the labels of *all* training data, for any label_ratio."""
 
     uses_all_labels = True
 
 
 @ALGORITHMS.register("ml_adamatch")
-class MLAdaMatch(Lifted, AdaMatch):
+class MLAdaMatch(Labelwise, AdaMatch):
     """AdaMatch with a relative threshold per label, aligned to the labelled rate (USB: a running mean from 1/2)."""
 
     def set_hooks(self) -> None:
@@ -147,7 +147,7 @@ class MLAdaMatch(Lifted, AdaMatch):
         self.masking = self.replace_hook("MaskingHook", LabelwiseAdaMatchHook())
 
 
-class _SoftMatchOfMany(SoftMatch):
+class _SoftMatchWithoutWeighting(SoftMatch):
     """USB's SoftMatch without its own weighting hook, which cannot be built with `per_class`."""
 
     def set_hooks(self) -> None:
@@ -156,7 +156,7 @@ class _SoftMatchOfMany(SoftMatch):
 
 
 @ALGORITHMS.register("ml_softmatch")
-class MLSoftMatch(Lifted, _SoftMatchOfMany):
+class MLSoftMatch(Labelwise, _SoftMatchWithoutWeighting):
     """SoftMatch with a Gaussian per label, aligned to the labelled rate (USB: to one half; `dist_uniform` is unused).
 
     As in USB the aligned prediction sets the weight only; the pseudo-label is that of the raw one.
@@ -171,7 +171,7 @@ class MLSoftMatch(Lifted, _SoftMatchOfMany):
 
 
 @ALGORITHMS.register("ml_flexmatch")
-class MLFlexMatch(Lifted, FlexMatch):
+class MLFlexMatch(Labelwise, FlexMatch):
     """FlexMatch with curriculum thresholds per label."""
 
     def set_hooks(self) -> None:
@@ -183,7 +183,7 @@ class MLFlexMatch(Lifted, FlexMatch):
 
 
 @ALGORITHMS.register("ml_freematch")
-class MLFreeMatch(Lifted, FreeMatch):
+class MLFreeMatch(Labelwise, FreeMatch):
     """FreeMatch with self-adaptive thresholds and fairness per label.
 
     The step is written here, because USB's takes its fairness term from a function over one class distribution.
@@ -208,7 +208,7 @@ class MLFreeMatch(Lifted, FreeMatch):
 
 
 @ALGORITHMS.register("ml_vat")
-class MLVAT(Lifted, VAT):
+class MLVAT(Labelwise, VAT):
     """VAT label by label: one adversarial direction per sample, for the mean divergence of its labels.
 
     Texts are perturbed in their embeddings (`vat_embed`).
@@ -224,13 +224,12 @@ class MLVAT(Lifted, VAT):
 
     def set_up(self) -> None:
         super().set_up()
-        self.vat_embed = False  # USB's step for embeddings asks nets for an output that only some of its own have
+        self.vat_embed = False  # USB's step for embeddings needs an output that only some of its nets have
 
     def vat_loss(
         self, model: nn.Module, ul_x: Any, ul_y: Tensor, xi: float = 1e-6, eps: float = 6, num_iters: int = 1
     ) -> Tensor:
-        """The divergence that a step of length `eps` in the worst direction causes; no gradient reaches the model
-        from the search for it."""
+        """The divergence after a step of length `eps` in the worst direction; the search for it leaves no gradient."""
         point, as_input = perturbable(model, ul_x)
         direction = unit(torch.randn_like(point))
         # Differences of the size of xi vanish in half precision.
@@ -251,7 +250,7 @@ class MLVAT(Lifted, VAT):
 
 
 def perturbable(model: nn.Module, x: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
-    """The tensor to perturb in an input and how to make an input of it again; of texts, their embeddings [B,T,D]."""
+    """The tensor to perturb in an input, for texts their embeddings [B,T,D], and the function back to an input."""
     if isinstance(x, Tensor):
         return x, lambda point: point
     encoder = next(m for m in model.modules() if callable(getattr(m, "get_input_embeddings", None)))
@@ -264,7 +263,7 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x.flatten(1), dim=1, eps=1e-16).view_as(x)
 
 
-class _ReMixMatchOfMany(ReMixMatch):
+class _ReMixMatchWithoutCounts(ReMixMatch):
     """USB's ReMixMatch without its count of single labels."""
 
     def set_hooks(self) -> None:
@@ -272,7 +271,7 @@ class _ReMixMatchOfMany(ReMixMatch):
 
 
 @ALGORITHMS.register("ml_remixmatch")
-class MLReMixMatch(Lifted, _ReMixMatchOfMany):
+class MLReMixMatch(Labelwise, _ReMixMatchWithoutCounts):
     """ReMixMatch label by label, aligned to the labelled rate; only images can be rotated (`rot_loss_ratio`)."""
 
     kind_defaults = ROTATION

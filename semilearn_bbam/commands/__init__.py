@@ -3,12 +3,12 @@
 A command is a module with a docstring, which its help shows, and
 
 - `add_arguments(parser)`: its own arguments
-- `run(chosen, options) -> int`: the work and its exit code; UserError for a mistake that the user can fix
-- `OPTIONS`: where settings of `train` may be given: NOWHERE, ANYWHERE, AFTER `--`, or ALONE, where all arguments are
-  such settings and `run` shows the help
-- `INTERRUPTED`: what to say after Ctrl-C
+- `run(args, options) -> int`: the work and its exit code; UserError for a mistake that the user can fix
+- `OPTIONS`: where settings of `train` are accepted: NOWHERE, ANYWHERE, AFTER `--`, or ALONE: all arguments are such
+  settings, and `run` prints the help
+- `INTERRUPTED`: the message after Ctrl-C
 
-What takes long to import is imported by these functions, not by the module.
+Slow imports are in these functions, not at the top of the module.
 """
 
 from __future__ import annotations

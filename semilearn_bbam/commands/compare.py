@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from semilearn_bbam.report.tables import Run
 
 OPTIONS = AFTER
-INTERRUPTED = "interrupted; finished runs are kept, and the same command goes on"
+INTERRUPTED = "interrupted; finished runs are kept, and the same command continues"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The grid, where its data and runs are, and what to write."""
+    """The grid, the folders of its data and runs, and the output."""
     parser.add_argument("file", nargs="?", metavar="FILE", help="grid, such as config/compare/head_to_head.yaml")
     parser.add_argument("--c", metavar="FILE", help="the same, as scripts/compare.py takes it")
     parser.add_argument(
@@ -35,17 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per usable core"
     )
-    parser.add_argument("--report_only", action="store_true", help="make no runs; write what the finished ones say")
-    parser.add_argument("--docs", action="store_true", help="renew the tables in docs and README.md of this folder too")
+    parser.add_argument(
+        "--report_only", action="store_true", help="make no runs; write tables and figures of the finished ones"
+    )
+    parser.add_argument(
+        "--docs", action="store_true", help="update the tables in docs and README.md of this folder too"
+    )
 
 
 def run(args: argparse.Namespace, options: Sequence[str]) -> int:
-    """Run the grid; 1 where a run failed. UserError for what cannot be run at all."""
+    """Run the grid; 1 if a run failed. UserError for a grid that cannot be run."""
     file = args.file or args.c
     if not file or (args.file and args.c):
         raise UserError("name one grid: semilearn-bbam compare FILE, such as config/compare/head_to_head.yaml")
     if not all("=" in pair for pair in args.data_dir):
-        raise UserError("--data_dir: give each data set its folder as DATASET=FOLDER")
+        raise UserError("--data_dir: name the folder of each dataset as DATASET=FOLDER")
     import semilearn_bbam.compare.runner  # noqa: F401  takes seconds, in which an exception could be swallowed
 
     with interruptible():
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
 
 
 def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
-    """Run the grid of a file and write what comes of it; returns and raises as `run`."""
+    """Run the grid of a file and write its results; returns and raises as `run`."""
     from semilearn_bbam.compare.archive import write_archive
     from semilearn_bbam.compare.reading import read_grid
     from semilearn_bbam.compare.runner import finished_results, label, run_jobs
@@ -78,7 +82,7 @@ def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
         results, failed = run_jobs(jobs, args.jobs or len(gpus) or usable_cpus(), gpus)
     if results:
         print(write_all(results, grid, save_dir, out))
-        choosing = grid.printing.judged_on == "validation"  # where nothing of the test set is written
+        choosing = grid.printing.judged_on == "validation"  # then nothing of the test set is written
         curves = {save_dir / run["folder"]: run["oracle_epoch_mAP"] is not None and not choosing for run in results}
         write_archive(curves, out / "runs.tar.xz", leave_out=("test", "test_prior") if choosing else ())
         fill_marks(results if grid.printing.cards else [], pages, Path())
@@ -89,24 +93,24 @@ def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
 
 
 def documents() -> list[Path]:
-    """The documents of this folder, whose tables are renewed; UserError where there are none."""
+    """The documents of this folder, whose tables are updated; UserError if there are none."""
     if not Path("README.md").is_file():
-        raise UserError("--docs: there is no README.md here; start the command in the folder of the project")
+        raise UserError("--docs: no README.md here; start the command in the folder of the project")
     return [*sorted(Path("docs").rglob("*.md")), Path("README.md")]
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES is for a worker on each GPU that this process may use."""
+    """The value of CUDA_VISIBLE_DEVICES of a worker on each GPU that this process may use."""
     import torch
 
     if not torch.cuda.is_available():
         return []
-    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return given or [str(number) for number in range(torch.cuda.device_count())]
+    devices = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return devices or [str(number) for number in range(torch.cuda.device_count())]
 
 
 def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> str:
-    """Tables into `out`, figures into its folder `figures`; gives the headline in Markdown."""
+    """Write tables to `out`, figures to its folder `figures`; returns the headline in Markdown."""
     from semilearn_bbam.report import draw_all
     from semilearn_bbam.report.comparison import write_comparison
 
@@ -134,6 +138,6 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
 
 
 def on_validation(run: Run) -> Run:
-    """A run as its validation part judges it, without anything of the test set."""
+    """A run with the metrics of its validation part only, without any of the test set."""
     return {**run, "judged_on": "validation", "test": run["validation"], "test_prior": run["validation_prior"],
             "oracle_epoch_mAP": None}  # fmt: skip

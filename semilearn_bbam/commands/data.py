@@ -14,50 +14,50 @@ INTERRUPTED = "interrupted; nothing was written"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`check` or `browse`, and what a contact sheet needs."""
-    looks = parser.add_subparsers(required=True, metavar="check|browse", dest="look")
-    looks.add_parser(
+    """`check` or `browse`, and the options of a contact sheet."""
+    actions = parser.add_subparsers(required=True, metavar="check|browse", dest="action")
+    actions.add_parser(
         "check",
         help="print counts, label frequencies, overlaps, bad and suspicious items",
         description="Print counts, label frequencies, overlaps, bad and suspicious items; exit code 1 for bad items.",
         epilog=parser.epilog,
         allow_abbrev=False,
     )
-    browser = looks.add_parser(
+    browse_parser = actions.add_parser(
         "browse",
         help="write a contact sheet of the views",
         description="Write a contact sheet: items of the training part with their weak and strong views.",
         epilog=parser.epilog,
         allow_abbrev=False,
     )
-    browser.add_argument("--out", default="contact_sheet.png", help="the PNG to write")
-    browser.add_argument("--rows", type=int, default=8, help="number of items")
+    browse_parser.add_argument("--out", default="contact_sheet.png", help="the PNG to write")
+    browse_parser.add_argument("--rows", type=int, default=8, help="number of items")
 
 
-def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
-    """0; 1 where `check` found bad items."""
+def run(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """0; 1 if `check` found bad items."""
     check_quickly(options)
     import semilearn_bbam.report
     import semilearn_bbam.run  # noqa: F401  they take seconds, in which an exception could be swallowed
 
     with interruptible():
-        return check(options) if chosen.look == "check" else browse(chosen, options)
+        return check(options) if args.action == "check" else browse(args, options)
 
 
 def check(options: Sequence[str]) -> int:
-    """Print what is in the data; 1 if there are bad items."""
+    """Print the report about the data; 1 if there are bad items."""
     from semilearn_bbam.data.loading import inspect_source, keep_frequent_labels
     from semilearn_bbam.report import check_report
     from semilearn_bbam.run import read_settings
 
     settings = read_settings(options)
     source = keep_frequent_labels(inspect_source(settings), settings.min_positives, settings.min_test_positives)
-    report, good = check_report(source, settings.cache_dir)
+    report, valid = check_report(source, settings.cache_dir)
     print(report, flush=True)
-    return 0 if good else 1
+    return 0 if valid else 1
 
 
-def browse(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+def browse(args: argparse.Namespace, options: Sequence[str]) -> int:
     """Draw a contact sheet of the training part."""
     from semilearn_bbam.data import load_source
     from semilearn_bbam.engine.inputs import Inputs
@@ -70,10 +70,10 @@ def browse(chosen: argparse.Namespace, options: Sequence[str]) -> int:
     draw_contact_sheet(
         inputs.encode(source),
         inputs.views,
-        chosen.out,
+        args.out,
         seed=settings.seed,
-        rows=chosen.rows,
+        rows=args.rows,
         tokenizer=inputs.tokenizer,
     )
-    print(f"wrote {chosen.out}")
+    print(f"wrote {args.out}")
     return 0

@@ -1,4 +1,4 @@
-"""Print what is installed, what is missing, what is known not to work together, and how to fix it."""
+"""Print what is installed, what is missing, known conflicts, and how to fix them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIONS = NOWHERE
 INTERRUPTED = "interrupted"
 SHOWN = """semilearn-bbam semilearn torch torchvision torchaudio transformers timm scikit-learn numpy scipy
     safetensors filelock PyYAML wandb aim tensorboard ruamel.yaml""".split()
-# What this package imports, and what USB does.
+# Packages that this one and USB import.
 NEEDED = """numpy scipy sklearn torch torchvision torchaudio transformers timm huggingface_hub safetensors filelock PIL
     yaml tqdm matplotlib iterstrat wandb aim tensorboard ruamel.yaml semilearn""".split()
 FIX = "fix: install with the tested set, pip install -c constraints.txt semilearn-bbam"
@@ -33,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
-    """Print the report; 0 where nothing is wrong, else 1."""
+def run(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """Print the report; 0 without problems, else 1."""
     print(f"python {platform.python_version()} on {platform.platform()}, {sys.executable}")
     for name in SHOWN:
         print(f"  {name} {installed(name) or 'not installed'}")
     problems = {"not installed": missing(), "known conflicts": conflicts()}
-    if chosen.imports:
+    if args.imports:
         problems["does not import"] = broken_imports(problems["not installed"])
         if "torch" in sys.modules:
             print("devices\n" + "\n".join(f"  {line}" for line in devices()))
@@ -49,10 +49,10 @@ def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
     if any(problems.values()):
         print(FIX)
         return 1
-    if chosen.imports:
-        print("all that is needed imports")
+    if args.imports:
+        print("all required packages import")
     else:
-        print("all that is needed is installed; doctor --imports tries it and lists the devices")
+        print("all required packages are installed; doctor --imports imports them and lists the devices")
     return 0
 
 
@@ -73,7 +73,7 @@ def conflicts() -> list[str]:
     """Known conflicts between the installed versions, a line each with its fix."""
     lines = []
     torch, audio, vision = installed("torch"), installed("torchaudio"), installed("torchvision")
-    # From 2.11 on torchaudio is released less often than torch; a pair of another series does not load.
+    # From 2.11 on torchaudio is released less often than torch; versions of different series do not load.
     if torch and audio and series(torch) != series(audio):
         fix = f"pip install torch=={series(audio)}.* torchaudio=={series(audio)}.*"
         lines.append(f"torchaudio {audio} was built for torch {series(audio)}, not {torch}; {fix}")
@@ -86,16 +86,16 @@ def conflicts() -> list[str]:
 
 
 def missing() -> list[str]:
-    """Packages that are needed and not there, found without importing any."""
-    tops = dict.fromkeys(name.partition(".")[0] for name in NEEDED)
-    return [name for name in tops if find_spec(name) is None]
+    """Required packages that are not installed, found without importing any."""
+    packages = dict.fromkeys(name.partition(".")[0] for name in NEEDED)
+    return [name for name in packages if find_spec(name) is None]
 
 
-def broken_imports(known: Sequence[str]) -> list[str]:
-    """Packages that are needed and do not import, a line each with the reason, but for those of `known`."""
+def broken_imports(not_installed: Sequence[str]) -> list[str]:
+    """Required packages that do not import, a line each with the reason, except those in `not_installed`."""
     lines = []
     for name in NEEDED:
-        if name.partition(".")[0] in known:
+        if name.partition(".")[0] in not_installed:
             continue
         try:
             with warnings.catch_warnings():
@@ -107,7 +107,7 @@ def broken_imports(known: Sequence[str]) -> list[str]:
 
 
 def devices() -> list[str]:
-    """What torch can compute on, a line each."""
+    """The devices of torch, a line each."""
     import torch
 
     lines = [f"cpu: {usable_cpus()} of {os.cpu_count()} cores, {torch.get_num_threads()} threads"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.runs.folder import CONFIG
-from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.files import write_atomically
 from semilearn_bbam.util.signals import interruptible
 
 OPTIONS = NOWHERE
@@ -23,19 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="", help="file to write; default: weights.safetensors in the run folder")
 
 
-def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
-    """Write the file and say what it holds."""
+def run(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """Write the file and print its content."""
     import safetensors.torch  # noqa: F401  takes seconds, in which an exception could be swallowed
 
-    out = chosen.out or Path(chosen.folder) / "weights.safetensors"
+    out = args.out or Path(args.folder) / "weights.safetensors"
     with interruptible():
-        metadata = export_weights(chosen.folder, out)
+        metadata = export_weights(args.folder, out)
     print(f"wrote {out}: {metadata['algorithm']}, after epoch {metadata['epoch']}")
     return 0
 
 
 def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
-    """Write the averaged weights of the model that a run selected, under the names of its net; gives the metadata.
+    """Write the averaged weights of the model that a run selected, under the names of its net; returns the metadata.
 
     The metadata are texts: `algorithm`, `labels` (JSON, in order), `epoch`, `config` (the run's YAML). Before the end
     of a run it is the latest model. `pretrain_path` reads such a file. RunError for a folder without a checkpoint that
@@ -58,10 +58,10 @@ def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
             "config": (folder / CONFIG).read_text(encoding="utf-8"),
         }
     except (OSError, ValueError, AttributeError) as error:
-        raise RunError(f"'{path}' is not in a whole run folder ({error}); make the run again") from error
+        raise RunError(f"'{path}' is not in a complete run folder ({error}); rerun it") from error
     try:
         content = save(tensors, metadata)
-        write_beside(out, lambda beside: beside.write_bytes(content))
+        write_atomically(out, lambda temporary: temporary.write_bytes(content))
     except (OSError, SafetensorError) as error:
         raise RunError(f"--out: '{out}' cannot be written ({error})") from error
     return metadata

@@ -13,7 +13,7 @@ INTERRUPTED = "interrupted; figures drawn so far are kept"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Runs, the folder of the pictures, and which to draw."""
+    """Runs, the folder of the pictures, and the selection of figures."""
     from semilearn_bbam.report.plots import KINDS
 
     parser.epilog = "; ".join(f"{name}: {kind.words}" for name, kind in KINDS.items())
@@ -24,11 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", default="", metavar="NAME", help="label of the histograms and of the single curve")
 
 
-def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
-    """Draw and say so; 1 where nothing could be drawn. UserError as in `draw_all`."""
+def run(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """Draw the figures and print their files; 1 if nothing could be drawn. UserError as in `draw_all`."""
     from semilearn_bbam.report.plots import draw_all
 
-    choices = {"kinds": chosen.kinds, "selected": chosen.methods, "label": chosen.label}
+    choices = {"kinds": args.kinds, "selected": args.methods, "label": args.label}
     with interruptible():
-        written = draw_all(chosen.folders, chosen.out, log=lambda line: print(line, flush=True), **choices)
+        written = draw_all(args.folders, args.out, log=lambda line: print(line, flush=True), **choices)
     return 0 if written else 1

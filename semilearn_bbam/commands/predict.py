@@ -1,4 +1,4 @@
-"""Score new images, texts or vectors with a trained run, and write scores and chosen labels as CSV."""
+"""Score new images, texts or vectors with a trained run, and write scores and predicted labels as CSV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.files import write_atomically
 from semilearn_bbam.util.signals import interruptible
 
 OPTIONS = NOWHERE
@@ -22,16 +22,16 @@ SEPARATOR = ";"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the items, and the file to write."""
-    parser.add_argument("folder", metavar="RUN", help="run folder that training made")
+    parser.add_argument("folder", metavar="RUN", help="run folder that training wrote")
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="of the kind that the run reads: a folder of images or one image; a text file, one text per line; or an "
-        ".npz (key test_x or x) or .npy with vectors [N,D]",
+        help="items of the kind that the run reads: a folder of images or one image; a text file, one text per line; "
+        "or an .npz (key test_x or x) or .npy with vectors [N,D]",
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="CSV to write: id, a score per label, labels")
     parser.add_argument(
-        "--threshold", default="prior", metavar="PROTOCOL", help="thresholds of the chosen labels (default: prior)"
+        "--threshold", default="prior", metavar="PROTOCOL", help="thresholds of the predicted labels (default: prior)"
     )
     parser.add_argument(
         "--batch_size", type=int, default=0, metavar="N", help="items at a time; default: as in training"
@@ -39,40 +39,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 
 
-def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
-    """0; 1 for bad items, of which each is named. UserError where nothing can be predicted or written."""
-    path, out = Path(chosen.input), Path(chosen.out)
-    if chosen.batch_size < 0:
-        raise UserError(f"--batch_size must be at least 1, not {chosen.batch_size}")
+def run(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """0; 1 for bad items, each of which is named. UserError if nothing can be predicted or written."""
+    path, out = Path(args.input), Path(args.out)
+    if args.batch_size < 0:
+        raise UserError(f"--batch_size must be at least 1, not {args.batch_size}")
     if not path.exists():  # before the imports
         raise UserError(f"'{path}' does not exist; check the path")
     check_writable(out)
     from semilearn_bbam import load_run
 
     with interruptible():
-        return predict(load_run(chosen.folder, device=chosen.device), path, out, chosen)
+        return predict(load_run(args.folder, device=args.device), path, out, args)
 
 
-def predict(predictor: Any, path: Path, out: Path, chosen: argparse.Namespace) -> int:
-    """Read, score and write with a loaded run; `run` says what is returned and raised."""
+def predict(predictor: Any, path: Path, out: Path, args: argparse.Namespace) -> int:
+    """Read, score and write with a loaded run; returns and raises as `run`."""
     import numpy as np
 
     from semilearn_bbam.data.inputs import read_inputs
     from semilearn_bbam.data.problems import describe
 
-    if chosen.threshold not in predictor.thresholds:
+    if args.threshold not in predictor.thresholds:
         known = ", ".join(predictor.thresholds) or "no thresholds"
-        raise UserError(f"--threshold: the run has {known}, not {chosen.threshold!r}; name one that it has")
+        raise UserError(f"--threshold: the run has {known}, not {args.threshold!r}; name one that it has")
     inputs = read_inputs(path, predictor.kind, odd_modes=predictor.settings.image_modes == "convert")
     if inputs.problems:
         lines = "; ".join(describe(inputs.problems, len(inputs.problems)))
         print(f"{len(inputs.problems)} bad item(s), nothing was written: {lines}. Fix or remove them", file=sys.stderr)
         return 1
-    scores = np.asarray(predictor.scores(inputs.items, batch_size=chosen.batch_size or None))
-    predictions = scores >= np.asarray(predictor.thresholds[chosen.threshold])
+    scores = np.asarray(predictor.scores(inputs.items, batch_size=args.batch_size or None))
+    predictions = scores >= np.asarray(predictor.thresholds[args.threshold])
     rows = csv_rows(inputs.ids, list(predictor.label_names), scores, predictions)
     try:
-        write_beside(out, lambda beside: write_csv(beside, rows))
+        write_atomically(out, lambda temporary: write_csv(temporary, rows))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out: '{out}' cannot be written ({reason}); name another file") from error
@@ -81,19 +81,19 @@ def predict(predictor: Any, path: Path, out: Path, chosen: argparse.Namespace) -
 
 
 def check_writable(out: Path) -> None:
-    """UserError unless a file can be made there, so that this is known before the work."""
+    """UserError unless a file can be written there, so that this is known before the work."""
     folder = out.parent
     while not folder.exists():
         folder = folder.parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--out: '{out}' cannot be written; name a file in a folder that can be")
+        raise UserError(f"--out: '{out}' cannot be written; name a file in a folder that you can write to")
 
 
 def csv_rows(ids: Sequence[str], label_names: Sequence[str], scores: Any, predictions: Any) -> list[list[str]]:
-    """The lines of the CSV: a head, then id, scores [N,K] and the names of the predicted labels [N,K] of each item."""
+    """The lines of the CSV: a header, then id, scores [N,K] and names of the predicted labels [N,K] per item."""
     rows = [["id", *label_names, "labels"]]
-    for name, values, chosen in zip(ids, scores, predictions, strict=True):
-        labels = (label for label, is_chosen in zip(label_names, chosen, strict=True) if is_chosen)
+    for name, values, predicted in zip(ids, scores, predictions, strict=True):
+        labels = (label for label, is_predicted in zip(label_names, predicted, strict=True) if is_predicted)
         rows.append([name, *map(str, values), SEPARATOR.join(labels)])
     return rows
 

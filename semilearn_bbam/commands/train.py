@@ -1,4 +1,4 @@
-"""Train one method as a YAML file and options say."""
+"""Train one method with the settings of a YAML file and options."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from semilearn_bbam.util.signals import BEFORE_TRAINING, interruptible
 
 OPTIONS = ALONE
 INTERRUPTED = BEFORE_TRAINING
-# Of files that others write, such as TensorBoard's.
+# Errors of files that other packages write, such as TensorBoard's.
 REFUSED_BY_DISK = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own: all are settings."""
+    """No arguments: all are settings."""
 
 
-def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
+def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     """0 after a finished run; UserError for a mistake that the user can fix, Interrupted after Ctrl-C or SIGTERM."""
     check_quickly(options)
     from semilearn_bbam.report.table import results_table
@@ -34,12 +34,12 @@ def run(chosen: argparse.Namespace, options: Sequence[str]) -> int:
         with interruptible():
             results = train(read_settings(options))
     except KeyboardInterrupt:
-        if results is None:  # else the run is whole
+        if results is None:  # else the run is complete
             raise
     except OSError as error:
         if error.errno not in REFUSED_BY_DISK:
             raise
-        raise RunError(f"the disk refuses ({error}); fix that and go on with --resume") from error
-    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one speaks
+        raise RunError(f"the disk cannot be written ({error}); fix that and continue with --resume") from error
+    if os.environ.get("RANK", "0") == "0":  # one of the processes that torchrun started prints
         print(results_table([results]))
     return 0

@@ -13,7 +13,7 @@ from semilearn_bbam.data.fingerprint import files_key
 from semilearn_bbam.data.images import ImageFiles, decode_image, resize_square
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.remember import cache_folder
-from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.files import write_atomically
 from semilearn_bbam.util.machine import free_memory
 from semilearn_bbam.util.progress import in_threads
 
@@ -38,7 +38,7 @@ def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> ND
             path.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(path.parent).free
             _check_free_space(f"disk at {path.parent}", needed, free, "set cache_dir to another disk")
-            write_beside(path, lambda temporary: _write(temporary, shape, files, size))
+            write_atomically(path, lambda temporary: _write(temporary, shape, files, size))
         except OSError as error:
             raise DataError(
                 f"the image cache {path} cannot be written ({error.strerror or error}); set cache_dir elsewhere"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.util.files import write_beside
+from semilearn_bbam.util.files import write_atomically
 
 _logger = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[Any]]
@@ -40,7 +40,7 @@ def remembered(cache_dir: str, name: str, key: str, compute: Callable[[], Arrays
         pass  # missing or cut short: it is written below
     arrays = compute()
     try:
-        write_beside(path, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
+        write_atomically(path, lambda temporary: np.savez(temporary, allow_pickle=False, **arrays))
     except OSError as error:
         _logger.warning("cache_dir: %s cannot be written (%s); the next run starts over", path, error)
     return arrays

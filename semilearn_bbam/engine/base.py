@@ -1,4 +1,4 @@
-"""What every multi-label algorithm shares: any device, multi-hot targets, evaluation, checkpoints, stages."""
+"""The base class of multi-label algorithms: any device, multi-hot targets, evaluation, checkpoints, stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from semilearn_bbam.engine.device import precision, resolve_device
 from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook, check_finite
 from semilearn_bbam.engine.hooks.table import register_hooks
 from semilearn_bbam.engine.inputs import Inputs
-from semilearn_bbam.engine.loaders import ALONE, reading_loader, training_loader
+from semilearn_bbam.engine.loaders import SINGLE_PROCESS, reading_loader, training_loader
 from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.engine.method import Method
 from semilearn_bbam.engine.pools import build_pools, read_split
@@ -38,18 +38,18 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     """Base class of multi-label algorithms on USB's `AlgorithmBase`.
 
     A run has two stages (`schedule.StagePlan`): a warm-up on labelled data, `warmup_step`, and `train_step` on
-    labelled and unlabelled data. A subclass gives these steps, says by `labeled_views` and `unlabeled_views` which
-    views its batches hold, and keeps what it learns about the pool in `get_state` / `set_state`.
+    labelled and unlabelled data. A subclass defines these steps, names the views of its batches in `labeled_views` and
+    `unlabeled_views`, and saves its state of the pool with `get_state` / `set_state`.
     """
 
     labeled_views: ClassVar[dict[str, str]] = {"x_lb_s": "strong"}
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_s": "strong"}
     uses_unlabeled: ClassVar[bool] = True
     uses_all_labels: ClassVar[bool] = False  # an upper bound, not a semi-supervised method
-    # Whether processes can share a batch: losses are means over rows, all else about rows goes through `world`.
+    # Whether processes can share a batch: losses are means over rows, everything else about rows uses `world`.
     shares_batches: ClassVar[bool] = False
     stage_name: ClassVar[str] = "semi-supervised"
-    shown: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
+    progress_metrics: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
 
     def __init__(
         self,
@@ -58,16 +58,16 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         *,
         source: Source,
         folder: RunFolder,
-        world: World = ALONE,
+        world: World = SINGLE_PROCESS,
         device: torch.device | None = None,
         tb_log: Any = None,
         logger: Any = None,
     ) -> None:
-        """An algorithm that trains `net` (from `building.build_net`) on a data set.
+        """An algorithm that trains `net` (from `building.build_net`) on a dataset.
 
         source: its texts are not tokenised yet; folder: where the run writes; world: the processes that share the run;
-        device: without it the one that the settings name. The settings are not written to: what is derived from them
-        and the data is in `self.args`, a copy. UserError for settings that the method cannot have with such data.
+        device: without it the one that the settings name. The settings are not changed: values derived from them and
+        the data are in `self.args`, a copy. UserError for settings that the method does not support with these data.
         """
         self.device = resolve_device(settings.device) if device is None else device
         self.world, self.folder, self.net = world, folder, net
@@ -75,9 +75,11 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         self.kind = source.kind
         self.check(settings, self.kind)
         if world.world_size > 1 and not self.shares_batches:
-            raise UserError(f"{settings.algorithm} shares no batches between processes; start it without torchrun")
+            raise UserError(f"{settings.algorithm} does not run in several processes; start it without torchrun")
         if world.world_size > 1 and getattr(settings, "loss_reduction", "mean") == "sum":  # an option of some methods
-            raise UserError("loss_reduction: sum is not shared between processes; set mean, or start without torchrun")
+            raise UserError(
+                "loss_reduction: sum does not work in several processes; set mean, or start without torchrun"
+            )
         inputs = Inputs.of(settings, self.kind, strong_texts=source.strong_texts is not None)
         self.source, self.views = inputs.encode(source), inputs.views
         self.num_training = len(source.train)
@@ -88,7 +90,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
                 f"{settings.algorithm} needs unlabelled data, but every training row is labelled; lower label_ratio"
             )
         self.plan = plan_stages(settings, len(self.split.labeled), num_unlabeled)
-        self.hidden_labels = "all" if self.uses_all_labels else "none"  # labels given away that a method must not have
+        self.hidden_labels = "all" if self.uses_all_labels else "none"  # labels used that a method must not see
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
             self.split = with_all_labels(self.split, len(source.targets))
         self.seconds_before, self.selected_epoch, self.sums = 0.0, self.plan.epochs, EpochSums()
@@ -103,13 +105,13 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         self.best_eval_acc = -1.0
         world.average_gradients(self.model)
         self.set_up()
-        if not args.resume:  # a resumed run first sees whether its split is the checkpoint's
+        if not args.resume:  # a resumed run compares its split with the checkpoint's first
             self.folder.write(SPLIT, partial(save_split, self.split))
 
     def set_up(self) -> None:
-        """What a method prepares once its nets, pools and optimiser are there."""
+        """Prepare what the method needs; its nets, pools and optimiser exist by then."""
 
-    # ------------------------------------------------------------------ what USB builds, built for many labels
+    # ------------------------------------------------------------------ USB's builders, for many labels
 
     def set_model(self) -> nn.Module:
         for module in self.net.modules():
@@ -120,7 +122,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         return self.net.to(self.device, memory_format=torch.channels_last)
 
     def set_ema_model(self) -> nn.Module:
-        # A second net as USB builds it, not a copy: its initial weights take random numbers, which the figures rest on.
+        # A second net as USB builds it, not a copy: its initial weights take random numbers, on which results depend.
         ema_model = build_net(self.args.having(use_pretrain=False), **self.facts.as_dict())
         share_batch_norms(ema_model, self.world)
         ema_model.load_state_dict(self.model.state_dict())
@@ -142,7 +144,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             "split": self.split.digest,
         }
         self.report_data(self.source)
-        # From here on nothing but the diagnostic hooks can reach a label of the unlabelled pool.
+        # From here on only the diagnostic hooks have access to labels of the unlabelled pool.
         self.source = None
         self.count_rows(pools)
         self.print_fn(
@@ -152,15 +154,15 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         return pools
 
     def count_rows(self, pools: Mapping[str, Pool]) -> None:
-        """Tell USB how long its two training pools are."""
+        """Set the sizes of the two training pools, as USB names them."""
         self.args = self.args.having(lb_dest_len=len(pools["train_lb"]), ulb_dest_len=len(pools["train_ulb"]))
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        """Views in a labelled and in an unlabelled training batch: key of the batch -> name of the view."""
+        """Views in labelled and in unlabelled training batches: key of the batch -> name of the view."""
         return self.labeled_views, self.unlabeled_views
 
     def report_data(self, source: Source) -> None:
-        """What the reader has to say goes to the log, the order of the labels and left-out items to the run folder."""
+        """Log the notes of the reader; write label names, facts and skipped items to the run folder."""
         for note in source.notes:
             self.print_fn(f"{self.args.dataset}: {note}")
         if self.args.resume:
@@ -171,7 +173,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
 
     def set_data_loader(self) -> dict[str, Any]:
         args, plan, pools = self.args, self.plan, self.dataset_dict
-        # A supervised-only run keeps the warm-up's batch, so that it is not handicapped by a mixed batch's share.
+        # A supervised-only run keeps the warm-up's batch, not the smaller labelled part of a mixed batch.
         size = args.batch_size if self.uses_unlabeled else args.warmup_batch_size
         loaders, world = {}, self.world
         if plan.warmup_epochs:
@@ -190,13 +192,13 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     def set_optimizer(self) -> tuple[Any, Any]:
         optimizer = build_optimizer(self.model, self.args)
         if isinstance(optimizer, AdamW) and self.device.type in ("cpu", "cuda"):
-            for group in optimizer.param_groups:  # one kernel for all of them: half the time of a small net's step
+            for group in optimizer.param_groups:  # one kernel for all: half the time of a small net's step
                 group["fused"] = True
         return optimizer, build_scheduler(optimizer, self.args, self.plan.total)
 
     @property
     def refreshes(self) -> bool:
-        """Whether the method has a `refresh`, which renews what it knows of the pool at the start of an epoch."""
+        """Whether the method has a `refresh`, which updates its state of the pool at the start of an epoch."""
         return hasattr(self, "refresh")
 
     def set_hooks(self) -> None:
@@ -210,8 +212,8 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     def joint(self, *inputs: Any, **options: Any) -> list[dict[str, Tensor]]:
         """Outputs of the model for each of these batches: from one pass with `use_cat`, else from one each.
 
-        One pass shares the batch statistics; texts of different lengths, which do not stack, always take their own.
-        options: further arguments of the model's.
+        One pass shares the batch statistics; texts of different lengths, which do not stack, always take separate ones.
+        options: further arguments of the model.
         """
         net = partial(self.model, **options)
         if not self.use_cat or not all(isinstance(batch, Tensor) for batch in inputs):
@@ -235,17 +237,17 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         model = model or self.ema_model
         was_training = model.training
         model.eval()
-        loader, found = self.loader_dict[name], []
+        loader, parts = self.loader_dict[name], []
         for batch in tqdm(loader, name, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty()):
             with self.amp_cm():
-                found.append(model(self.to_device(batch["x_lb"])))
+                parts.append(model(self.to_device(batch["x_lb"])))
         model.train(was_training)
-        outputs = {key: self.world.all_gather_rows(torch.cat([out[key].float() for out in found])) for key in found[0]}
+        outputs = {key: self.world.all_gather_rows(torch.cat([out[key].float() for out in parts])) for key in parts[0]}
         check_finite(self, outputs, f"the net's outputs on {name}")
         return outputs
 
     def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Scores [N,K] in [0, 1] from the outputs of one of the run's nets."""
+        """Scores [N,K] in [0, 1] from the outputs of a net of the run."""
         return self.scores_of(outputs, self.args, {})
 
     def predict(self, name: str) -> tuple[Tensor, Tensor | None]:
@@ -255,10 +257,10 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     def evaluate(
         self, eval_dest: str = "validation", out_key: str = "logits", return_logits: bool = False
     ) -> dict[str, Any]:
-        """Multi-label metrics of the EMA model, its weights with its own buffers, keyed `<eval_dest>/<metric>`."""
+        """Multi-label metrics of the EMA model, with its own buffers, keyed `<eval_dest>/<metric>`."""
         outputs = self.read(eval_dest)
         metrics = multilabel_metrics(self.scores(outputs).cpu(), self.dataset_dict[eval_dest].targets)
-        found: dict[str, Any] = {f"{eval_dest}/{key}": value for key, value in metrics.items()}
+        values: dict[str, Any] = {f"{eval_dest}/{key}": value for key, value in metrics.items()}
         if return_logits:
-            found[f"{eval_dest}/logits"] = outputs[out_key].cpu().numpy()
-        return found
+            values[f"{eval_dest}/logits"] = outputs[out_key].cpu().numpy()
+        return values

@@ -1,4 +1,4 @@
-"""Nets of methods from settings and three facts about the data; no data set is needed."""
+"""Nets of methods from settings and three facts about the data; no dataset is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semilearn_bbam.errors import UserError
 
 @dataclass(frozen=True)
 class Facts:
-    """What a net depends on besides the settings; a run keeps them in `labels.json`.
+    """What a net depends on in addition to the settings; `labels.json` of a run has them.
 
     kind: "image", "text" or "features"; in_features: width of vectors or channels of images, 0 for texts;
     num_classes: number of labels K.
@@ -27,7 +27,7 @@ class Facts:
 
     @classmethod
     def of(cls, settings: argparse.Namespace, source: Source) -> Facts:
-        """Those of a data set. UserError where `num_classes` is set to another number."""
+        """The facts of a dataset. UserError where `num_classes` is set to another number."""
         num_classes = int(source.targets.shape[1])
         if settings.num_classes not in (0, num_classes):
             raise UserError(
@@ -43,8 +43,8 @@ class Facts:
 def build_net(settings: argparse.Namespace, kind: str, in_features: int, num_classes: int) -> nn.Module:
     """The net of `settings.algorithm` (backbone, projection and head) for data of this form; see `Facts`.
 
-    Initial weights are drawn from torch's generator, or read as `use_pretrain` and `pretrain_path` say. UserError for
-    settings that the method cannot have with such data, NetError for a net that does not read them.
+    Initial weights are drawn from torch's generator, or read according to `use_pretrain` and `pretrain_path`.
+    UserError for settings that the method does not support with such data, NetError for a net that does not read them.
     """
     net: nn.Module = ALGORITHMS[settings.algorithm].build_net(settings, kind, in_features, num_classes)
     return net

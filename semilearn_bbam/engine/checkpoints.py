@@ -21,23 +21,23 @@ from semilearn_bbam.util.distributed import World
 class Checkpoints(AlgorithmBase):
     """The part of an algorithm that writes and reads checkpoints: tensors and Python scalars only.
 
-    USB's own saves what may be a NumPy scalar, which a safe load refuses, resumes in the middle of an epoch with
-    the next one, and keeps no random state.
+    USB's own may hold NumPy scalars, which a safe load refuses, resumes in the middle of an epoch with the next one,
+    and saves no random state.
     """
 
     folder: RunFolder
     world: World
-    identity: dict[str, Any]  # of the data: their fingerprint, the labels in order, the split
+    identity: dict[str, Any]  # of the data: fingerprint, label names in order, split
     nonfinite_steps: int = 0  # steps left out so far
     sums: EpochSums
-    random_at_epoch: dict[str, Any]  # the random states when the epoch under way drew its first batch
+    random_at_epoch: dict[str, Any]  # the random states before the first batch of the current epoch
 
     def get_state(self) -> dict[str, Any]:
-        """What a subclass must keep besides the nets: tensors and Python scalars only."""
+        """What a subclass saves in addition to the nets: tensors and Python scalars only."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take back what `get_state` gave."""
+        """Restore what `get_state` returned."""
 
     def get_save_dict(self) -> dict[str, Any]:
         save_dict = super().get_save_dict()
@@ -59,37 +59,37 @@ class Checkpoints(AlgorithmBase):
         return save_dict
 
     @contextlib.contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """What is read within leaves no trace in the random states: even a pass over a pool in order takes a number."""
-        before = random_state()
+    def preserved_random_state(self) -> Iterator[None]:
+        """Restore the random states at the end: even a pass over a pool in order draws a number."""
+        state = random_state()
         try:
             yield
         finally:
-            set_random_state(before)
+            set_random_state(state)
 
     def save_model(self, save_name: str, save_path: str | Path) -> None:
         """Write a checkpoint, at once or not at all. RunError where it cannot be written."""
 
-        def save(beside: Path) -> None:
+        def save(path: Path) -> None:
             try:
-                with open(beside, "wb") as file:
+                with open(path, "wb") as file:
                     torch.save(content, file)
-            except RuntimeError as error:  # torch's writer hides what its file said
+            except RuntimeError as error:  # torch's writer hides the error of its file
                 raise OSError(first_line(error)) from error
 
         content = self.get_save_dict()
         self.folder.write(save_name, save)
 
     def read_checkpoint(self, path: str | Path) -> dict[str, Any]:
-        """A checkpoint that belongs to this algorithm, these data and this net, or RunError.
+        """A checkpoint of this algorithm, these data and this net; RunError for any other.
 
-        Nothing of the run is touched. Only tensors and plain values are read, never a pickled object.
+        The run is not changed. Only tensors and plain values are read, never a pickled object.
         """
         checkpoint = load_checkpoint(path)
-        for key, own in (("algorithm", self.args.algorithm), ("num_classes", self.args.num_classes)):
-            if checkpoint[key] != own:
+        for key, current in (("algorithm", self.args.algorithm), ("num_classes", self.args.num_classes)):
+            if checkpoint[key] != current:
                 raise RunError(
-                    f"'{path}' has {key} {checkpoint[key]}, this run has {own}; resume with the run's own config"
+                    f"'{path}' has {key} {checkpoint[key]}, this run has {current}; resume with the run's own config"
                 )
         processes = len(checkpoint["random"])
         if processes != self.world.world_size:
@@ -99,17 +99,17 @@ class Checkpoints(AlgorithmBase):
             "fingerprint": "other data",
             "split": "another split",
         }
-        for key, own in self.identity.items():
-            if checkpoint[key] != own:
-                raise RunError(f"'{path}' was made with {differing[key]}; resume with the data it was made with")
+        for key, current in self.identity.items():
+            if checkpoint[key] != current:
+                raise RunError(f"'{path}' was made with {differing[key]}; resume with the same data")
         for part in ("model", "ema_model"):
-            own, saved = getattr(self, part).state_dict(), checkpoint[part]
-            if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in saved.items()}:
+            net, saved = getattr(self, part).state_dict(), checkpoint[part]
+            if {key: value.shape for key, value in net.items()} != {key: value.shape for key, value in saved.items()}:
                 raise RunError(f"'{path}' holds another net; resume with the run's own config and version")
         return checkpoint
 
     def load_model(self, load_path: str | Path) -> dict[str, Any]:
-        """Continue from a checkpoint, at whatever step it was written."""
+        """Continue from a checkpoint, at the step at which it was written."""
         checkpoint = self.read_checkpoint(load_path)
         self.model.load_state_dict(checkpoint["model"])
         self.ema_model.load_state_dict(checkpoint["ema_model"])
@@ -131,7 +131,7 @@ class Checkpoints(AlgorithmBase):
         return checkpoint
 
     def load_selected(self, path: str | Path) -> None:
-        """Report the selected model: its EMA weights, its buffers and its state."""
+        """Load the selected model for the results: its EMA weights, buffers and state."""
         checkpoint = self.read_checkpoint(path)
         self.ema_model.load_state_dict(checkpoint["ema_model"])
         self.set_state(checkpoint["state"])

@@ -16,12 +16,12 @@ from semilearn_bbam.errors import RunError
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the first of CUDA, Apple's MPS and the CPU that is there; a named device must be there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    kind = next(kind for kind in there if there[kind]) if name == "auto" else name
-    if not there.get(kind, False):
+    """`auto` is the first of CUDA, Apple's MPS and the CPU that is available; RunError if a named one is not."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = next(kind for kind in available if available[kind]) if name == "auto" else name
+    if not available.get(kind, False):
         raise RunError(f"device: '{name}' is not available here; use auto or cpu")
-    if kind == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, each with a GPU of its own
+    if kind == "cuda" and "LOCAL_RANK" in os.environ:  # one of several processes, each with its own GPU
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return torch.device(kind, int(os.environ["LOCAL_RANK"]))
     return torch.device(kind)
@@ -42,7 +42,7 @@ def precision(device: torch.device, amp: bool, dtype: str) -> tuple[Callable[[],
 
 
 def random_state() -> dict[str, Any]:
-    """The states of python's, numpy's and torch's generators as tensors and Python scalars only."""
+    """The states of Python's, NumPy's and torch's generators as tensors and Python scalars only."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": list(map(list_of, random.getstate())),
@@ -53,7 +53,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore what `random_state` gave; CUDA's only where there is as much of it as there was."""
+    """Restore what `random_state` returned; CUDA's states only where the number of devices is the same."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     kind, keys, position, has_gauss, gauss = state["numpy"]

@@ -1,4 +1,4 @@
-"""How items become what a net reads: a tokenizer for texts, and the views of every kind of data."""
+"""From items to inputs of a net: a tokenizer for texts, and the views of every kind of data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Inputs:
 
     @classmethod
     def of(cls, settings: argparse.Namespace, kind: str, *, strong_texts: bool = False) -> Inputs:
-        """As the settings say; strong_texts: whether the data bring texts for the strong view."""
+        """From the settings; strong_texts: whether the data have texts for the strong view."""
         if kind != "text":
             return cls(kind, build_views(kind, settings), None, settings.max_length)
         tokenizer = load_tokenizer(USB_BERTS.get(settings.net, settings.net.removeprefix("hf:")))
@@ -32,5 +32,5 @@ class Inputs:
         return cls(kind, views, tokenizer, settings.max_length)
 
     def encode(self, source: Source) -> Source:
-        """The data set with its texts as token ids; other kinds as they are."""
+        """The dataset with its texts as token ids; other kinds unchanged."""
         return tokenize(source, self.tokenizer, self.max_length) if self.kind == "text" else source

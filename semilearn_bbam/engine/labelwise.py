@@ -1,8 +1,8 @@
-"""USB's own algorithms, unmodified, as multi-label ones: every label is a two-class problem of theirs.
+"""USB's own algorithms, unmodified, label by label: every label is a two-class problem.
 
-A lifted net gives logits [B,K,2] = (0, z), of which softmax is (1 - p, p) with p = sigmoid(z). USB's steps run on
-them as they are, with losses that average over B and K: the step loss is the mean over labels of K two-class runs
-that share the net. The names are `ml_<USB's name>`.
+The net gives logits [B,K,2] = (0, z), of which softmax is (1 - p, p) with p = sigmoid(z). USB's steps run on them
+unchanged, with losses that average over B and K: the step loss is the mean over labels of K two-class runs that share
+the net. The names are `ml_<USB's name>`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from semilearn_bbam.engine.options import COSINE_HEAD_OPTIONS
 from semilearn_bbam.engine.usb_adapter import from_usb, without_prints
 from semilearn_bbam.nets.heads import TwoWay
 
-# What USB calls the views of a batch, and which view each is.
+# USB's keys of the views in a batch -> names of the views.
 LABELED_VIEWS = {"x_lb": "weak", "x_lb_s": "strong"}
 UNLABELED_VIEWS = {"x_ulb_w": "weak", "x_ulb_s": "strong", "x_ulb_s_0": "strong", "x_ulb_s_1": "strong"}
 
@@ -43,11 +43,11 @@ class LabelwiseConsistencyLoss(ConsistencyLoss):
         return super().forward(logits.flatten(0, 1), targets.flatten(0, 1), name, flat)
 
 
-class Lifted(MultiLabelAlgorithm):
-    """The mixin: `class MLFixMatch(Lifted, FixMatch)` is FixMatch for K labels, with a linear or the cosine head.
+class Labelwise(MultiLabelAlgorithm):
+    """The mixin: `class MLFixMatch(Labelwise, FixMatch)` is FixMatch for K labels, with a linear or the cosine head.
 
-    The warm-up, on strongly augmented labelled batches, is that of all methods here; after it the step is USB's. What
-    USB's hooks learn is saved under USB's keys, by their attribute `kept`.
+    The warm-up, on strongly augmented labelled batches, is that of all methods here; after it the step is USB's. The
+    state of USB's hooks is saved under USB's keys, which their attribute `state_keys` lists.
     """
 
     options = (
@@ -55,26 +55,26 @@ class Lifted(MultiLabelAlgorithm):
             "labeled_view",
             str,
             "strong",
-            "of labelled batches: as all methods here, or as in USB",
+            "of labelled batches: as in all methods here, or as in USB",
             choices=("strong", "weak"),
         ),
         *COSINE_HEAD_OPTIONS,
     )
     head = "linear"
     shares_batches = True
-    second_view_is_weak: ClassVar[bool] = False  # USB's second unlabelled view of these algorithms is a weak one
+    second_view_is_weak: ClassVar[bool] = False  # whether USB's second unlabelled view is a weak one
 
     def set_up(self) -> None:
         self.use_cat = self.use_cat and self.kind != "text"  # texts of different lengths do not stack
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
-        of_step = set(signature(self.train_step).parameters)
-        wanted = of_step | set(signature(self.warmup_step).parameters)
-        labeled = {key: view for key, view in LABELED_VIEWS.items() if key in wanted}
-        unlabeled = {key: view for key, view in UNLABELED_VIEWS.items() if key in wanted}
-        if "x_lb_s" not in of_step:  # a step that takes both views of a labelled sample compares them
+        step_arguments = set(signature(self.train_step).parameters)
+        arguments = step_arguments | set(signature(self.warmup_step).parameters)
+        labeled = {key: view for key, view in LABELED_VIEWS.items() if key in arguments}
+        unlabeled = {key: view for key, view in UNLABELED_VIEWS.items() if key in arguments}
+        if "x_lb_s" not in step_arguments:  # a step that takes both views of a labelled sample compares them
             labeled["x_lb"] = self.args.labeled_view
-        # The weak view of a vector or text is the thing itself, and two equal views would teach nothing.
+        # The weak view of a vector or text is the item itself, and two equal views would give no loss.
         if self.second_view_is_weak and self.kind == "image":
             unlabeled["x_ulb_s"] = "weak"
         return labeled, unlabeled
@@ -90,19 +90,19 @@ class Lifted(MultiLabelAlgorithm):
             super().set_hooks()
 
     def replace_hook(self, name: str, hook: Hook) -> Any:
-        """Put a hook in the place of USB's of this name; gives it back."""
-        place = next((number for number, own in enumerate(self._hooks) if own.name == name), None)
-        if place is not None:
-            del self._hooks[place]
+        """Replace USB's hook of this name, in its place in the order; returns the new hook."""
+        index = next((number for number, registered in enumerate(self._hooks) if registered.name == name), None)
+        if index is not None:
+            del self._hooks[index]
         self.register_hook(hook, name)
-        if place is not None:
-            self._hooks.insert(place, self._hooks.pop(self._hooks.index(hook)))
-            self.hooks_dict = OrderedDict((own.name, own) for own in self._hooks)
+        if index is not None:
+            self._hooks.insert(index, self._hooks.pop(self._hooks.index(hook)))
+            self.hooks_dict = OrderedDict((registered.name, registered) for registered in self._hooks)
         return hook
 
     def process_batch(self, input_args: list[str] | None = None, **batch: Any) -> dict[str, Any]:
-        found = super().process_batch(input_args, **batch)
-        return {key: value.long() if key == "y_lb" else value for key, value in found.items()}
+        arguments = super().process_batch(input_args, **batch)
+        return {key: value.long() if key == "y_lb" else value for key, value in arguments.items()}
 
     def process_log_dict(self, log_dict: Any = None, prefix: str = "train", **parts: Any) -> dict[str, Any]:
         parts.setdefault("total_loss", parts.get("sup_loss"))  # a supervised step of USB's has no total
@@ -120,7 +120,7 @@ class Lifted(MultiLabelAlgorithm):
     def load_model(self, load_path: Any) -> dict[str, Any]:
         checkpoint = super().load_model(load_path)
         for hook in self.hooks_dict.values():
-            for key in getattr(hook, "kept", ()):
+            for key in getattr(hook, "state_keys", ()):
                 value = checkpoint[key]
                 setattr(hook, key, value.to(self.device) if isinstance(value, Tensor) else value)
             if hasattr(hook, "after_load"):
@@ -129,5 +129,5 @@ class Lifted(MultiLabelAlgorithm):
 
     @classmethod
     def own_options(cls) -> tuple[Option, ...]:
-        """USB's own before those of this class."""
+        """USB's options, then those of this class."""
         return cls.with_defaults((*map(from_usb, super().get_argument()), *cls.options))

@@ -14,18 +14,25 @@ from semilearn_bbam.engine.usb_adapter import usb_loader
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.util.distributed import World
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
 class SeededSampler(DistributedSampler):
     """USB's sampler with an order that follows the run's seed.
 
-    USB seeds its permutation with the epoch alone, so that every run, and every loader of a run, sees the same order.
+    USB seeds its permutation with the epoch only, so that every run, and every loader of a run, has the same order.
     `shuffle=False` keeps the pool's order, as the released code does.
     """
 
     def __init__(
-        self, pool: Pool, num_samples: int, *, seed: int, stream: int, shuffle: bool = True, world: World = ALONE
+        self,
+        pool: Pool,
+        num_samples: int,
+        *,
+        seed: int,
+        stream: int,
+        shuffle: bool = True,
+        world: World = SINGLE_PROCESS,
     ) -> None:
         super().__init__(pool, num_replicas=world.world_size, rank=world.rank, num_samples=num_samples)
         self.seed, self.stream, self.shuffle = seed, stream, shuffle
@@ -40,16 +47,16 @@ class SeededSampler(DistributedSampler):
     def __iter__(self) -> Iterator[int]:
         if self.shuffle:
             return super().__iter__()
-        mine = range(self.rank, self.total_size, self.num_replicas)
-        return (i % len(self.dataset) for i in mine)
+        rows = range(self.rank, self.total_size, self.num_replicas)
+        return (row % len(self.dataset) for row in rows)
 
 
 def training_loader(
-    args: argparse.Namespace, pool: Pool, batch_size: int, steps: int, stream: int, world: World = ALONE
+    args: argparse.Namespace, pool: Pool, batch_size: int, steps: int, stream: int, world: World = SINGLE_PROCESS
 ) -> DataLoader:
-    """A loader of exactly `steps` full batches; a pool smaller than that is passed over again.
+    """A loader of exactly `steps` full batches; a smaller pool is read repeatedly.
 
-    `batch_size` is that of all processes together, which share each batch. UserError where they cannot.
+    `batch_size` is that of all processes together, which share each batch. UserError if they cannot.
     """
     if batch_size % world.world_size:
         raise UserError(f"a batch of {batch_size} cannot be shared by {world.world_size} processes; make it a multiple")
@@ -57,10 +64,10 @@ def training_loader(
     return usb_loader(args, pool, batch_size // world.world_size, collate, data_sampler=sampler)
 
 
-def reading_loader(args: argparse.Namespace, pool: Pool, world: World = ALONE) -> DataLoader:
-    """A loader that passes once, in order, over this process's part of the pool; no row is in two parts.
+def reading_loader(args: argparse.Namespace, pool: Pool, world: World = SINGLE_PROCESS) -> DataLoader:
+    """A loader that reads this process's part of the pool once, in order; no row is in two parts.
 
-    UserError where one of several processes would get none.
+    UserError if one of several processes would get none.
     """
     if 0 < len(pool) < world.world_size:
         raise UserError(f"{len(pool)} row(s) cannot be read by {world.world_size} processes; start fewer")

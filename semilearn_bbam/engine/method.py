@@ -1,4 +1,4 @@
-"""What a method is apart from any run: its options, what it cannot have, its net and its scores."""
+"""The part of a method that does not depend on a run: its options, conflicts, net and scores."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Method:
     """The part of a method that needs neither data nor a run."""
 
     options: ClassVar[tuple[Option, ...]] = ()
-    defaults: ClassVar[Mapping[str, Any]] = {}  # of options that a parent class defines with other ones
-    # Defaults that follow from the kind of the data: kind -> option -> value; the option's default is None then.
+    defaults: ClassVar[Mapping[str, Any]] = {}  # replace those of options of a parent class
+    # Defaults that depend on the kind of the data: kind -> option -> value; the default of such an option is None.
     kind_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    head: ClassVar[str] = "cosine"  # or "linear", which the option `head` may change to cosine, or "own"
+    head: ClassVar[str] = "cosine"  # or "linear", which the option `head` can change to cosine, or "own"
 
     @classmethod
     def own_options(cls) -> tuple[Option, ...]:
@@ -32,22 +32,22 @@ class Method:
 
     @classmethod
     def with_defaults(cls, options: Iterable[Option]) -> tuple[Option, ...]:
-        """These options with the defaults that this class gives them."""
+        """These options with the defaults of this class."""
         by_kind = {key: None for values in cls.kind_defaults.values() for key in values}
         defaults = {**by_kind, **cls.defaults}
         return tuple(replace(option, default=defaults.get(option.name, option.default)) for option in options)
 
     @classmethod
     def with_kind_defaults(cls, settings: Settings, kind: str) -> Settings:
-        """The settings with what the kind of the data decides where nobody else did."""
+        """The settings, with the defaults of this kind of data where an option is None."""
         values = cls.kind_defaults.get(kind, {})
         return settings.having(**{key: value for key, value in values.items() if getattr(settings, key) is None})
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
-        """Settings that the method cannot have: their keys, and why.
+        """Settings that the method does not support: their keys, and why.
 
-        values: all options; kind: that of the data, "image", "text" or "features", or "" where it is not known yet.
+        values: all options; kind: of the data, "image", "text" or "features", or "" if it is not known yet.
         """
         if cls.head == "cosine" and values["head"] == "linear":
             yield ("head",), f"head cannot be linear, for {values['algorithm']} measures angles; leave it at auto"
@@ -57,7 +57,7 @@ class Method:
 
     @classmethod
     def check(cls, settings: Settings, kind: str) -> None:
-        """UserError where the net does not read such data, or where settings clash; the command line asks before."""
+        """UserError if the net does not read such data, or settings conflict; the command line checks this before."""
         check_input(settings.net, kind)
         for _, sentence in cls.conflicts(vars(cls.with_kind_defaults(settings, kind)), kind):
             raise UserError(sentence)

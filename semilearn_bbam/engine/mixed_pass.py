@@ -1,4 +1,4 @@
-"""A pass over a labelled and an unlabelled batch whose rows are mixed with each other."""
+"""A forward pass over a labelled and an unlabelled batch whose rows are mixed with each other."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def mixed_pass(
 ) -> tuple[Passed, Passed]:
     """Outputs of the net for a labelled and an unlabelled batch, with targets and weights as they were mixed.
 
-    The two batches are mixed as one, so that labelled rows meet unlabelled ones. Rows are mixed at the input; texts,
-    which cannot be, at the backbone's feature. values: tensors [B,..] that belong to the rows, alike in both batches.
+    The two batches are mixed as one, so that labelled rows are mixed with unlabelled ones. Rows are mixed at the input;
+    texts, which cannot be, at the backbone's feature. values: tensors [B,..] of the rows, in the same order for both.
     With `mixup: 0` this is `algorithm.joint` and nothing is mixed.
     """
     alpha = algorithm.args.mixup
@@ -36,7 +36,7 @@ def mixed_pass(
     if texts:
         x_lb, x_ulb = (algorithm.model(x, only_backbone=True) for x in (x_lb, x_ulb))
     sizes, widths = [len(x_lb), len(x_ulb)], [value.shape[1] for value in values_lb]
-    values = torch.cat([torch.cat([value.float() for value in both], dim=1) for both in (values_lb, values_ulb)])
+    values = torch.cat([torch.cat([value.float() for value in pair], dim=1) for pair in (values_lb, values_ulb)])
     rows, values = mix_rows(torch.cat([x_lb, x_ulb]), values, alpha)
     outputs = algorithm.joint(*rows.split(sizes), **({"from_backbone": True} if texts else {}))
     parts = [part.split(widths, dim=1) for part in values.split(sizes)]

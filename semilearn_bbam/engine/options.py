@@ -8,7 +8,7 @@ from semilearn_bbam.config import Option
 
 ANGULAR_OPTIONS = (
     Option("scale", float, 20.0, "s, the sharpness of the sigmoid over cosines", above=0),
-    Option("margin", float, 0.4, "m, the cosine at which the decision boundary lies"),
+    Option("margin", float, 0.4, "m, the cosine of the decision boundary"),
     Option(
         "margin_on",
         str,
@@ -37,7 +37,7 @@ CONFIDENCE_WEIGHTS = Option(
     "confidence_weights",
     bool,
     False,
-    "true: a pseudo-label counts as far as its score lies from its label's threshold, at most 1",
+    "true: a pseudo-label counts by the distance of its score from its label's threshold, at most 1",
 )
 
 

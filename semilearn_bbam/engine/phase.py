@@ -1,4 +1,4 @@
-"""Optimisers of a method's own inside a step of USB's loop."""
+"""Separate optimisers of a method inside a step of USB's loop."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from semilearn_bbam.engine.base import MultiLabelAlgorithm
 
 
 class Phase:
-    """An optimiser of its own for some of the parameters, inside a step of USB's loop.
+    """A separate optimiser for some of the parameters, inside a step of USB's loop.
 
-    It is of the kind of the run's optimiser and follows its schedule: before each step it takes over the settings of
-    the parameters' groups there, with the learning rate times `ratio`. Weight decay stays with the run's optimiser,
-    so that it counts once. A ratio of 0 leaves the phase out.
+    It has the type of the run's optimiser and follows its schedule: before each step it copies the settings of the
+    parameters' groups there, with the learning rate times `ratio`. Weight decay is left to the run's optimiser, so that
+    it is applied once. A ratio of 0 turns the phase off.
     """
 
     def __init__(self, algorithm: MultiLabelAlgorithm, parameters: Iterable[nn.Parameter], ratio: float) -> None:
         self.algorithm, self.ratio = algorithm, ratio
-        wanted = {id(parameter) for parameter in parameters}
+        ids = {id(parameter) for parameter in parameters}
         # By number, since a resumed run replaces the groups themselves.
-        self.leading, groups = [], []
+        self.group_numbers, groups = [], []
         for number, group in enumerate(algorithm.optimizer.param_groups):
-            chosen = [parameter for parameter in group["params"] if id(parameter) in wanted]
-            if chosen:
-                self.leading.append(number)
-                groups.append({**group, "params": chosen, "weight_decay": 0.0})
+            selected = [parameter for parameter in group["params"] if id(parameter) in ids]
+            if selected:
+                self.group_numbers.append(number)
+                groups.append({**group, "params": selected, "weight_decay": 0.0})
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = type(algorithm.optimizer)(groups)
 
     def step(self, loss: Tensor) -> None:
-        """Minimise `loss` [] by one step over these parameters alone; no other gradient is touched."""
+        """Minimise `loss` [] by one step over these parameters only; no other gradient is changed."""
         if not self.ratio or not self.algorithm.update_hook.usable(loss):
             return
-        for group, number in zip(self.optimizer.param_groups, self.leading, strict=True):
-            leading = self.algorithm.optimizer.param_groups[number]
-            group.update({key: value for key, value in leading.items() if key not in ("params", "weight_decay")})
-            group["lr"] = self.ratio * leading["lr"]
-        # The scale is renewed once, by USB's update hook, after the steps of all optimisers.
+        for group, number in zip(self.optimizer.param_groups, self.group_numbers, strict=True):
+            run_group = self.algorithm.optimizer.param_groups[number]
+            group.update({key: value for key, value in run_group.items() if key not in ("params", "weight_decay")})
+            group["lr"] = self.ratio * run_group["lr"]
+        # The scale is updated once, by USB's update hook, after the steps of all optimisers.
         scaler, limit = self.algorithm.loss_scaler, self.algorithm.clip_grad
         scaler.scale(loss).backward(inputs=self.parameters)
         if limit > 0:

@@ -1,4 +1,4 @@
-"""From a data set and its split to the pools that a run reads."""
+"""From a dataset and its split to the pools that a run reads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from semilearn_bbam.data import Pool, Source, Split, View, load_split, make_spli
 
 
 def read_split(args: argparse.Namespace, source: Source) -> Split:
-    """The split of the training part: from `split_file`, or drawn by `split`, `seed` and the size asked for."""
+    """The split of the training part: from `split_file`, or drawn according to `split`, `seed` and the size."""
     if args.split_file:
         return load_split(Path(args.split_file), len(source.train), source.fingerprint, len(source.targets))
     unlabeled_only = len(source.train) - len(source.targets)
-    everything = unlabeled_only > 0 and not args.label_ratio and not args.num_labels
+    all_labeled = unlabeled_only > 0 and not args.label_ratio and not args.num_labels
     return make_split(
         source.targets,
         seed=args.seed,
-        label_ratio=1.0 if everything else args.label_ratio,
+        label_ratio=1.0 if all_labeled else args.label_ratio,
         num_labels=args.num_labels,
         method=args.split,
         val_ratio=args.val_ratio,
@@ -40,36 +40,36 @@ def build_pools(
 ) -> dict[str, Pool]:
     """The pools of a run.
 
-    `train_lb` and `train_ulb` give the views that the algorithm asks for (key of the batch -> name of the view);
-    `pool_lb` and `pool_ulb` the weak view alone, for the refresh; `prior`, `validation` and `test` the plain view.
+    `train_lb` and `train_ulb` have the views of the algorithm (key of the batch -> name of the view); `pool_lb` and
+    `pool_ulb` the weak view only, for the refresh; `prior`, `validation` and `test` the plain view.
     The unlabelled pools are built without any targets.
     """
     unlabeled = np.concatenate([split.labeled, split.unlabeled]) if include_labeled else split.unlabeled
 
     weak, plain = {"x_lb": views["weak"]}, {"x_lb": views["eval"]}
     lb_targets = _labels(source.targets, split.labeled)
-    everything = np.arange(len(source.test))
+    test_rows = np.arange(len(source.test))
     pools = {
         "train_lb": labeled_pool(source, split, views, labeled_views),
-        "train_ulb": Pool(source.train, unlabeled, _chosen(views, unlabeled_views), suffix="ulb"),
+        "train_ulb": Pool(source.train, unlabeled, _select(views, unlabeled_views), suffix="ulb"),
         "pool_lb": Pool(source.train, split.labeled, weak, lb_targets),
         "pool_ulb": Pool(source.train, unlabeled, weak),
         "prior": Pool(source.train, unlabeled if len(unlabeled) else split.labeled, plain),
-        "test": Pool(source.test, everything, plain, _labels(source.test_targets, everything)),
+        "test": Pool(source.test, test_rows, plain, _labels(source.test_targets, test_rows)),
     }
     if len(split.validation):
-        held_out = _labels(source.targets, split.validation)
-        pools["validation"] = Pool(source.train, split.validation, plain, held_out)
+        targets = _labels(source.targets, split.validation)
+        pools["validation"] = Pool(source.train, split.validation, plain, targets)
     return pools
 
 
 def labeled_pool(source: Source, split: Split, views: Mapping[str, View], labeled_views: Mapping[str, str]) -> Pool:
     """The labelled rows of a split with their labels, as training batches have them."""
     targets = _labels(source.targets, split.labeled)
-    return Pool(source.train, split.labeled, _chosen(views, labeled_views), targets, suffix="lb")
+    return Pool(source.train, split.labeled, _select(views, labeled_views), targets, suffix="lb")
 
 
-def _chosen(views: Mapping[str, View], keys: Mapping[str, str]) -> dict[str, View]:
+def _select(views: Mapping[str, View], keys: Mapping[str, str]) -> dict[str, View]:
     return {key: views[view] for key, view in keys.items()}
 
 

@@ -1,4 +1,4 @@
-"""How long each stage lasts, in epochs and steps; the optimiser and the schedule of its learning rate."""
+"""The length of each stage in epochs and steps; the optimiser and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StagePlan:
         return warm * self.warmup_steps + (epoch - warm) * self.steps
 
     def epochs_done(self, it: int) -> float:
-        """Epochs behind after `it` steps, with the fraction of the one under way."""
+        """Epochs done after `it` steps, with the fraction of the current one."""
         warm = self.first_step(self.warmup_epochs)
         return it / self.warmup_steps if it < warm else self.warmup_epochs + (it - warm) / self.steps
 
@@ -59,13 +59,13 @@ def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) 
 
     `num_train_iter` spreads that many steps evenly over all epochs instead, as in USB; `warmup_iter_per_epoch`
     fixes the length of a warm-up epoch. The plan is the same for every algorithm, so a supervised-only run takes
-    exactly as many steps. Raises UserError for impossible settings.
+    exactly as many steps. UserError for settings that conflict.
     """
     for _, sentence in stage_conflicts(vars(args)):
         raise UserError(sentence)
     if args.num_train_iter:
-        each = args.num_train_iter // args.epoch
-        return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or each, each)
+        steps_per_epoch = args.num_train_iter // args.epoch
+        return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or steps_per_epoch, steps_per_epoch)
     labeled_pass = math.ceil(num_labeled / args.warmup_batch_size)
     steps = math.ceil(num_unlabeled / unlabeled_batch_size(args)) if num_unlabeled else labeled_pass
     return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or labeled_pass, steps)

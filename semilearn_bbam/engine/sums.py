@@ -1,4 +1,4 @@
-"""Means over an epoch of what its steps report."""
+"""Means over an epoch of the values that its steps report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class EpochSums:
-    """Sums of the values that the steps of the epoch under way report, and of how many steps reported each.
+    """Sums of the values that the steps of the current epoch report, and how many steps reported each.
 
     Tensors are summed on their device, in double precision where it has one, so that no step waits for the device.
     """
@@ -37,7 +37,7 @@ class EpochSums:
         return {name: float(total) / self.counts[name] for name, total in self.totals.items()}
 
     def clear(self) -> None:
-        """Begin another epoch."""
+        """Start another epoch."""
         self.totals, self.counts = {}, {}
 
     def state_dict(self) -> dict[str, dict[str, Any]]:

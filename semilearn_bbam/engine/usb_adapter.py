@@ -1,7 +1,7 @@
 """The places where USB is replaced or worked around, each with its reason.
 
-`REPLACED` lists what of USB this package overrides or leaves out; what is only extended is not in it. A test pins the
-source of each, and so fails when USB changes one.
+`REPLACED` lists the parts of USB that this package overrides or leaves out, not those that it only extends. A test pins
+the source of each, and so fails when USB changes one.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from semilearn_bbam.config import Option
 _BASE = "semilearn.core.algorithmbase.AlgorithmBase"
 _HOOKS = "semilearn.core.hooks"
 REPLACED = {
-    f"{_BASE}.__init__": "calls the set_ methods in this order, and asks for CUDA's gradient scaler",
-    f"{_BASE}.set_dataset": "loads the data set; a method is given its source, and writes nothing into its settings",
+    f"{_BASE}.__init__": "calls the set_ methods in this order, and builds CUDA's gradient scaler",
+    f"{_BASE}.set_dataset": "loads the dataset; a method gets its source, and does not change its settings",
     f"{_BASE}.set_data_loader": "one loader for each part, without stages and without pools to be read in order",
-    f"{_BASE}.set_model": "builds the net; a method is given it",
-    f"{_BASE}.set_ema_model": "builds a second net from the name alone, without head and device",
-    f"{_BASE}.set_hooks": "hooks that save, time and evaluate single-label runs on CUDA; `hooks/table.py` has ours",
+    f"{_BASE}.set_model": "builds the net; a method gets it",
+    f"{_BASE}.set_ema_model": "builds a second net from the name only, without head and device",
+    f"{_BASE}.set_hooks": "hooks that save, time and evaluate single-label runs on CUDA; `hooks/table.py` lists ours",
     f"{_BASE}.process_batch": "moves batches to CUDA",
-    f"{_BASE}.train": "no stages, no beginning within an epoch, no stop in between",
+    f"{_BASE}.train": "no stages, no start within an epoch, no stop in between",
     f"{_BASE}.evaluate": "metrics of one label per sample, with the live batch statistics",
-    f"{_BASE}.get_save_dict": "holds what may be a NumPy scalar, which a safe load refuses, and no random state",
-    f"{_BASE}.save_model": "writes over the older file",
+    f"{_BASE}.get_save_dict": "may hold NumPy scalars, which a safe load refuses, and no random state",
+    f"{_BASE}.save_model": "overwrites the older file in place",
     f"{_BASE}.load_model": "unpickles, and resumes with the next epoch",
     "semilearn.core.utils.misc.EMA.update": "averages parameters only, not the statistics of batch norm",
     f"{_HOOKS}.param_update.ParamUpdateHook.after_train_step": "steps with losses that are not finite",
@@ -43,16 +43,16 @@ REPLACED = {
     f"{_HOOKS}.logging.LoggingHook.after_train_step": "prints single-label metrics",
     f"{_HOOKS}.wandb.WANDBHook.after_train_step": "logs keys of single-label metrics only",
     f"{_HOOKS}.aim.AimHook.before_run": "opens the log a second time",
-    "semilearn.core.utils.build.get_data_loader": "picks a collator by the net's name, and asks a hub for a tokenizer",
+    "semilearn.core.utils.build.get_data_loader": "picks a collator by the net's name, loads a tokenizer from a hub",
     "semilearn.datasets.samplers.sampler.DistributedSampler.__iter__": "the same order in every run and loader",
     "semilearn.algorithms.softmatch.softmatch.SoftMatch.set_hooks": "its weighting hook cannot be built with per_class",
-    "semilearn.algorithms.remixmatch.remixmatch.ReMixMatch.set_hooks": "counts single labels in a file of its data set",
+    "semilearn.algorithms.remixmatch.remixmatch.ReMixMatch.set_hooks": "counts single labels in a file of its dataset",
     "semilearn.algorithms.remixmatch.remixmatch.ReMixMatch.set_model": "wraps the net; `build_net` does",
     "semilearn.algorithms.freematch.freematch.FreeMatch.train_step": "fairness over one class distribution",
     "semilearn.algorithms.vat.vat.VAT.vat_loss": "nets that return embeddings; differences in half precision",
 }
 
-# What USB's AlgorithmBase and hooks read besides our options. Its distribution is not used: `world` is ours.
+# Settings that USB's AlgorithmBase and hooks read in addition to our options. `world` replaces its distribution.
 USB_SETTINGS: dict[str, Any] = {
     "gpu": None,
     "rank": 0,
@@ -69,7 +69,7 @@ USB_SETTINGS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def without_scaler_warning() -> Iterator[None]:
-    """USB asks for CUDA's gradient scaler by a deprecated name; `device.precision` replaces it afterwards."""
+    """USB builds CUDA's gradient scaler by a deprecated name; `device.precision` replaces it afterwards."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*GradScaler.*")
         yield
@@ -83,7 +83,7 @@ def without_prints() -> Iterator[None]:
 
 
 def from_usb(argument: SSL_Argument) -> Option:
-    """An argument of one of USB's algorithms as an option; USB reads truth values with a parser of its own."""
+    """An argument of one of USB's algorithms as an option; USB has a separate parser for booleans."""
     kind = bool if argument.type is str2bool else argument.type
     return Option(argument.name.lstrip("-"), kind, argument.default, argument.help or "")
 
@@ -93,17 +93,17 @@ def usb_loader(
 ) -> DataLoader[Any]:
     """USB's data loader with this collate function.
 
-    USB picks a collator by the net's name, and for some names asks a hub for a tokenizer; a pool collates by itself.
+    USB picks a collator by the net's name, and for some names loads a tokenizer from a hub; a pool has its own.
     """
-    nameless = argparse.Namespace(**{**vars(settings), "net": ""})
+    without_net = argparse.Namespace(**{**vars(settings), "net": ""})
     loader: DataLoader[Any] = get_data_loader(
-        nameless, dataset, batch_size, num_workers=settings.num_workers, **options
+        without_net, dataset, batch_size, num_workers=settings.num_workers, **options
     )
     loader.collate_fn = collate
     return loader
 
 
 class SamplerSeedHook(DistSamplerSeedHook):
-    """USB's hook, which a resumed process must call again for the epoch under way."""
+    """USB's hook, which a resumed process must call again for the current epoch."""
 
     prepares_epoch = True

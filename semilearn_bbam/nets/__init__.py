@@ -52,12 +52,12 @@ def usb_net_names() -> list[str]:
 
 
 def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
-    """What makes the backbone that `settings.net` names: `builder(in_features, num_classes, pretrained=False)`.
+    """The builder of the backbone that `settings.net` names: `builder(in_features, num_classes, pretrained=False)`.
 
     Names are those of USB, `plain`, `mlp` or `mlp:<layers>` for vectors, `small_cnn`, `timm:<name>`,
     `torchvision:<name>` and `hf:<folder or hub name>`. in_features is the width of vectors or the number of channels of
-    images; `pretrained` means the weights in `pretrain_path`, or where that is empty the library's own. The net has a
-    `weights_report` if weights of a path were loaded. Raises NetError for an unknown name, naming the nearest.
+    images; `pretrained` means the weights in `pretrain_path`, or the library's if that is empty. The net has a
+    `weights_report` if weights of a path were loaded. NetError for an unknown name, with the nearest one.
     """
     net = settings.net
     library, _, name = net.partition(":")
@@ -76,17 +76,17 @@ def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
     if net in USB_BERTS:
         return _builder(settings, lambda facts, pretrained: _usb_bert(net))
     if net in SOUND:
-        raise NetError(f"net: {net} hears sound, which no data set here holds; choose a net for your data")
+        raise NetError(f"net: {net} reads sound, which no dataset here has; choose a net for your data")
     if net in known:
         return _builder(settings, lambda facts, pretrained: _usb_net(net, facts))
-    near = f"did you mean timm:{net}?" if timm.is_model(net) else did_you_mean(net, [*known, *OWN])
-    hint = near or f"known are {', '.join([*OWN, *known])}"
+    suggestion = f"did you mean timm:{net}?" if timm.is_model(net) else did_you_mean(net, [*known, *OWN])
+    hint = suggestion or f"known are {', '.join([*OWN, *known])}"
     raise NetError(f"net: '{net}' is unknown; {hint} (or timm:<name>, torchvision:<name>, hf:<folder>)")
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a backbone is built for: the width of its input, the number of labels, channels and side of images."""
+    """Facts for building a backbone: the width of its input, the number of labels, channels and side of images."""
 
     in_features: int
     num_classes: int
@@ -94,8 +94,9 @@ class _Facts:
 
 
 def net_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
-    """What of a net can be seen to be impossible before it is built: `values` are all options, kind is that of the data
-    ("image", "text" or "features"), or "" where it is not known yet.
+    """Conflicts of a net that can be found before it is built.
+
+    values: all options; kind: that of the data, "image", "text" or "features", or "" if it is not known yet.
     """
     args = argparse.Namespace(**values)
     library, _, name = args.net.partition(":")
@@ -131,11 +132,11 @@ def check_input(net: str, kind: str) -> None:
     reads = "text" if library == "hf" or net in USB_BERTS else "features" if library in ("plain", "mlp") else "image"
     fit = {"text": "hf:<folder or hub name>", "features": "plain or mlp", "image": "resnet50 or timm:<name>"}
     if reads != kind:
-        raise NetError(f"net: {net} reads {PLURAL[reads]}, and the data set holds {PLURAL[kind]}; give {fit[kind]}")
+        raise NetError(f"net: {net} reads {PLURAL[reads]}, but the dataset has {PLURAL[kind]}; set {fit[kind]}")
 
 
 def _usb_net(name: str, facts: _Facts) -> nn.Module:
-    """USB's image net, built for `img_size` where it takes it; NetError if it does not take the images."""
+    """USB's image net, built for `img_size` if it has that argument; NetError if it does not take the images."""
     builder = getattr(semilearn.nets, name)
     size = facts.image["size"]
     net = with_size(name, lambda extra: builder(num_classes=facts.num_classes, **extra), size)
@@ -143,7 +144,7 @@ def _usb_net(name: str, facts: _Facts) -> nn.Module:
 
 
 def _usb_bert(name: str) -> nn.Module:
-    """USB's BERT, from the local cache before the hub; NetError within seconds where nobody answers."""
+    """USB's BERT, from the local cache before the hub; NetError within seconds if neither has it."""
 
     def load(repository: str, local: bool) -> nn.Module:
         in_cache = local and not Path(repository).is_dir()
@@ -152,7 +153,7 @@ def _usb_bert(name: str) -> nn.Module:
     try:
         return load_local_or_hub(USB_BERTS[name], load)
     except Unavailable as error:
-        raise NetError(f"net: {name} cannot be loaded: {error}; give hf:<folder> with a local BERT") from error
+        raise NetError(f"net: {name} cannot be loaded: {error}; set hf:<folder> with a local BERT") from error
 
 
 def _builder(settings: argparse.Namespace, make: Callable[[_Facts, bool], nn.Module]) -> NetBuilder:

@@ -1,1 +1,1 @@
-"""The folder of a run, and its one reader."""
+"""The folder of a run, and its reader."""

@@ -1,4 +1,4 @@
-"""Checkpoints are read here alone: tensors and plain values, never a pickled object."""
+"""The only reader of checkpoints: tensors and plain values, never a pickled object."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import torch
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.runs.folder import BEST, LATEST
 
-# What every checkpoint holds.
-NEEDED = {"model", "ema_model", "optimizer", "loss_scaler", "it", "epoch", "best_it", "best_eval_acc", "algorithm"}
-NEEDED |= {"num_classes", "fingerprint", "labels", "split", "seconds", "nonfinite_steps", "state", "random"}
-NEEDED |= {"random_at_epoch", "sums", "metrics_rows"}
+# Keys of every checkpoint.
+REQUIRED = {"model", "ema_model", "optimizer", "loss_scaler", "it", "epoch", "best_it", "best_eval_acc", "algorithm"}
+REQUIRED |= {"num_classes", "fingerprint", "labels", "split", "seconds", "nonfinite_steps", "state", "random"}
+REQUIRED |= {"random_at_epoch", "sums", "metrics_rows"}
 
 
 def selected_checkpoint(folder: str | Path) -> Path:
-    """The checkpoint of the model that a run selected, or before its end the latest; RunError where there is none."""
+    """The checkpoint of the model that a run selected, or the latest before its end; RunError without one."""
     for name in (BEST, LATEST):
         path = Path(folder) / name
         if path.is_file():
             return path
-    raise RunError(f"'{folder}' holds neither {BEST} nor {LATEST}; give a run folder that training made")
+    raise RunError(f"'{folder}' holds neither {BEST} nor {LATEST}; name a run folder that training wrote")
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU. RunError for a file that is cut off, of another program or version."""
+    """The content of a checkpoint, on the CPU. RunError for a truncated file, or one of another program or version."""
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise RunError(f"'{path}' cannot be read as a checkpoint; it may be cut off or of another program") from error
-    if not isinstance(checkpoint, dict) or not NEEDED.issubset(checkpoint):
+        raise RunError(f"'{path}' cannot be read as a checkpoint; it may be truncated or of another program") from error
+    if not isinstance(checkpoint, dict) or not REQUIRED.issubset(checkpoint):
         raise RunError(f"'{path}' is no checkpoint of this program, or of an older version; start a new run")
     return checkpoint

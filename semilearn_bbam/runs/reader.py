@@ -1,4 +1,4 @@
-"""The one reader of run folders: settings, results, logged rows and arrays, each read when it is asked for."""
+"""The reader of run folders: settings, results, logged rows and arrays, each read on first use."""
 
 from __future__ import annotations
 
@@ -22,23 +22,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run folder; what is in its files is read when it is asked for. RunError names a file that is damaged."""
+    """A run folder; its files are read on first use. RunError names a damaged file."""
 
     folder: Path
     settings: Mapping[str, Any]
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
-        """RunError for a folder that is no run, ConfigError for settings that cannot be read."""
+        """Read the settings of a folder. RunError if it is no run folder, ConfigError if they cannot be read."""
         folder = Path(folder)
         config = folder / CONFIG
         if not config.is_file():
-            raise RunError(f"'{folder}' is no run folder, for it has no {CONFIG}; give folders that training made")
+            raise RunError(f"'{folder}' is no run folder, for it has no {CONFIG}; name folders that training wrote")
         settings = {key: item.value for key, item in load_yaml(config).items()}
-        needed = ("algorithm", "dataset", "feature_file", "manifest", "label_ratio", "num_labels", "split_file", "seed")
-        missing = [key for key in needed if key not in settings]
+        required = (
+            "algorithm",
+            "dataset",
+            "feature_file",
+            "manifest",
+            "label_ratio",
+            "num_labels",
+            "split_file",
+            "seed",
+        )
+        missing = [key for key in required if key not in settings]
         if missing:
-            raise RunError(f"'{config}' does not say {', '.join(missing)}, so it is not the config of a whole run")
+            raise RunError(f"'{config}' has no {', '.join(missing)}, so it is not the complete config of a run")
         return cls(folder, settings)
 
     @property
@@ -51,39 +60,39 @@ class Run:
 
     @property
     def setting(self) -> tuple[str, str]:
-        """Data and labelled share in words, such as ("ohsumed_minilm", "5pct")."""
+        """Names of data and labelled share, such as ("ohsumed_minilm", "5pct")."""
         name = default_save_name(self.settings).removeprefix(f"{self.algorithm}_").removesuffix(f"_s{self.seed}")
         data, _, share = name.rpartition("_")
         return data, share
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, none where there is no such file."""
-        return _whole(self.folder / METRICS, lambda: RunFolder(self.folder).read_metrics())
+        """The rows of `metrics.jsonl`, empty without that file."""
+        return _read_whole(self.folder / METRICS, lambda: RunFolder(self.folder).read_metrics())
 
     @cached_property
     def results(self) -> dict[str, Any]:
-        """`results.json`, empty where the run has not ended."""
+        """`results.json`, empty if the run has not ended."""
         file = self.folder / RESULTS
-        return _whole(file, lambda: dict(json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else {}
+        return _read_whole(file, lambda: dict(json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else {}
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """`figures.npz`, empty where the run kept none."""
+        """`figures.npz`, empty without that file."""
 
         def load() -> dict[str, NDArray[Any]]:
             with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 return dict(archive)
 
         file = self.folder / FIGURES
-        return _whole(file, load) if file.is_file() else {}
+        return _read_whole(file, load) if file.is_file() else {}
 
     def series(self, column: str, key: str) -> dict[float, float]:
         """A logged value by epoch or step (`column`), in the order of the rows; unknown values are left out."""
         return {row[column]: row[key] for row in self.metrics if row.get(key) is not None}
 
     def value(self, metric: str) -> float:
-        """A final value such as `test/mAP` or `test_prior/macro_f1`. RunError where `results.json` has none."""
+        """A final value such as `test/mAP` or `test_prior/macro_f1`. RunError if `results.json` has none."""
         part, _, key = metric.partition("/")
         try:
             return float(self.results[part][key])
@@ -92,12 +101,12 @@ class Run:
 
     @property
     def share(self) -> float:
-        """Labelled share of the training part in percent, as it was asked for."""
+        """Labelled share of the training part in percent, as in the settings."""
         return 100 * float(self.settings["label_ratio"] or self.results["label_ratio"])
 
 
-def _whole(file: Path, read: Callable[[], T]) -> T:
+def _read_whole(file: Path, read: Callable[[], T]) -> T:
     try:
         return read()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"'{file}' cannot be read, perhaps it is cut off; make its run again") from error
+        raise RunError(f"'{file}' cannot be read, perhaps it is truncated; rerun it") from error

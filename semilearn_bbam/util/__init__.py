@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of learning: files, signals, progress, the hub, processes."""
+"""Small helpers that do not depend on learning: files, signals, progress, the hub, processes."""

@@ -1,4 +1,4 @@
-"""One run shared by several processes, as torchrun starts them."""
+"""A run in several processes, as torchrun starts them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
-PATIENCE = timedelta(minutes=10)  # after which a process that hears nothing from the others gives up
+TIMEOUT = timedelta(minutes=10)  # of operations between processes
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run: which of them this is, how many there are, and what they tell each other.
+    """The processes of a run: the rank of this one, their number, and operations between them.
 
-    With one process nothing is said and nothing is changed.
+    With one process no operation does anything.
     """
 
     rank: int = 0
@@ -27,31 +27,31 @@ class World:
 
     @classmethod
     def init(cls, device_type: str) -> World:
-        """The world that torchrun's variables describe, which is joined; one process without them."""
+        """Join the process group that torchrun's variables describe; a single process without them."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=PATIENCE)
+            dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=TIMEOUT)
         return cls(dist.get_rank(), size)
 
     @staticmethod
     def destroy() -> None:
-        """End what `init` began."""
+        """Leave the process group that `init` joined."""
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this is the process that writes files and the log."""
         return self.rank == 0
 
     def shard(self, count: int) -> range:
-        """This process's part of the numbers 0 .. count-1: neighbours, every number in one part only."""
+        """This process's part of the numbers 0 .. count-1: consecutive ones, each number in one part only."""
         return range(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
 
     def all_gather_rows(self, rows: Tensor) -> Tensor:
-        """The rows [n,..] of all processes, in the order of their ranks; n may differ between them."""
+        """The rows [n,..] of all processes, in the order of ranks; n may differ between them."""
         if self.world_size == 1:
             return rows
         counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(self.world_size)]
@@ -64,14 +64,14 @@ class World:
         return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
     def all_gather_objects(self, value: Any) -> list[Any]:
-        """A value of each process, in the order of their ranks."""
-        found = [value] * self.world_size
+        """A value of each process, in the order of ranks."""
+        values = [value] * self.world_size
         if self.world_size > 1:
-            dist.all_gather_object(found, value)
-        return found
+            dist.all_gather_object(values, value)
+        return values
 
     def any_rank(self, flag: bool | Tensor, device: torch.device) -> bool:
-        """Whether the flag stands in any process."""
+        """Whether the flag is true in any process."""
         if self.world_size == 1:
             return bool(flag)
         count = torch.as_tensor(flag, device=device).to(torch.int32)
@@ -95,28 +95,28 @@ class World:
         return values if self.world_size == 1 else self.all_reduce(values) / self.world_size
 
     def gather_batch(self, rows: Tensor) -> Tensor:
-        """A batch whose parts [n,..] the processes hold, n alike, in the order it has in one; gradients flow back.
+        """The whole batch from the parts [n,..] of the processes, n equal, in the order of one process; differentiable.
 
-        Unlike `all_gather_rows` it need not wait for the device.
+        Unlike `all_gather_rows` it does not wait for the device.
         """
         if self.world_size == 1:
             return rows
-        # A sum with zeros: torch's own all_gather mixes up gradients that come back transposed (gloo, torch 2.11).
+        # A sum with zeros: torch's all_gather mixes up gradients that are transposed (gloo, torch 2.11).
         kind = torch.uint8 if rows.dtype == torch.bool else rows.dtype
         parts = torch.zeros(len(rows), self.world_size, *rows.shape[1:], dtype=kind, device=rows.device)
         parts[:, self.rank] = rows
         return self.all_reduce(parts).flatten(0, 1).to(rows.dtype)
 
     def barrier(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes reach this point."""
         if self.world_size > 1:
             dist.barrier()
 
     def average_gradients(self, model: nn.Module) -> None:
-        """From now on every gradient is the mean over the processes, as soon as the backward pass has it.
+        """From now on every gradient is averaged over the processes, as soon as the backward pass has computed it.
 
         With equal parts of a batch that is the gradient of a loss that is a mean over the rows of the whole batch, and
-        of any loss of what `all_reduce`, `all_reduce_mean` or `gather_batch` gave, which every process computes alike.
+        of any loss of results of `all_reduce`, `all_reduce_mean` or `gather_batch`, which is equal in all processes.
         """
         if self.world_size == 1:
             return

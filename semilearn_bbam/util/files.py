@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all: written beside, brought to the disk, then renamed."""
+"""Atomic writes: under a temporary name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-UNFINISHED = ".*.tmp*"  # what a process leaves that was killed while it wrote
+UNFINISHED = ".*.tmp*"  # left by a process that was killed while it wrote
 
 
-def write_beside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `path` and then rename it, so that nobody ever sees half a file.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file with `write(temporary)` and rename it to `path`, so that `path` is never half a file.
 
-    The file and its folder are brought to the disk, so that this holds through a power cut too; a file that is
-    replaced hands on its permissions. OSError where that fails, naming `path` and not the file beside it, and then
-    what was there is untouched.
+    The file and its folder are flushed to the disk, so that this holds after a power cut too; the permissions of a
+    file that is replaced are kept. OSError if that fails, naming `path` and not the temporary file; the older file is
+    unchanged then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        write(beside)
-        _to_disk(beside)
+        write(temporary)
+        _flush(temporary)
         if path.exists():
-            shutil.copymode(path, beside)
-        os.replace(beside, path)
-        _to_disk(path.parent)
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and str(error.filename) == str(beside):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(temporary):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
-def _to_disk(path: Path) -> None:
+def _flush(path: Path) -> None:
     if os.name != "posix":  # a folder cannot be opened elsewhere
         return
     handle = os.open(path, os.O_RDONLY)

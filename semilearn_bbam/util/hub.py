@@ -1,4 +1,4 @@
-"""The Hugging Face hub without long waits: local files first, and a quick look whether anybody answers."""
+"""The Hugging Face hub without long waits: local files first, and a quick check whether it answers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TIMEOUT = 5.0  # seconds
 
 
 class Unavailable(Exception):
-    """Something is neither in a folder nor in the local cache, and cannot be downloaded; the text says why."""
+    """A file is neither in a folder nor in the local cache, and cannot be downloaded; the text has the reason."""
 
 
 def hub_answers() -> bool:
-    """Whether the hub may be asked (HF_HUB_OFFLINE, HF_ENDPOINT) and answers within a few seconds."""
+    """Whether the hub may be used (HF_HUB_OFFLINE, HF_ENDPOINT) and answers within a few seconds."""
     return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
 
 
 def answers(address: str) -> bool:
     """Whether a server answers at `address` within a few seconds; an error page is an answer too."""
-    found: list[bool] = []
+    responses: list[bool] = []
 
-    def ask() -> None:
+    def request_head() -> None:
         try:
             request = urllib.request.Request(address, method="HEAD")
             urllib.request.urlopen(request, timeout=TIMEOUT).close()
@@ -38,19 +38,19 @@ def answers(address: str) -> bool:
             pass
         except (OSError, ValueError):  # no connection, or no address
             return
-        found.append(True)
+        responses.append(True)
 
     # In a thread, because the time limit of a request does not cover the look-up of the host's name.
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=request_head, daemon=True)
     thread.start()
     thread.join(TIMEOUT)
-    return bool(found)
+    return bool(responses)
 
 
 def load_local_or_hub(name: str, load: Callable[[str, bool], T]) -> T:
     """`load(folder or name, local files only)` of a folder, else of the local cache, else of the hub.
 
-    Unavailable where that fails, within seconds if the hub does not answer; its text is a part of a sentence.
+    Unavailable where that fails, within seconds if the hub does not answer; its text is part of a sentence.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -70,4 +70,4 @@ def load_local_or_hub(name: str, load: Callable[[str, bool], T]) -> T:
     try:
         return load(name, False)
     except Exception as error:
-        raise Unavailable(f"{name!r} cannot be had from the hub ({first_line(error)})") from error
+        raise Unavailable(f"{name!r} cannot be downloaded from the hub ({first_line(error)})") from error

@@ -1,4 +1,4 @@
-"""What of a machine this process may use: processors and memory, within the limits of its container or job."""
+"""Processors and memory that this process may use, within the limits of its container or job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path("/")
 def usable_cpus(root: Path = ROOT) -> int:
     """Processors that this process may use: those that it may run on, at most the CPU quota of its control groups.
 
-    A quota of half a processor counts as one. `root` is where `proc` and `sys` are found.
+    A quota of half a processor counts as one. `root` is the folder of `proc` and `sys`.
     """
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
         cpus = os.process_cpu_count() or 1
@@ -25,15 +25,15 @@ def usable_cpus(root: Path = ROOT) -> int:
 
 
 def free_memory(root: Path = ROOT) -> int:
-    """Bytes that this process can still get: what the machine has left, at most what its control groups allow.
+    """Bytes that this process can still allocate: the free ones of the machine, at most those of its control groups.
 
-    Cached files count as free, since they make room. Where neither is known it is the machine's whole memory.
+    Cached files count as free, since they can be dropped. If neither is known, the machine's whole memory.
     """
-    rooms = list(_memory_left(root))
+    limits = list(_memory_left(root))
     for line in _lines(root / "proc/meminfo"):
         if line.startswith("MemAvailable:"):
-            rooms.append(1024 * int(line.split()[1]))
-    return max(0, min(rooms)) if rooms else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            limits.append(1024 * int(line.split()[1]))
+    return max(0, min(limits)) if limits else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _cpu_quotas(root: Path) -> Iterator[float]:
@@ -64,20 +64,20 @@ def _memory_left(root: Path) -> Iterator[int]:
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Folders of this process's control groups that have a controller, in versions 1 and 2, from its own to the root.
 
-    A container often sees its own group as the root, while the path that it is given is that of the host.
+    A container often has its own group as the root, while the path in `proc` is that of the host.
     """
     mount = root / "sys/fs/cgroup"
     for line in _lines(root / "proc/self/cgroup"):
         number, controllers, path = line.split(":", 2)
         if number == "0":
-            tops = [mount, mount / "unified"]
+            mounts = [mount, mount / "unified"]
         elif controller in controllers.split(","):
-            tops = [mount / controllers, mount / controller]
+            mounts = [mount / controllers, mount / controller]
         else:
             continue
-        own = PurePosixPath(path.lstrip("/"))
-        for top in tops:
-            yield from (top / group for group in (own, *own.parents) if ".." not in group.parts)
+        group_path = PurePosixPath(path.lstrip("/"))
+        for mount_point in mounts:
+            yield from (mount_point / group for group in (group_path, *group_path.parents) if ".." not in group.parts)
 
 
 def _lines(file: Path) -> list[str]:

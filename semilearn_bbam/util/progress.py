@@ -1,4 +1,4 @@
-"""Work that takes long: on all cores that may be used, with a progress bar."""
+"""Long work: on all usable cores, with a progress bar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def progress_bar(items: Iterable[T], title: str, *, total: int | None = None) -> Iterable[T]:
-    """`items` with a bar and the time left while they are passed over; on a terminal only, gone afterwards."""
+    """`items` with a progress bar while they are iterated; on a terminal only, removed at the end."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     hidden = not sys.stderr.isatty()
@@ -24,9 +24,9 @@ def progress_bar(items: Iterable[T], title: str, *, total: int | None = None) ->
 
 
 def in_threads(work: Callable[[int], T], count: int, title: str) -> list[T]:
-    """`[work(0), .., work(count-1)]` on all usable cores with a progress bar, for work that lets other threads run."""
+    """`[work(0), .., work(count-1)]` on all usable cores with a progress bar, for work that releases the GIL."""
     pool = ThreadPoolExecutor(usable_cpus())
     try:
         return list(progress_bar(pool.map(work, range(count)), title, total=count))
     finally:
-        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C the rest is not worth waiting for
+        pool.shutdown(cancel_futures=True)  # do not wait for the rest after an error or Ctrl-C

@@ -1,4 +1,4 @@
-"""Hooks that replace or join USB's own."""
+"""Hooks that replace USB's or are added to them."""
 
 from __future__ import annotations
 

@@ -10,13 +10,13 @@ from semilearn_bbam.runs.folder import LATEST
 
 
 class EpochCheckpointHook(CheckpointHook):
-    """Write `latest_model.pth` after every epoch, once it was evaluated; the training loop saves within epochs.
+    """Write `latest_model.pth` after every epoch, after its evaluation; the training loop saves within epochs.
 
     USB saves within epochs and resumes at the next one, which loses the steps between.
     """
 
     def after_train_step(self, algorithm: Any) -> None:
-        """USB's moment to save, before the step is counted; ours is after it (`algorithms/loop.py`)."""
+        """USB saves here, before the step is counted; `engine/loop.py` saves after it."""
 
     def after_train_epoch(self, algorithm: Any) -> None:
         algorithm.save_model(LATEST, algorithm.folder.path)

@@ -1,4 +1,4 @@
-"""USB's EMA with the buffers in it, kept in the EMA model itself."""
+"""USB's EMA, buffers included, stored in the EMA model itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ModelEMA(EMA):
     """Exponential moving average of parameters *and* floating-point buffers: e <- d e + (1 - d) v.
 
     USB averages the parameters only and evaluates them with the live batch-norm statistics, which belong to other
-    weights. Here the averages live in `ema_model`'s own tensors, so nothing is copied between two sets per step.
+    weights. Here the averages live in `ema_model`'s own tensors, so that nothing is copied at each step.
     With `ramp`, d_t = min(decay, (1 + t) / (10 + t)), so that a short run is not dominated by its initial weights.
     Integer buffers are copied.
     """
@@ -24,7 +24,7 @@ class ModelEMA(EMA):
         self.ema_model, self.ramp, self.updates = ema_model, ramp, 0
 
     def register(self) -> None:
-        """Make the EMA model's tensors the shadow; its values (initial or resumed) stay."""
+        """Use the EMA model's tensors as the shadow, with their values (initial or resumed)."""
         self.shadow = self.ema_model.state_dict(keep_vars=False)
 
     def load(self, ema_model: nn.Module) -> None:
@@ -45,12 +45,12 @@ class ModelEMA(EMA):
 
     @torch.no_grad()
     def restart(self) -> None:
-        """Forget the past: the average becomes the current model."""
+        """Start the average again from the current model."""
         self.ema_model.load_state_dict(self.model.state_dict())
 
 
 class ModelEMAHook(EMAHook):
-    """USB's EMA hook for `ModelEMA`, with the restarts that `ema_restart` and `student_restart` ask for."""
+    """USB's EMA hook for `ModelEMA`, with the restarts of `ema_restart` and `student_restart`."""
 
     def before_run(self, algorithm: Any) -> None:
         args = algorithm.args

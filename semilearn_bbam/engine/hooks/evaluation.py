@@ -11,12 +11,12 @@ from semilearn_bbam.engine.hooks.record import record
 
 
 def evaluate_parts(algorithm: Any, names: Iterable[str], it: int) -> dict[str, float]:
-    """Metrics of the EMA model on these parts of the data after `it` steps, which are recorded.
+    """Metrics of the EMA model on these parts of the data after `it` steps; they are also recorded.
 
-    Evaluating changes no random state, so that how often it happens changes nothing in training.
+    Evaluation changes no random state, so that its frequency has no effect on training.
     """
     values: dict[str, float] = {}
-    with algorithm.undisturbed():
+    with algorithm.preserved_random_state():
         for name in names:
             values |= algorithm.evaluate(name)
     algorithm.log_dict.update(values)
@@ -25,9 +25,9 @@ def evaluate_parts(algorithm: Any, names: Iterable[str], it: int) -> dict[str, f
 
 
 class MultiLabelEvaluationHook(EvaluationHook):
-    """Evaluate every `num_eval_iter` steps, or at the end of every epoch where that is 0, and write the rows.
+    """Evaluate every `num_eval_iter` steps, or at the end of every epoch if that is 0, and write the rows.
 
-    What is evaluated here is only shown; which model is kept is decided elsewhere (`hooks/selection.py`).
+    These values are only reported; `hooks/selection.py` selects the model.
     """
 
     def after_train_step(self, algorithm: Any) -> None:
@@ -39,4 +39,4 @@ class MultiLabelEvaluationHook(EvaluationHook):
             evaluate_parts(algorithm, algorithm.evaluated, algorithm.it)
 
     def after_run(self, algorithm: Any) -> None:
-        """USB reloads its best model and evaluates it with the last EMA weights here; ResultsHook reports instead."""
+        """USB reloads its best model and evaluates it with the last EMA weights here; ResultsHook does that instead."""

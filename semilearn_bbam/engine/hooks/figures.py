@@ -1,4 +1,4 @@
-"""What the figures of a run are drawn from: a diagnostic that only writes."""
+"""The data of a run's figures: a diagnostic that only writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELED = ("pool_lb", "pool_est")
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Angles [N,K] around the prototypes of `targets` [N,K], labelled rows first; rows [N]: those that have targets."""
+    """Angles [N,K] around the prototypes of `targets` [N,K], labelled rows first; rows [N]: which have targets."""
 
     angles: Tensor
     targets: Tensor
@@ -45,10 +45,10 @@ class Reading:
 class FigureDataHook(Hook):
     """Log the angle variances after every epoch and write `figures.npz` at the end, for `report_figures`.
 
-    Like `PseudoLabelQualityHook` it may hold the pool's true labels: `known` [N_u] says which items of the pool have
-    some, `targets` are theirs. It reads the EMA model on the weak view and leaves the random states as they were. Two
-    readings are taken of the labelled rows and the pool: `true`, with the true labels of both, and `pseudo`, with the
-    pseudo-labels that the epoch was trained with, where the method has a table of them. With `num_branches` above 1 the
+    Like `PseudoLabelQualityHook` it has the pool's true labels: `known` [N_u] marks the items of the pool that have
+    some, `targets` are their labels. It evaluates the EMA model on the weak view and restores the random states. There
+    are two readings of the labelled rows and the pool: `true`, with the true labels of both, and `pseudo`, with the
+    pseudo-labels of the epoch, if the method has a table of them. With `num_branches` above 1 the
     angles are those of the first branch.
     """
 
@@ -63,12 +63,12 @@ class FigureDataHook(Hook):
         record(algorithm, row, it=algorithm.it, epoch=done, group="figures")
 
     def readings(self, algorithm: Any) -> dict[str, Reading]:
-        """The reading with true labels, and with pseudo-labels where there are any yet."""
+        """The reading with true labels, and the one with pseudo-labels once there are any."""
         device, known = algorithm.device, self.known.to(algorithm.device)
         labeled = [name for name in LABELED if name in algorithm.loader_dict]
-        with algorithm.undisturbed():
+        with algorithm.preserved_random_state():
             parts = [algorithm.read(name)["feat"] for name in labeled]
-            if len(known):  # an upper bound has no pool; a method may have put rows of its own behind its pool
+            if len(known):  # an upper bound has no pool; some methods append labelled rows to it
                 parts.append(algorithm.read("pool_ulb")["feat"][: len(known)])
         features = torch.cat(parts).chunk(getattr(algorithm.args, "num_branches", 1), dim=1)[0]
         targets_lb = torch.cat([algorithm.dataset_dict[name].targets for name in labeled]).to(device)
@@ -78,7 +78,7 @@ class FigureDataHook(Hook):
         readings = {"true": Reading.of(features, torch.cat([targets_lb, true]), torch.cat([all_labeled, known]))}
         pseudo = getattr(algorithm, "pseudo_targets", None)
         if pseudo is not None and not algorithm.plan.in_warmup(algorithm.epoch):
-            # DRML gives pseudo-labels to rows one by one, and says to which.
+            # Only the rows in DRML's `added` have pseudo-labels.
             rows = getattr(algorithm, "added", torch.ones_like(known))
             targets = torch.cat([targets_lb, pseudo.to(targets_lb)])
             readings["pseudo"] = Reading.of(features, targets, torch.cat([all_labeled, rows]))
@@ -86,7 +86,7 @@ class FigureDataHook(Hook):
 
     def after_run(self, algorithm: Any) -> None:
         names = json.loads((algorithm.folder.path / LABELS).read_text(encoding="utf-8"))["label_names"]
-        with algorithm.undisturbed():
+        with algorithm.preserved_random_state():
             scores, test_targets = algorithm.predict("test")
         readings = self.readings(algorithm)
         true = readings["true"]
@@ -108,7 +108,7 @@ class FigureDataHook(Hook):
 
 
 def map_arrays(algorithm: Any) -> dict[str, NDArray[Any]]:
-    """Statistics [K] of the balancing map as the last epoch had them, and `counted` [N,K], the entries of the loss.
+    """Statistics [K] of the balancing map in the last epoch, and `counted` [N,K], the entries of the loss.
 
     Those of the first branch; nothing for a method without such statistics.
     """

@@ -1,9 +1,9 @@
 """USB's weighting and alignment hooks with one state per label.
 
 Everywhere here a label is a two-class problem: probabilities and logits are [B,K,2], class 0 for "off" and 1 for
-"on", and masks are [B,K]. USB's hooks pool their thresholds and means over all problems of a batch, so that frequent
-labels would set those of rare ones. `kept` names what a checkpoint must hold, under USB's own keys. Where processes
-share a batch, all of them learn from the whole of it.
+"on", and masks are [B,K]. USB's hooks compute thresholds and means over all problems of a batch, so that frequent
+labels would determine those of rare ones. `state_keys` are the attributes that a checkpoint holds, under USB's keys.
+Processes that share a batch all use the whole batch.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class KeptDashHook(DashThresholdingHook):
-    """USB's hook of Dash, whose threshold a checkpoint holds."""
+class SavedDashHook(DashThresholdingHook):
+    """USB's hook of Dash, whose threshold is saved in checkpoints."""
 
-    kept: ClassVar[tuple[str, ...]] = ("rho_init", "rho_update_cnt", "rho")
+    state_keys: ClassVar[tuple[str, ...]] = ("rho_init", "rho_update_cnt", "rho")
 
 
 class LabelwiseAlignmentHook(DistAlignEMAHook):
     """Align each label's mean prediction to its labelled rate pi_k: p <- normalised p * (1 - pi_k, pi_k) / mean p.
 
-    USB's targets are one half for each class, or a running mean that begins there; for a label that one sample in
-    fifty has, both would call a large part of the pool positive. positive_rate [K] in [0, 1].
+    USB's targets are one half for each class, or a running mean that starts there; for a label that one sample in
+    fifty has, both would make a large part of the pool positive. positive_rate [K] in [0, 1].
     """
 
-    kept: ClassVar[tuple[str, ...]] = ("p_model", "p_target")
+    state_keys: ClassVar[tuple[str, ...]] = ("p_model", "p_target")
 
     def __init__(self, positive_rate: Tensor, momentum: float = 0.999) -> None:
-        # USB's own __init__ is left out: it prints the target.
+        # USB's __init__ is not called: it prints the target.
         self.num_classes, self.m, self.update_p_target = 2, momentum, False
         self.p_target = torch.stack([1 - positive_rate, positive_rate], dim=-1)
         self.p_model = torch.zeros_like(self.p_target)
@@ -46,7 +46,9 @@ class LabelwiseAlignmentHook(DistAlignEMAHook):
     @torch.no_grad()
     def update_p(self, algorithm: Any, probs_x_ulb: Tensor, probs_x_lb: Tensor | None) -> None:
         probs_x_ulb = algorithm.world.gather_batch(probs_x_ulb.detach())
-        if not self.started:  # as in USB, the first batch is the first mean; its None could not be saved before that
+        if (
+            not self.started
+        ):  # as in USB, the first batch is the first mean; before it, USB has None, which cannot be saved
             self.p_model = probs_x_ulb.mean(dim=0)
             self.p_target = self.p_target.to(probs_x_ulb.device)
             self.started = True
@@ -62,7 +64,7 @@ class LabelwiseAdaMatchHook(AdaMatchThresholdingHook):
 
     @torch.no_grad()
     def masking(self, algorithm: Any, logits_x_lb: Tensor, logits_x_ulb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Probabilities [B_l,K,2] and [B_u,K,2] (USB's names say logits) -> mask [B_u,K]."""
+        """Probabilities [B_l,K,2] and [B_u,K,2] (logits in USB's names) -> mask [B_u,K]."""
         confidence_lb = algorithm.world.gather_batch(logits_x_lb.detach().amax(dim=-1))
         confidence = logits_x_ulb.detach().amax(dim=-1)
         return confidence.ge(confidence_lb.mean(dim=0) * algorithm.p_cutoff).to(confidence.dtype)
@@ -71,7 +73,7 @@ class LabelwiseAdaMatchHook(AdaMatchThresholdingHook):
 class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
     """SoftMatch's truncated Gaussian weight with mean and variance per label, or per label and class (`per_class`)."""
 
-    kept: ClassVar[tuple[str, ...]] = ("prob_max_mu_t", "prob_max_var_t")
+    state_keys: ClassVar[tuple[str, ...]] = ("prob_max_mu_t", "prob_max_var_t")
 
     def __init__(self, num_labels: int, n_sigma: float = 2, momentum: float = 0.999, per_class: bool = False) -> None:
         super().__init__(num_classes=2, n_sigma=n_sigma, momentum=momentum)
@@ -81,30 +83,30 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
 
     @torch.no_grad()
     def update(self, algorithm: Any, probs_x_ulb: Tensor) -> tuple[Tensor, Tensor]:
-        found = probs_x_ulb.max(dim=-1)
-        max_probs, max_idx = map(algorithm.world.gather_batch, found)
+        maxima = probs_x_ulb.max(dim=-1)
+        max_probs, max_idx = map(algorithm.world.gather_batch, maxima)
         if self.per_class:
             mean, variance = self._per_class(max_probs, F.one_hot(max_idx, 2).to(max_probs.dtype))
         else:
             mean, variance = max_probs.mean(dim=0), self.prob_max_var_t.to(max_probs)
-            if len(max_probs) > 1:  # one row says nothing of a spread
+            if len(max_probs) > 1:  # one row has no variance
                 variance = max_probs.var(dim=0, unbiased=True)
         self.prob_max_mu_t = self.prob_max_mu_t.to(mean.device).lerp(mean, 1 - self.m)
         self.prob_max_var_t = self.prob_max_var_t.to(mean.device).lerp(variance, 1 - self.m)
-        return found
+        return maxima
 
     @staticmethod
-    def _per_class(max_probs: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance [K,2] of the confidences with which each class was chosen; 0 and 1 below two choices."""
-        count = chosen.sum(dim=0)
-        mean = (max_probs.unsqueeze(-1) * chosen).sum(dim=0) / count.clamp(min=1)
-        squares = ((max_probs.unsqueeze(-1) - mean).square() * chosen).sum(dim=0)
-        enough = count > 1
-        return torch.where(enough, mean, 0.0), torch.where(enough, squares / (count - 1).clamp(min=1), 1.0)
+    def _per_class(max_probs: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [K,2] of the confidences of each predicted class; 0 and 1 below two predictions."""
+        count = predicted.sum(dim=0)
+        mean = (max_probs.unsqueeze(-1) * predicted).sum(dim=0) / count.clamp(min=1)
+        squares = ((max_probs.unsqueeze(-1) - mean).square() * predicted).sum(dim=0)
+        estimable = count > 1
+        return torch.where(estimable, mean, 0.0), torch.where(estimable, squares / (count - 1).clamp(min=1), 1.0)
 
     @torch.no_grad()
     def masking(self, algorithm: Any, logits_x_ulb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Probabilities [B,K,2] (USB's name says logits) -> weights [B,K] in [0, 1]."""
+        """Probabilities [B,K,2] (logits in USB's names) -> weights [B,K] in [0, 1]."""
         max_probs, max_idx = self.update(algorithm, logits_x_ulb.detach())
         mu, var = self.prob_max_mu_t, self.prob_max_var_t
         if self.per_class:
@@ -114,12 +116,12 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
 
 
 class LabelwiseFlexMatchHook(FlexMatchThresholdingHook):
-    """FlexMatch's curriculum thresholds: each label counts by itself how often its two classes were learnt.
+    """FlexMatch's curriculum thresholds: how often its two classes were learnt is counted for each label.
 
     The memory of the pool is int8 [N_u,K]: -1 never confident, else the class of the last confident prediction.
     """
 
-    kept: ClassVar[tuple[str, ...]] = ("selected_label", "classwise_acc")
+    state_keys: ClassVar[tuple[str, ...]] = ("selected_label", "classwise_acc")
 
     def __init__(self, ulb_dest_len: int, num_labels: int, thresh_warmup: bool = True) -> None:
         super().__init__(ulb_dest_len=1, num_classes=2, thresh_warmup=thresh_warmup)
@@ -132,22 +134,22 @@ class LabelwiseFlexMatchHook(FlexMatchThresholdingHook):
         learnt = torch.stack([(self.selected_label == c).sum(dim=0) for c in (0, 1)], dim=-1).float()
         unused = self.ulb_dest_len - learnt.sum(dim=-1, keepdim=True)
         most = learnt.amax(dim=-1, keepdim=True)
-        # USB leaves the rates alone while one entry of its counter holds the whole pool.
+        # USB does not change the rates while one entry of its counter has the whole pool.
         mixed = torch.maximum(most, unused) < self.ulb_dest_len
         rates = learnt / (torch.maximum(most, unused) if self.thresh_warmup else most).clamp(min=1)
         self.classwise_acc = torch.where(mixed, rates, self.classwise_acc)
 
     @torch.no_grad()
     def masking(self, algorithm: Any, logits_x_ulb: Tensor, idx_ulb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Probabilities [B,K,2] (USB's name says logits) and rows of the pool [B] -> mask [B,K]."""
+        """Probabilities [B,K,2] (logits in USB's names) and rows of the pool [B] -> mask [B,K]."""
         self.selected_label = self.selected_label.to(logits_x_ulb.device)
         self.classwise_acc = self.classwise_acc.to(logits_x_ulb.device)
         max_probs, max_idx = logits_x_ulb.detach().max(dim=-1)
         rate = of_class(self.classwise_acc, max_idx)
         mask = max_probs.ge(algorithm.p_cutoff * (rate / (2.0 - rate))).to(max_probs.dtype)
-        now = torch.where(max_probs.ge(algorithm.p_cutoff), max_idx, -1).to(torch.int8)
-        now, rows = algorithm.world.gather_batch(now), algorithm.world.gather_batch(idx_ulb)
-        self.selected_label[rows] = torch.where(now >= 0, now, self.selected_label[rows])
+        predicted = torch.where(max_probs.ge(algorithm.p_cutoff), max_idx, -1).to(torch.int8)
+        predicted, rows = algorithm.world.gather_batch(predicted), algorithm.world.gather_batch(idx_ulb)
+        self.selected_label[rows] = torch.where(predicted >= 0, predicted, self.selected_label[rows])
         self.update()
         return mask
 
@@ -155,7 +157,7 @@ class LabelwiseFlexMatchHook(FlexMatchThresholdingHook):
 class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
     """FreeMatch's self-adaptive thresholds: time_p [K], p_model and label_hist [K,2], all running means per label."""
 
-    kept: ClassVar[tuple[str, ...]] = ("p_model", "label_hist", "time_p")
+    state_keys: ClassVar[tuple[str, ...]] = ("p_model", "label_hist", "time_p")
 
     def __init__(self, num_labels: int, momentum: float = 0.999) -> None:
         super().__init__(num_classes=2, momentum=momentum)
@@ -166,13 +168,13 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
     def update(self, algorithm: Any, probs_x_ulb: Tensor) -> None:
         probs_x_ulb = algorithm.world.gather_batch(probs_x_ulb)
         max_probs, max_idx = probs_x_ulb.max(dim=-1)
-        now = torch.quantile(max_probs, 0.8, dim=0) if algorithm.use_quantile else max_probs.mean(dim=0)
-        self.time_p = self.time_p.to(now.device).lerp(now, 1 - self.m)
+        confidence = torch.quantile(max_probs, 0.8, dim=0) if algorithm.use_quantile else max_probs.mean(dim=0)
+        self.time_p = self.time_p.to(confidence.device).lerp(confidence, 1 - self.m)
         if algorithm.clip_thresh:
             self.time_p = self.time_p.clip(0.0, 0.95)
-        self.p_model = self.p_model.to(now.device).lerp(probs_x_ulb.mean(dim=0), 1 - self.m)
-        chosen = F.one_hot(max_idx, 2).to(now.dtype).mean(dim=0)
-        self.label_hist = self.label_hist.to(now.device).lerp(chosen, 1 - self.m)
+        self.p_model = self.p_model.to(confidence.device).lerp(probs_x_ulb.mean(dim=0), 1 - self.m)
+        histogram = F.one_hot(max_idx, 2).to(confidence.dtype).mean(dim=0)
+        self.label_hist = self.label_hist.to(confidence.device).lerp(histogram, 1 - self.m)
 
     @torch.no_grad()
     def masking(self, algorithm: Any, logits_x_ulb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -187,18 +189,18 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
         """FreeMatch's self-adaptive fairness term, mean over labels: mask [B,K], strong logits [B,K,2] -> scalar.
 
         Per label sum_c q_c log(r_c + 1e-12), q the running mean prediction over the running histogram and r the
-        masked batch's over its own, both normalised; 0 for a label that the mask leaves without samples.
+        masked batch's mean over its histogram, both normalised; 0 for a label without samples in the mask.
         """
         mask, logits = algorithm.world.gather_batch(mask), algorithm.world.gather_batch(logits)
         weight = mask.bool().unsqueeze(-1).to(logits.dtype)
         count = weight.sum(dim=0)
         probs = logits.softmax(dim=-1)
-        chosen = F.one_hot(probs.argmax(dim=-1), 2).to(probs.dtype)
-        histogram = (weight * chosen).sum(dim=0) / count.clamp(min=1)
+        predicted = F.one_hot(probs.argmax(dim=-1), 2).to(probs.dtype)
+        histogram = (weight * predicted).sum(dim=0) / count.clamp(min=1)
         mean = (weight * probs).sum(dim=0) / count.clamp(min=1)
-        ours = normalised(self.p_model * inverse(self.label_hist))
-        theirs = normalised(mean * inverse(histogram))
-        term = (ours * torch.log(theirs + 1e-12)).sum(dim=-1)
+        expected = normalised(self.p_model * inverse(self.label_hist))
+        masked = normalised(mean * inverse(histogram))
+        term = (expected * torch.log(masked + 1e-12)).sum(dim=-1)
         return torch.where(count.squeeze(-1) > 0, term, 0.0).mean()
 
 

@@ -1,4 +1,4 @@
-"""Infinite or undefined losses, scores and states: named, and stopped or skipped before they reach the weights."""
+"""Infinite or undefined losses, scores and states: reported, and stopped or skipped before they reach the weights."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CURE = "lower lr or set clip_grad in a new run, or leave out such batches with -
 
 
 class GuardedUpdateHook(ParamUpdateHook):
-    """USB's update of the weights, after a look at the loss.
+    """USB's update of the weights, after a check of the loss.
 
     With `on_nonfinite: stop` a loss that is not finite ends the run before it reaches the weights; with `skip` the
-    batch is left out, up to `max_nonfinite` times. What was found goes to `nonfinite.json`. Reading a loss makes the
-    host wait for a GPU, so that with `stop` there it is read every `num_log_iter` steps and before a checkpoint only:
-    the first bad step is named exactly, and no checkpoint is written after it.
+    batch is left out, up to `max_nonfinite` times. The report is `nonfinite.json`. Reading a loss makes the host wait
+    for a GPU, so that with `stop` it is read there every `num_log_iter` steps and before a checkpoint only: the first
+    bad step is still named, and no checkpoint is written after it.
     """
 
     def __init__(self, device: torch.device, on_nonfinite: str, world: World) -> None:
@@ -40,49 +40,49 @@ class GuardedUpdateHook(ParamUpdateHook):
             bad = ~torch.isfinite(loss) & (self.first_bad < 0)
             self.first_bad = torch.where(bad, algorithm.it, self.first_bad)
             if self.every_n_iters(algorithm, algorithm.num_log_iter):
-                self.look_back(algorithm)
+                self.check_past_losses(algorithm)
         elif not self.usable(loss):
-            self.refuse(algorithm, float(loss))
+            self.skip_or_stop(algorithm, float(loss))
             return
         super().after_train_step(algorithm)
 
     def usable(self, loss: Tensor) -> bool:
-        """Whether a step may be made by this loss in all processes; where it is not to be read yet, it may."""
+        """Whether the loss is finite in all processes; true where it is only read later."""
         return not self.at_once or not self.world.any_rank(~torch.isfinite(loss.detach()), self.device)
 
     def after_train_epoch(self, algorithm: Any) -> None:
-        self.look_back(algorithm)
+        self.check_past_losses(algorithm)
 
-    def look_back(self, algorithm: Any) -> None:
-        """NonFiniteError if a loss since the last look was not finite. Reads one number from the device."""
+    def check_past_losses(self, algorithm: Any) -> None:
+        """NonFiniteError if a loss since the last check was not finite. Reads one number from the device."""
         if self.world.any_rank(self.first_bad >= 0, self.device):
             steps = [step for step in self.world.all_gather_objects(int(self.first_bad)) if step >= 0]
             raise NonFiniteError(f"the loss of step {min(steps) + 1} is not finite; {CURE}")
 
-    def refuse(self, algorithm: Any, loss: float) -> None:
-        """Name the batch; then stop, or go on without it."""
+    def skip_or_stop(self, algorithm: Any, loss: float) -> None:
+        """Report the batch; then stop, or continue without it."""
         args = algorithm.args
         algorithm.nonfinite_steps += 1
-        ours = None if math.isfinite(loss) else describe(algorithm, loss)
-        # Of the first process that has one.
-        report = next(report for report in self.world.all_gather_objects(ours) if report)
+        local_report = None if math.isfinite(loss) else describe(algorithm, loss)
+        # The report of the first process that has one.
+        report = next(report for report in self.world.all_gather_objects(local_report) if report)
         algorithm.folder.write_json(REPORT, report)
         place = f"epoch {report['epoch']}, step {report['step']}"
         sentence = f"{place}: the loss is {report['loss']}, {report['seen']}; {report['batch']}"
         if args.on_nonfinite == "stop":
-            raise NonFiniteError(f"{sentence} (all of it in '{algorithm.folder.path / REPORT}'); {CURE}")
+            raise NonFiniteError(f"{sentence} (details in '{algorithm.folder.path / REPORT}'); {CURE}")
         if algorithm.nonfinite_steps > args.max_nonfinite:
             raise NonFiniteError(f"{sentence}; these are more than max_nonfinite ({args.max_nonfinite}); lower lr")
         algorithm.print_fn(f"left out a batch: {sentence}")
         if algorithm.scheduler is not None:
-            with warnings.catch_warnings():  # where it is the first step, torch warns that none was made before
+            with warnings.catch_warnings():  # before the first step of the optimiser torch warns
                 warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
                 algorithm.scheduler.step()
         algorithm.model.zero_grad()
 
 
 def describe(algorithm: Any, loss: float) -> dict[str, Any]:
-    """Where a loss that is not finite may come from: weights, labels of the net's outputs, rows of the batch."""
+    """Possible causes of a loss that is not finite: weights, labels of the net's outputs, rows of the batch."""
     weights = [name for name, value in algorithm.model.named_parameters() if not torch.isfinite(value).all()]
     pools = [loader.dataset for loader in algorithm.epoch_loaders(algorithm.epoch)]
     rows = {pool.suffix: pool.rows[algorithm.batch[f"idx_{pool.suffix}"].numpy()].tolist() for pool in pools}
@@ -91,18 +91,18 @@ def describe(algorithm: Any, loss: float) -> dict[str, Any]:
         if key.startswith("x_"):
             labels |= bad_labels(algorithm, value)
     names = [algorithm.identity["labels"][k] for k in sorted(labels)]
-    seen = "in the loss itself, for the net's outputs are finite"
+    cause = "in the loss itself, as the net's outputs are finite"
     if names:
-        seen = f"seen in the net's outputs for label(s) {first_few(names, MAX_NAMED)}"
+        cause = f"seen in the net's outputs for label(s) {first_few(names, MAX_NAMED)}"
     if weights:
-        seen = f"for the weights {first_few(weights, MAX_NAMED)} are not finite, {seen}"
-    named = [f"{PARTS.get(part, part)} rows {first_few(numbers, MAX_NAMED)}" for part, numbers in rows.items()]
+        cause = f"for the weights {first_few(weights, MAX_NAMED)} are not finite, {cause}"
+    row_lists = [f"{PARTS.get(part, part)} rows {first_few(numbers, MAX_NAMED)}" for part, numbers in rows.items()]
     return {
         "epoch": algorithm.epoch + 1,
         "step": algorithm.it + 1,
         "loss": str(loss),
-        "seen": seen,
-        "batch": f"the batch has {' and '.join(named)} of the training part",
+        "seen": cause,
+        "batch": f"the batch has {' and '.join(row_lists)} of the training part",
         "labels": names,
         "weights": weights,
         "rows": rows,
@@ -128,26 +128,26 @@ def bad_labels(algorithm: Any, inputs: Any) -> set[int]:
 def check_finite(algorithm: Any, values: Mapping[str, Any], what: str, *, infinite: bool = False) -> None:
     """NonFiniteError that names the first tensor of `values` with a value that is not finite, its row and label.
 
-    infinite: infinite values are meant, such as a threshold that nothing reaches, and only undefined ones are refused.
+    infinite: infinite values are allowed, such as a threshold that no score reaches; only undefined ones are an error.
     """
     for name, value in tensors(values):
         bad = torch.isnan(value) if infinite else ~torch.isfinite(value)
         if bool(bad.any()):
-            place = bad.nonzero()[0].tolist()
-            where = in_words(place, list(value.shape), algorithm.identity["labels"] if name != "feat" else [])
+            index = bad.nonzero()[0].tolist()
+            location = place_text(index, list(value.shape), algorithm.identity["labels"] if name != "feat" else [])
             raise NonFiniteError(
-                f"epoch {algorithm.epoch + 1}, step {algorithm.it}: {what}: {name} is not finite{where}; {CURE}"
+                f"epoch {algorithm.epoch + 1}, step {algorithm.it}: {what}: {name} is not finite{location}; {CURE}"
             )
 
 
-def in_words(place: list[int], shape: list[int], labels: list[str]) -> str:
-    """A place in a tensor [K] or [N,K]: its row and the name of its label, where the shape is such."""
-    if not place:
+def place_text(index: list[int], shape: list[int], labels: list[str]) -> str:
+    """An entry of a tensor [K] or [N,K] as text: its row and the name of its label, where the shape has them."""
+    if not index:
         return ""
-    if len(place) == 1 and labels and shape[0] == len(labels):
-        return f" for label '{labels[place[0]]}'"
-    fits = len(place) > 1 and labels and shape[1] % len(labels) == 0
-    return f" in row {place[0]}" + (f" for label '{labels[place[1] % len(labels)]}'" if fits else "")
+    if len(index) == 1 and labels and shape[0] == len(labels):
+        return f" for label '{labels[index[0]]}'"
+    has_labels = len(index) > 1 and labels and shape[1] % len(labels) == 0
+    return f" in row {index[0]}" + (f" for label '{labels[index[1] % len(labels)]}'" if has_labels else "")
 
 
 def tensors(values: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines elsewhere."""
+"""A progress bar on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from semilearn_bbam.engine.hooks.record import track
 
 
 class ProgressHook(LoggingHook):
-    """Show epoch, loss, learning rate, steps per second and time left; give what steps report to the trackers.
+    """Show epoch, loss, learning rate, steps per second and time left; pass the values of steps to the trackers.
 
-    Values reach the host only every `num_log_iter` steps and at the end of an epoch, so that a step on a GPU need not
-    wait for them.
+    Values reach the host only every `num_log_iter` steps and at the end of an epoch, so that steps on a GPU do
+    not wait for them.
     """
 
-    prepares_epoch = True  # in a resumed process too; what other hooks did is in the checkpoint
+    prepares_epoch = True  # in a resumed process too; the results of other hooks are in the checkpoint
 
     def before_run(self, algorithm: Any) -> None:
         self.start, self.first = perf_counter(), algorithm.it
@@ -41,34 +41,34 @@ class ProgressHook(LoggingHook):
         if not self.every_n_iters(algorithm, algorithm.num_log_iter):
             return
         values = self.values(algorithm)
-        track(algorithm, of_step(algorithm, values), algorithm.it + 1)
+        track(algorithm, without_evaluations(algorithm, values), algorithm.it + 1)
         self.bar.set_postfix(loss=f"{values['train/total_loss']:.4f}", lr=f"{values['lr']:.1e}")
 
     def values(self, algorithm: Any) -> dict[str, float]:
-        """What the step reported, the mean over the processes that shared it, and what was evaluated after it."""
+        """The values of the step, means over the processes that share it, and those of an evaluation after it."""
         values = {key: float(value) for key, value in algorithm.log_dict.items()}
         return dict(algorithm.world.mean_values(values, algorithm.device))
 
     def after_train_epoch(self, algorithm: Any) -> None:
         values = self.values(algorithm)
-        if algorithm.it % algorithm.num_log_iter:  # else the step's values are in the trackers
-            track(algorithm, of_step(algorithm, values), algorithm.it)
+        if algorithm.it % algorithm.num_log_iter:  # else the trackers have the step's values
+            track(algorithm, without_evaluations(algorithm, values), algorithm.it)
         rate = (algorithm.it - self.first) / (perf_counter() - self.start)
-        left = (algorithm.num_train_iter - algorithm.it) / rate
-        curves = "".join(f", {key} {values[key]:.4f}" for key in algorithm.shown if key in values)
+        seconds_left = (algorithm.num_train_iter - algorithm.it) / rate
+        curves = "".join(f", {key} {values[key]:.4f}" for key in algorithm.progress_metrics if key in values)
         line = (
             f"{self.stage}: step {algorithm.it}/{algorithm.num_train_iter}, loss {values['train/total_loss']:.4f}, "
-            f"lr {values['lr']:.1e}, {rate:.1f} steps/s, {left:.0f} s left{curves}"
+            f"lr {values['lr']:.1e}, {rate:.1f} steps/s, {seconds_left:.0f} s left{curves}"
         )
         with tqdm.external_write_mode():
             algorithm.print_fn(line)
         if algorithm.tb_log is not None and algorithm.tb_log.use_tensorboard:
-            algorithm.tb_log.writer.flush()  # else what a killed process had given to it is lost
+            algorithm.tb_log.writer.flush()  # else its values are lost when the process is killed
 
     def after_run(self, algorithm: Any) -> None:
         self.bar.close()
 
 
-def of_step(algorithm: Any, values: dict[str, float]) -> dict[str, float]:
-    """Without those of an evaluation, which trackers are given when it is recorded."""
+def without_evaluations(algorithm: Any, values: dict[str, float]) -> dict[str, float]:
+    """The values of the step only; trackers get those of an evaluation when it is recorded."""
     return {name: value for name, value in values.items() if name.partition("/")[0] not in algorithm.evaluated}

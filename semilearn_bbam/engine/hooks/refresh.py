@@ -1,4 +1,4 @@
-"""Refresh what a semi-supervised algorithm knows of its pool, at the start of every semi-supervised epoch."""
+"""Refresh the pseudo-labels and statistics of the pool at the start of every semi-supervised epoch."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class RefreshHook(Hook):
             return
         start = perf_counter()
         row = algorithm.refresh()
-        check_finite(algorithm, algorithm.get_state(), "what the refresh found", infinite=True)
+        check_finite(algorithm, algorithm.get_state(), "state of the refresh", infinite=True)
         seconds = perf_counter() - start
         record(algorithm, {**row, "seconds": seconds}, it=algorithm.it, epoch=algorithm.epoch, group="refresh")
 
 
 class PseudoLabelQualityHook(Hook):
-    """A diagnostic that only logs: how good the pseudo-labels are, against the true labels of the pool.
+    """A diagnostic that only logs: precision and recall of the pseudo-labels against the true labels of the pool.
 
-    It is the one object that holds those labels, and only when `report_pseudo_label_quality` asks for it. `known`
-    [N_u] says which items of the pool have true labels, `targets` are theirs.
+    It has those labels only if `report_pseudo_label_quality` is true, and trains nothing. `known` [N_u] marks the items
+    of the pool that have true labels, `targets` are their labels.
     """
 
     def __init__(self, known: Tensor, targets: Tensor) -> None:
@@ -39,11 +39,11 @@ class PseudoLabelQualityHook(Hook):
         pseudo = getattr(algorithm, "pseudo_targets", None)
         if pseudo is None or algorithm.plan.in_warmup(algorithm.epoch):
             return
-        guessed, true = pseudo.cpu()[self.known] > 0, self.targets > 0
-        hits = float((guessed & true).sum())
+        predicted, true = pseudo.cpu()[self.known] > 0, self.targets > 0
+        hits = float((predicted & true).sum())
         row = {
-            "pseudo_precision": hits / max(float(guessed.sum()), 1.0),
+            "pseudo_precision": hits / max(float(predicted.sum()), 1.0),
             "pseudo_recall": hits / max(float(true.sum()), 1.0),
-            "pseudo_micro_f1": 2 * hits / max(float(guessed.sum() + true.sum()), 1.0),
+            "pseudo_micro_f1": 2 * hits / max(float(predicted.sum() + true.sum()), 1.0),
         }
         record(algorithm, row, it=algorithm.it, epoch=algorithm.epoch, group="refresh")

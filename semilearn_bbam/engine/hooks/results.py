@@ -1,4 +1,4 @@
-"""The end of a run: score the model that was selected, once, and write `results.json`."""
+"""The end of a run: evaluate the selected model, once, and write `results.json`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSIONED = ("semilearn-bbam", "semilearn", "torch", "torchvision", "transformer
 
 
 def installed_versions() -> dict[str, str]:
-    """Version of Python and of every package that can change a number."""
+    """Versions of Python and of the packages that results depend on."""
     versions = {"python": platform.python_version()}
     for name in VERSIONED:
         try:
@@ -36,7 +36,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def per_label(names: Sequence[str], scores: Tensor, targets: Tensor, thresholds: Tensor) -> list[dict[str, Any]]:
-    """A row per label: its test positives, average precision, F1 at 0.5 and at its prior threshold, and that."""
+    """A row per label: test positives, average precision, F1 at 0.5 and at the prior threshold, and that threshold."""
     precision = average_precision_per_label(scores, targets)
     true = targets.numpy() > 0
     decisions = {"f1": scores.numpy() >= 0.5, "f1_prior": prior_predictions(scores, thresholds)}
@@ -60,17 +60,17 @@ def per_label(names: Sequence[str], scores: Tensor, targets: Tensor, thresholds:
 class ResultsHook(Hook):
     """Test metrics under two protocols: F1 and Hamming loss at 0.5 (`test`) and at prior thresholds (`test_prior`).
 
-    Where a validation part was split off the labelled data, the same of it (`validation`, `validation_prior`).
-    A prior threshold gives each label its labelled frequency on the unlabelled pool (on the labelled part where
-    there is no pool); no label of the pool or of the test set is read for it. `thresholds` keeps them, `per_label` has
-    a row for each label of the test set.
+    With a validation part of the labelled data also the same for it (`validation`, `validation_prior`).
+    A prior threshold gives each label its labelled frequency on the unlabelled pool (on the labelled part without a
+    pool); it uses no label of the pool or of the test set. `thresholds` has them, `per_label` a row for each label of
+    the test set.
     """
 
     def before_run(self, algorithm: Any) -> None:
         self.start = perf_counter()
 
     def elapsed(self, algorithm: Any) -> float:
-        """Seconds of training so far, those before a resume included."""
+        """Seconds of training so far, including those before a resume."""
         return algorithm.seconds_before + perf_counter() - self.start
 
     def after_run(self, algorithm: Any) -> None:
@@ -97,7 +97,7 @@ class ResultsHook(Hook):
             scores, targets = algorithm.predict(part)
             at_prior = prior_predictions(scores.cpu(), thresholds)
             results[part] = multilabel_metrics(scores.cpu(), targets)
-            # The ranking is the same, and takes the longest.
+            # The ranking metrics are the same, and the slowest.
             results[f"{part}_prior"] = {**results[part], **prediction_metrics(at_prior, targets)}
         results["thresholds"] = {"prior": thresholds.tolist()}  # null in the file where no score reaches it
         results["per_label"] = per_label(algorithm.identity["labels"], scores.cpu(), targets, thresholds)

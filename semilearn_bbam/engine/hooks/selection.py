@@ -1,4 +1,4 @@
-"""Choose the model that a run reports: the last one, or the best on a validation part of the labelled data."""
+"""Select the model that a run reports: the last one, or the best on a validation part of the labelled data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semilearn_bbam.runs.folder import BEST
 class SelectionHook(Hook):
     """With `select_on: validation`, keep the checkpoint with the highest validation mAP; with `last`, keep the last.
 
-    Runs at the end of every epoch, after the evaluation. Nothing but the labelled data has a say in it.
+    Runs at the end of every epoch, after the evaluation. Only labelled data are used for it.
     """
 
     def after_train_epoch(self, algorithm: Any) -> None:
@@ -31,5 +31,5 @@ class SelectionHook(Hook):
         if algorithm.args.select_on == "last":
             algorithm.save_model(BEST, algorithm.folder.path)
         else:
-            algorithm.world.barrier()  # for the one process that writes it
+            algorithm.world.barrier()  # until the main process has written it
             algorithm.load_selected(algorithm.folder.path / BEST)

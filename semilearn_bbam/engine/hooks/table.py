@@ -21,25 +21,25 @@ from semilearn_bbam.engine.usb_adapter import SamplerSeedHook
 
 
 class Row(NamedTuple):
-    """A hook by USB's name for it, its priority, how it is made, and for which algorithms."""
+    """USB's name of a hook, its priority, how it is built, and the algorithms that use it."""
 
     name: str
     priority: str
     make: Callable[[Any], Hook]
-    wanted: Callable[[Any], bool] = lambda algorithm: True
+    enabled: Callable[[Any], bool] = lambda algorithm: True
 
 
-# USB's methods register hooks that weight and label their batches at NORMAL; these come before those of that priority.
+# USB's methods register hooks that weight and label batches at NORMAL; they run before those of that priority here.
 HOOKS = (
     Row("ParamUpdateHook", "HIGHEST", lambda a: a.update_hook),
     Row("TrainingRowHook", "HIGHEST", lambda a: TrainingRowHook()),  # before others add values to those of the step
     Row("EMAHook", "HIGH", lambda a: ModelEMAHook()),
     Row("EvaluationHook", "HIGH", lambda a: MultiLabelEvaluationHook()),
-    Row("SelectionHook", "ABOVE_NORMAL", lambda a: SelectionHook()),  # judges what was evaluated
+    Row("SelectionHook", "ABOVE_NORMAL", lambda a: SelectionHook()),  # uses the evaluation
     Row("DistSamplerSeedHook", "NORMAL", lambda a: SamplerSeedHook()),
     # Before the checkpoint, so that no row is lost.
     Row("FigureDataHook", "NORMAL", lambda a: FigureDataHook(*a.diagnostic), lambda a: a.args.report_figures),
-    Row("CheckpointHook", "BELOW_NORMAL", lambda a: EpochCheckpointHook()),  # holds what the selection says
+    Row("CheckpointHook", "BELOW_NORMAL", lambda a: EpochCheckpointHook()),  # holds the result of the selection
     Row("RefreshHook", "BELOW_NORMAL", lambda a: RefreshHook(), lambda a: a.refreshes),
     Row("TimerHook", "LOW", lambda a: WallTimerHook()),
     Row("ResultsHook", "LOW", lambda a: a.results_hook),
@@ -56,9 +56,9 @@ HOOKS = (
 
 
 def register_hooks(algorithm: Any) -> None:
-    """Put the hooks of the table in the places of USB's own; those of its methods stay."""
+    """Replace USB's default hooks by those of the table; hooks of its methods stay."""
     replaced = {row.name for row in HOOKS}
     algorithm._hooks[:] = [hook for hook in algorithm._hooks if hook.name not in replaced]
     for row in HOOKS:
-        if row.wanted(algorithm):
+        if row.enabled(algorithm):
             algorithm.register_hook(row.make(algorithm), row.name, row.priority)

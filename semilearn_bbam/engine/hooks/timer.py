@@ -11,7 +11,7 @@ from semilearn.core.hooks import TimerHook
 class WallTimerHook(TimerHook):
     """Log the learning rate and the seconds that a step waited for its batch, on any device.
 
-    `start_run` and `end_run` are deliberately not set: USB's ParamUpdateHook would synchronise CUDA for them.
+    `start_run` and `end_run` are not set on purpose: USB's ParamUpdateHook would synchronise CUDA for them.
     """
 
     def before_run(self, algorithm: Any) -> None:

@@ -14,7 +14,7 @@ from semilearn_bbam.errors import UserError, first_line
 class AllValuesToWandb(WANDBHook):
     """Log all values, evaluations included; USB's logs single-label keys only.
 
-    UserError without a login, before anything is touched.
+    UserError without a login, before anything is written.
     """
 
     def __init__(self) -> None:
@@ -39,9 +39,11 @@ class AllValuesToAim(AimHook):
 
     def before_run(self, algorithm: Any) -> None:
         logger = logging.getLogger(algorithm.args.save_name)
-        ours = list(logger.handlers)
+        handlers = list(logger.handlers)
         super().before_run(algorithm)
-        for handler in set(logger.handlers) - set(ours):  # USB opens the log once more, to write every line twice
+        for handler in set(logger.handlers) - set(
+            handlers
+        ):  # USB opens the log again, so that every line would be written twice
             logger.removeHandler(handler)
             handler.close()
 

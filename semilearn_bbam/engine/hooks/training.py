@@ -13,21 +13,21 @@ from semilearn_bbam.engine.hooks.record import record
 class TrainingRowHook(Hook):
     """Write the mean over an epoch's steps of each value that they report, the learning rate and the speed.
 
-    Belongs right after the update of the weights, before anything adds values to those of the step, and before the
+    Must run right after the update of the weights, before other hooks add values to those of the step, and before the
     evaluation. A batch that was left out counts in the speed only. The running sums are in the checkpoint; the speed is
-    that of this process, and includes the loading of batches and what is evaluated and saved within the epoch.
+    that of this process, including loading, evaluation and saving within the epoch.
     """
 
     def before_run(self, algorithm: Any) -> None:
         self.steps = self.rows = 0
-        self.left_out = algorithm.nonfinite_steps
+        self.nonfinite_steps = algorithm.nonfinite_steps
 
     def after_train_step(self, algorithm: Any) -> None:
         self.steps += 1
         self.rows += sum(len(value) for key, value in algorithm.batch.items() if key.startswith("idx_"))
-        if self.left_out == algorithm.nonfinite_steps:
+        if self.nonfinite_steps == algorithm.nonfinite_steps:
             algorithm.sums.add(algorithm.log_dict)
-        self.left_out = algorithm.nonfinite_steps
+        self.nonfinite_steps = algorithm.nonfinite_steps
 
     def after_train_epoch(self, algorithm: Any) -> None:
         means = algorithm.world.mean_values(algorithm.sums.means(), algorithm.device)  # waits for the device

@@ -1,4 +1,4 @@
-"""A lifted step is the mean over labels of K two-class runs of USB's own class, with its own hooks and losses."""
+"""A label-wise step is the mean over labels of K two-class runs of USB's class, with USB's hooks and losses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from semilearn.core.utils import ALGORITHMS
 from torch import nn
 
 from semilearn_bbam.config import ConfigError, load_yaml
-from semilearn_bbam.engine.labelwise import Lifted
+from semilearn_bbam.engine.labelwise import Labelwise
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.run import algorithm_names, read_settings
 from tests.conftest import arguments, batches
 
-# Options under which every term of a step is there from the first step on.
+# Options with which every term of a step is non-zero from the first step on.
 EXACT: dict[str, dict[str, Any]] = {
     "fixmatch": {"p_cutoff": 0.55},
     "defixmatch": {"p_cutoff": 0.55},
@@ -55,23 +55,23 @@ class OneLabel(nn.Module):
         return out[:, self.k] if only_fc else {**out, "logits": out["logits"][:, self.k]}
 
 
-def two_class_run(lifted: Lifted, name: str, k: int) -> Any:
-    """USB's own, unlifted algorithm on label k, sharing the lifted one's net and settings."""
+def two_class_run(algorithm: Labelwise, name: str, k: int) -> Any:
+    """USB's algorithm on label k only, with the net and settings of the label-wise one."""
     usb_class = ALGORITHMS[name]
     run = object.__new__(usb_class)
-    run.__dict__.update(lifted.__dict__)
-    run.model, run.num_classes = OneLabel(lifted.model, k), 2
+    run.__dict__.update(algorithm.__dict__)
+    run.model, run.num_classes = OneLabel(algorithm.model, k), 2
     run.ce_loss, run.consistency_loss = CELoss(), ConsistencyLoss()
-    labels = lifted.dataset_dict["train_lb"].targets[:, k].long().tolist()
+    labels = algorithm.dataset_dict["train_lb"].targets[:, k].long().tolist()
     run.dataset_dict = {"train_lb": argparse.Namespace(targets=labels)}
     run._hooks, run.hooks_dict = [], OrderedDict()
     run.set_hooks()
     if run.registered_hook("DistAlignHook"):
-        rate = float(lifted.positive_rate[k])
-        momentum = getattr(lifted.args, "ema_p", 0.999)
+        rate = float(algorithm.positive_rate[k])
+        momentum = getattr(algorithm.args, "ema_p", 0.999)
         aligned = DistAlignEMAHook(2, momentum, "gt", torch.tensor([1 - rate, rate]))
         run.register_hook(aligned, "DistAlignHook")
-    run.ema = argparse.Namespace(apply_shadow=lifted.ema.apply_shadow, restore=lifted.ema.restore)
+    run.ema = argparse.Namespace(apply_shadow=algorithm.ema.apply_shadow, restore=algorithm.ema.restore)
     return run
 
 
@@ -88,46 +88,51 @@ def seeded(step: Callable[..., Any], **batch: Any) -> Any:
 def test_step_is_the_mean_of_k_two_class_runs(name: str, use_cat: str, head: str, build: Any) -> None:
     sizes = {"batch_size": 5, "warmup_batch_size": 5, "ulb_batch_size": 11, "num_train_iter": 12}
     options = {"use_cat": use_cat, "head": head, "scale": 8, "margin": 0.1, "lr": 0.05, "ulb_loss_ratio": 0.7}
-    lifted = build(algorithm=f"ml_{name}", **sizes, **options, **EXACT[name])
-    lifted.call_hook("before_run", "EMAHook")
-    lifted.it = 5
+    algorithm = build(algorithm=f"ml_{name}", **sizes, **options, **EXACT[name])
+    algorithm.call_hook("before_run", "EMAHook")
+    algorithm.it = 5
     if name == "dash":
-        lifted.refresh()
-    runs = [two_class_run(lifted, name, k) for k in range(NUM_LABELS)]
+        algorithm.refresh()
+    runs = [two_class_run(algorithm, name, k) for k in range(NUM_LABELS)]
     if name == "dash":
         for run in runs:
             hook = run.hooks_dict["MaskingHook"]
-            hook.rho_init = hook.rho = lifted.rho_init
-    loader = zip(lifted.loader_dict["train_lb"], lifted.loader_dict.get("train_ulb", [{}] * 9), strict=False)
+            hook.rho_init = hook.rho = algorithm.rho_init
+    loader = zip(algorithm.loader_dict["train_lb"], algorithm.loader_dict.get("train_ulb", [{}] * 9), strict=False)
     losses = []
     for labeled, unlabeled in list(loader)[:4]:
-        batch = lifted.process_batch(None, **labeled, **unlabeled)
+        batch = algorithm.process_batch(None, **labeled, **unlabeled)
         assert len(batch["y_lb"]) == 5
-        out, _ = seeded(lifted.train_step, **batch)
+        out, _ = seeded(algorithm.train_step, **batch)
         expected = []
         for k, run in enumerate(runs):
-            run.it = lifted.it
-            alone = {key: value[:, k] if key == "y_lb" else value for key, value in batch.items()}
-            expected.append(float(seeded(run.train_step, **alone)[0]["loss"].detach()))
+            run.it = algorithm.it
+            label_batch = {key: value[:, k] if key == "y_lb" else value for key, value in batch.items()}
+            expected.append(float(seeded(run.train_step, **label_batch)[0]["loss"].detach()))
         losses.append(float(out["loss"].detach()))
         assert losses[-1] == pytest.approx(np.mean(expected), rel=2e-5, abs=1e-6)
         assert np.std(expected) > 1e-4  # the labels are different problems
         out["loss"].backward()
-        lifted.optimizer.step()
-        lifted.model.zero_grad()
-        lifted.ema.update()
-        lifted.it += 1
+        algorithm.optimizer.step()
+        algorithm.model.zero_grad()
+        algorithm.ema.update()
+        algorithm.it += 1
     assert len(set(losses)) == 4
 
 
 def test_states_differ_between_labels(build: Any) -> None:
     """The point of a state per label: pooled over labels, these would be one number."""
-    kept = {"softmatch": "prob_max_mu_t", "freematch": "time_p", "flexmatch": "classwise_acc", "adamatch": "p_model"}
-    for name, attribute in kept.items():
-        lifted = build(algorithm=f"ml_{name}", save_name=name, **EXACT[name])
+    attributes = {
+        "softmatch": "prob_max_mu_t",
+        "freematch": "time_p",
+        "flexmatch": "classwise_acc",
+        "adamatch": "p_model",
+    }
+    for name, attribute in attributes.items():
+        algorithm = build(algorithm=f"ml_{name}", save_name=name, **EXACT[name])
         for _ in range(3):
-            lifted.train_step(**lifted.process_batch(None, **batches(lifted)))
-        hook = lifted.hooks_dict["DistAlignHook" if name == "adamatch" else "MaskingHook"]
+            algorithm.train_step(**algorithm.process_batch(None, **batches(algorithm)))
+        hook = algorithm.hooks_dict["DistAlignHook" if name == "adamatch" else "MaskingHook"]
         value = getattr(hook, attribute)
         assert value.shape[0] == NUM_LABELS
         assert value.float().std(dim=0).max() > 0
@@ -135,12 +140,12 @@ def test_states_differ_between_labels(build: Any) -> None:
 
 @pytest.mark.parametrize("per_class", ["true", "false"])
 def test_softmatch_weights_in_plain_loops(per_class: str, build: Any) -> None:
-    lifted = build(algorithm="ml_softmatch", per_class=per_class, ema_p=0.5, n_sigma=3)
-    hook = lifted.hooks_dict["MaskingHook"]
+    algorithm = build(algorithm="ml_softmatch", per_class=per_class, ema_p=0.5, n_sigma=3)
+    hook = algorithm.hooks_dict["MaskingHook"]
     torch.manual_seed(0)
     positive = torch.rand(9, NUM_LABELS)
     positive[:, 2] = 0.9  # never predicted off
-    weights = hook.masking(lifted, torch.stack([1 - positive, positive], -1))
+    weights = hook.masking(algorithm, torch.stack([1 - positive, positive], -1))
     for k in range(NUM_LABELS):
         confidence = [max(float(p), 1 - float(p)) for p in positive[:, k]]
         for i in range(9):
@@ -153,49 +158,51 @@ def test_softmatch_weights_in_plain_loops(per_class: str, build: Any) -> None:
 
 
 def test_softmatch_learns_no_spread_from_one_row(build: Any) -> None:
-    lifted = build(algorithm="ml_softmatch")
-    hook = lifted.hooks_dict["MaskingHook"]
-    one = torch.full((1, NUM_LABELS), 0.7)
-    assert torch.isfinite(hook.masking(lifted, torch.stack([1 - one, one], -1))).all()
+    algorithm = build(algorithm="ml_softmatch")
+    hook = algorithm.hooks_dict["MaskingHook"]
+    positive = torch.full((1, NUM_LABELS), 0.7)
+    assert torch.isfinite(hook.masking(algorithm, torch.stack([1 - positive, positive], -1))).all()
     assert torch.equal(hook.prob_max_var_t, torch.ones(NUM_LABELS))
 
 
 def test_alignment_goes_to_the_labelled_rate(build: Any) -> None:
-    lifted = build(algorithm="ml_softmatch")
-    hook = lifted.hooks_dict["DistAlignHook"]
+    algorithm = build(algorithm="ml_softmatch")
+    hook = algorithm.hooks_dict["DistAlignHook"]
     positive = torch.full((6, NUM_LABELS), 0.5)
-    aligned = hook.dist_align(lifted, torch.stack([1 - positive, positive], -1))[..., 1]
-    torch.testing.assert_close(aligned.mean(0), lifted.positive_rate, atol=1e-5, rtol=1e-4)
+    aligned = hook.dist_align(algorithm, torch.stack([1 - positive, positive], -1))[..., 1]
+    torch.testing.assert_close(aligned.mean(0), algorithm.positive_rate, atol=1e-5, rtol=1e-4)
 
 
 def test_vat_divergences_are_means_over_labels(build: Any) -> None:
-    lifted = build(algorithm="ml_vat")
+    algorithm = build(algorithm="ml_vat")
     torch.manual_seed(0)
-    one, two = torch.randn(2, 5, NUM_LABELS, 2)
-    alone = object.__new__(ALGORITHMS["vat"])
+    first, second = torch.randn(2, 5, NUM_LABELS, 2)
+    two_class = object.__new__(ALGORITHMS["vat"])
     for method in ("kl_div_with_logit", "entropy_loss"):
-        pairs = [(one[:, k], two[:, k]) if method.startswith("kl") else (one[:, k],) for k in range(NUM_LABELS)]
-        expected = np.mean([float(getattr(alone, method)(*pair)) for pair in pairs])
-        found = getattr(lifted, method)(one, two) if method.startswith("kl") else getattr(lifted, method)(one)
-        assert float(found) == pytest.approx(expected, rel=1e-5)
+        pairs = [(first[:, k], second[:, k]) if method.startswith("kl") else (first[:, k],) for k in range(NUM_LABELS)]
+        expected = np.mean([float(getattr(two_class, method)(*pair)) for pair in pairs])
+        value = (
+            getattr(algorithm, method)(first, second) if method.startswith("kl") else getattr(algorithm, method)(first)
+        )
+        assert float(value) == pytest.approx(expected, rel=1e-5)
 
 
 def test_vat_direction_is_worse_than_a_random_one(build: Any) -> None:
-    lifted = build(algorithm="ml_vat", lr=0.05)
-    x = batches(lifted)["x_ulb_w"]
+    algorithm = build(algorithm="ml_vat", lr=0.05)
+    x = batches(algorithm)["x_ulb_w"]
     for _ in range(20):
-        out, _ = lifted.train_step(**lifted.process_batch(None, **batches(lifted)))
+        out, _ = algorithm.train_step(**algorithm.process_batch(None, **batches(algorithm)))
         out["loss"].backward()
-        lifted.optimizer.step()
-        lifted.model.zero_grad()
-    clean = lifted.model(x)["logits"]
-    worst = lifted.vat_loss(lifted.model, x, clean, eps=0.5, num_iters=3)
-    assert all(p.grad is None for p in lifted.model.parameters())  # the search leaves no gradient behind
+        algorithm.optimizer.step()
+        algorithm.model.zero_grad()
+    clean = algorithm.model(x)["logits"]
+    worst = algorithm.vat_loss(algorithm.model, x, clean, eps=0.5, num_iters=3)
+    assert all(p.grad is None for p in algorithm.model.parameters())  # the search leaves no gradient
     directions = torch.nn.functional.normalize(torch.randn(20, *x.shape), dim=-1)
-    random = [lifted.kl_div_with_logit(clean, lifted.model(x + 0.5 * d)["logits"]) for d in directions]
+    random = [algorithm.kl_div_with_logit(clean, algorithm.model(x + 0.5 * d)["logits"]) for d in directions]
     assert float(worst.detach()) > 2 * float(torch.stack(random).detach().max())
     worst.backward()
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in lifted.model.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in algorithm.model.parameters())
 
 
 def test_text_is_perturbed_in_its_embeddings_and_mixed_as_features(train: Any, ohsumed_dir: Any, bert_dir: Any) -> None:
@@ -217,20 +224,20 @@ def test_rotation_needs_images(build: Any, train: Any) -> None:
 
 
 def test_rotations_are_turned_with_their_numbers(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    lifted = build(algorithm="ml_remixmatch", rot_loss_ratio=0.0)
-    seen: dict[str, Any] = {}
+    algorithm = build(algorithm="ml_remixmatch", rot_loss_ratio=0.0)
+    arguments: dict[str, Any] = {}
     parent = ALGORITHMS["remixmatch"]
 
-    def look(self: Any, *args: Any) -> Any:
-        seen["turned"], seen["turns"] = args[5:]
+    def record(self: Any, *args: Any) -> Any:
+        arguments["turned"], arguments["turns"] = args[5:]
         return {}, {}
 
-    monkeypatch.setattr(parent, "train_step", look)
+    monkeypatch.setattr(parent, "train_step", record)
     images = torch.rand(12, 3, 4, 4)
-    lifted.use_rot = True
-    lifted.train_step(None, torch.zeros(5, NUM_LABELS).long(), images, images, images)
-    assert len(set(seen["turns"].tolist())) > 1
-    for image, turned, turns in zip(images, seen["turned"], seen["turns"], strict=True):
+    algorithm.use_rot = True
+    algorithm.train_step(None, torch.zeros(5, NUM_LABELS).long(), images, images, images)
+    assert len(set(arguments["turns"].tolist())) > 1
+    for image, turned, turns in zip(images, arguments["turned"], arguments["turns"], strict=True):
         assert torch.equal(turned, torch.rot90(image, int(turns), (1, 2)))
 
 
@@ -242,12 +249,12 @@ def test_fullysupervised_takes_all_labels_and_says_so_in_its_split(train: Any, f
     assert few["steps"] == everything["steps"]
 
 
-def test_every_registered_lift_is_tested() -> None:
-    lifted = {name for name in algorithm_names() if issubclass(ALGORITHMS[name], Lifted)}
-    assert {name for name in lifted if name.startswith("ml_")} == {f"ml_{name}" for name in EXACT} | {"ml_vat"}
+def test_every_labelwise_method_is_tested() -> None:
+    names = {name for name in algorithm_names() if issubclass(ALGORITHMS[name], Labelwise)}
+    assert {name for name in names if name.startswith("ml_")} == {f"ml_{name}" for name in EXACT} | {"ml_vat"}
 
 
-def test_usb_classes_stay_as_they_were(build: Any) -> None:
+def test_usb_classes_are_not_changed(build: Any) -> None:
     before = {name: dict(vars(ALGORITHMS[name])) for name in EXACT}
     build(algorithm="ml_freematch")
     assert all(dict(vars(ALGORITHMS[name])) == before[name] for name in EXACT)
@@ -261,6 +268,6 @@ def test_what_compares_whole_distributions_is_refused_with_the_reason(name: str)
     assert sentence.startswith(f"command line: algorithm cannot be {name}: it")
 
 
-def test_single_label_names_point_to_their_lift() -> None:
+def test_single_label_names_point_to_the_labelwise_ones() -> None:
     with pytest.raises(ConfigError, match="cannot be fixmatch: it is USB's for one label per sample; use ml_fixmatch"):
         read_settings(arguments("bbam_ohsumed_features.yaml", algorithm="fixmatch"))
