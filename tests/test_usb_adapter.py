@@ -78,7 +78,7 @@ def test_hooks_run_in_the_order_of_the_table(build: Any) -> None:
     expected = [row.name for row in HOOKS if row.enabled(algorithm)]
     assert [hook.name for hook in algorithm._hooks] == expected
     assert list(algorithm.hooks_dict) == expected
-    weighted = build(algorithm="ml_softmatch", save_name="y")
+    weighted = build(algorithm="ml_fixmatch", save_name="y")
     names = [hook.name for hook in weighted._hooks]
     assert [name for name in names if name in expected] == [name for name in expected if name in names]
     assert names.index("SelectionHook") < names.index("MaskingHook") < names.index("DistSamplerSeedHook")
