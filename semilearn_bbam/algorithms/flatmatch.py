@@ -96,7 +96,7 @@ class FlatMatch(MLFreeMatch):
         """R: strong logits [B_u,K,2] at the perturbed weights, weak ones at theta -> scalar."""
         if self.args.sharpness == "mse":
             return self.consistency_loss(strong, self.compute_prob(weak), "mse")
-        mask = self.call_hook("masking", "MaskingHook", logits_x_ulb=weak)
+        mask = self.masking.masking(self, logits_x_ulb=weak)
         pseudo_label = self.call_hook(
             "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )

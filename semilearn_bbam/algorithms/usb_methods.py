@@ -197,7 +197,7 @@ class MLFreeMatch(Labelwise, FreeMatch):
         with self.amp_cm():
             labeled, weak, strong = (outputs["logits"] for outputs in self.joint(x_lb, x_ulb_w, x_ulb_s))
         sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
-        mask = self.call_hook("masking", "MaskingHook", logits_x_ulb=weak)
+        mask = self.masking.masking(self, logits_x_ulb=weak)
         pseudo_label = self.call_hook(
             "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )
