@@ -24,7 +24,7 @@ DIGITS, TEXTS, PHOTOGRAPHS = "bbam_digits.yaml", "bbam_ohsumed.yaml", "bbam_core
 # Heads: cosine, linear, the methods' own, branches, K two-class problems, USB's wrapper, the average of both maps.
 RUNS = [
     (DIGITS, "bbam", {}),
-    (DIGITS, "d2l", {}),
+    (DIGITS, "d2l", {"img_size": 8}),
     (DIGITS, "ml_remixmatch", {}),
     (TEXTS, "bbam", {}),
     (TEXTS, "cap", {}),

@@ -94,5 +94,5 @@ def test_runs_in_mixed_precision(algorithm: str, train: Any, features_dir: Any) 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_runs_on_images_with_the_cosine_head(algorithm: str, train: Any) -> None:
     head = "auto" if algorithm in OWN_HEAD else "cosine"
-    results, _ = train("bbam_digits.yaml", algorithm=algorithm, num_train_iter=6, head=head)
+    results, _ = train("bbam_digits.yaml", algorithm=algorithm, num_train_iter=6, head=head, img_size=16)
     assert 0 < results["test"]["mAP"] <= 1

@@ -27,6 +27,7 @@ def case(method: str, data: str) -> Any:
     share their steps' inputs, and the photographs of Corel5K are left to the methods with a config for them."""
     labelwise = method.startswith("ml_") and data in LIKE_OTHERS
     slow = labelwise or (data == "corel5k" and not (CONFIGS / f"{method}_{data}.yaml").is_file())
+    slow = slow or (method, data) == ("d2l", "digits")  # four patches of each picture; on COCO it is tried anyway
     return pytest.param((method, data), marks=[pytest.mark.slow] if slow else [], id=f"{method}-{data}")
 
 
