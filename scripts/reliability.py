@@ -19,20 +19,20 @@ def read_cases(report: str | Path) -> list[ElementTree.Element]:
 
 
 def printed(node: str, cases: list[ElementTree.Element]) -> str:
-    """What the tests of a file, or one test with all its cases, came to, and what they tell besides."""
+    """What the tests of a file, or one test with all its cases, came to, and the properties that they record."""
     file, _, name = node.partition("::")
     module = file.removesuffix(".py").replace("/", ".")
-    found = [
+    selected = [
         case
         for case in cases
         if case.get("classname") == module and (not name or str(case.get("name")).partition("[")[0] == name)
     ]
-    bad = sum(case.find("failure") is not None or case.find("error") is not None for case in found)
-    skipped = sum(case.find("skipped") is not None for case in found)
-    told = [f"{len(found) - bad - skipped} passed"]
-    told += [f"{number} {word}" for number, word in ((bad, "FAILED"), (skipped, "skipped")) if number]
-    told += [f"{item.get('value')} {item.get('name')}" for case in found for item in case.iter("property")]
-    return ", ".join(told) if found else "not run"
+    bad = sum(case.find("failure") is not None or case.find("error") is not None for case in selected)
+    skipped = sum(case.find("skipped") is not None for case in selected)
+    counts = [f"{len(selected) - bad - skipped} passed"]
+    counts += [f"{number} {word}" for number, word in ((bad, "FAILED"), (skipped, "skipped")) if number]
+    counts += [f"{item.get('value')} {item.get('name')}" for case in selected for item in case.iter("property")]
+    return ", ".join(counts) if selected else "not run"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,14 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ElementTree.ParseError) as error:
         print(f"reliability.py: '{report}' is no report of pytest ({error}); run make test-all", file=sys.stderr)
         return 2
-    told = []
+    outcomes = []
 
     def renewed(row: re.Match[str]) -> str:
-        told.append("; ".join(printed(node.strip("` "), cases) for node in row[2].split(", ")))
-        return f"{row[1]} {told[-1]} |"
+        outcomes.append("; ".join(printed(node.strip("` "), cases) for node in row[2].split(", ")))
+        return f"{row[1]} {outcomes[-1]} |"
 
     PAGE.write_text(ROW.sub(renewed, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    return int(any("FAILED" in one or "not run" in one for one in told))
+    return int(any("FAILED" in outcome or "not run" in outcome for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def raiser(error: BaseException) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"),
+    ("error", "status", "message"),
     [
         (UserError("key x is wrong"), 2, "semilearn-bbam plot: key x is wrong"),
         (Interrupted("saved at step 3"), 130, "semilearn-bbam plot: saved at step 3"),
@@ -101,11 +101,11 @@ def raiser(error: BaseException) -> Any:
     ],
 )
 def test_every_end_has_its_exit_code(
-    error: BaseException, status: int, said: str, made_up: Any, capsys: pytest.CaptureFixture[str]
+    error: BaseException, status: int, message: str, made_up: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made_up(raiser(error))
     assert main(["plot", "x"]) == status
-    assert capsys.readouterr().err.strip() == said
+    assert capsys.readouterr().err.strip() == message
     assert call("plot", ["x"], "plot.py") == status
     assert capsys.readouterr().err.startswith("plot.py: ")
 
@@ -150,7 +150,7 @@ DIGITS = ["--c", str(CONFIGS / "bbam_digits.yaml")]
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "said"),
+    ("words", "status", "message"),
     [
         (["--help"], 0, "commands:"),
         (["doctor"], 0, "torch "),
@@ -161,7 +161,7 @@ DIGITS = ["--c", str(CONFIGS / "bbam_digits.yaml")]
     ],
     ids=lambda value: " ".join(value[:1] + value[3:4]) if isinstance(value, list) else None,
 )
-def test_quick_answers_load_no_torch_and_take_two_seconds(words: list[str], status: int, said: str) -> None:
+def test_quick_answers_load_no_torch_and_take_two_seconds(words: list[str], status: int, message: str) -> None:
     code = (
         "import sys; from semilearn_bbam.__main__ import main\n"
         "try: status = main(sys.argv[1:])\n"
@@ -178,7 +178,7 @@ def test_quick_answers_load_no_torch_and_take_two_seconds(words: list[str], stat
         )
         seconds.append(time.perf_counter() - began)
         assert done.returncode == status, done.stderr
-        assert said in done.stdout + done.stderr
+        assert message in done.stdout + done.stderr
         if seconds[-1] < LIMIT:
             break
     assert min(seconds) < LIMIT

@@ -170,7 +170,7 @@ def test_judged_on_is_checked(line: str, message: str, write: Callable[..., Path
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([ABLATION, "--data_dir", "/nowhere"], "DATASET=FOLDER"),
         ([ABLATION, "--c", ABLATION], "one grid"),
@@ -179,12 +179,12 @@ def test_judged_on_is_checked(line: str, message: str, write: Callable[..., Path
     ],
 )
 def test_a_mistake_is_one_sentence(
-    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 

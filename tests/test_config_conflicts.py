@@ -69,12 +69,12 @@ def problems(config: Config, **changes: Any) -> list[str]:
     return str(caught.value).split("\n")
 
 
-@pytest.mark.parametrize(("config", "changes", "told"), CLASHES)
-def test_a_clash_is_named_with_its_place(config: Config, changes: dict[str, Any], told: str) -> None:
+@pytest.mark.parametrize(("config", "changes", "message"), CLASHES)
+def test_a_clash_is_named_with_its_place(config: Config, changes: dict[str, Any], message: str) -> None:
     """And nothing else is, for one mistake has one sentence."""
     (problem,) = problems(config, **changes)
     place, _, sentence = problem.partition(": ")
-    assert sentence.startswith(told)
+    assert sentence.startswith(message)
     assert "command line" in place or "feature_file" in changes
 
 
@@ -82,7 +82,7 @@ def test_all_problems_come_at_once() -> None:
     changes = {"epohc": 3, "lr": -1, "warmup_epochs": 99, "dataset": "voc207", "net": "resnet51", "head": "linear"}
     found = problems(IMAGES, **changes)
     assert [problem.partition(": ")[0] for problem in found[:2]] == ["command line"] * 2
-    assert found[2].startswith("command line and ")  # epoch stands in the file
+    assert found[2].startswith("command line and ")  # epoch is set in the file
     assert ".yaml:" in found[2].partition(": ")[0]
     assert len(found) == len(changes)
 
@@ -109,19 +109,19 @@ def test_what_an_unreadable_file_may_set_does_not_clash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "change", "told"),
+    ("config", "change", "message"),
     [
         (VECTORS, {"head": "linear"}, "^head cannot be linear, for bbam measures angles"),
         (("d2l", "ohsumed_features"), {"local_view": "patches"}, "^local_view: features data have no patches"),
     ],
 )
 def test_who_builds_an_algorithm_from_code_is_told_too(
-    config: Config, change: dict[str, Any], told: str, features_dir: Path, tmp_path: Path
+    config: Config, change: dict[str, Any], message: str, features_dir: Path, tmp_path: Path
 ) -> None:
     """As is who trains on data whose kind no name tells."""
     settings = read_settings(arguments(config, data_dir=features_dir, save_dir=tmp_path))
     changed = settings.having(**change)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         build_algorithm(changed, folder=RunFolder(tmp_path))
 
 

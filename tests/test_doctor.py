@@ -16,7 +16,7 @@ SOUND = {"torch": "2.11.0", "torchaudio": "2.11.0", "torchvision": "0.26.0", "se
 
 
 @pytest.mark.parametrize(
-    ("versions", "told"),
+    ("versions", "expected"),
     [
         ({}, []),
         ({"torch": "2.12.0+cpu", "torchvision": "0.27.0+cpu"}, ["pip install torch==2.11.* torchaudio==2.11.*"]),
@@ -26,12 +26,12 @@ SOUND = {"torch": "2.11.0", "torchaudio": "2.11.0", "torchvision": "0.26.0", "se
     ],
 )
 def test_known_conflicts_and_their_cure(
-    versions: dict[str, str], told: list[str], monkeypatch: pytest.MonkeyPatch
+    versions: dict[str, str], expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "installed", lambda name: (SOUND | versions).get(name, ""))
     found = doctor.conflicts()
-    assert len(found) == len(told)
-    for line, part in zip(found, told, strict=True):
+    assert len(found) == len(expected)
+    for line, part in zip(found, expected, strict=True):
         assert part in line
 
 

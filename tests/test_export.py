@@ -26,10 +26,10 @@ def test_weights_survive_the_way_bit_for_bit(
     assert saved.keys() == wanted.keys()
     assert all(torch.equal(saved[name], wanted[name]) for name in wanted)
     with safe_open(out, "pt") as file:
-        told = file.metadata()
-    assert told["algorithm"] == "bbam"
-    assert json.loads(told["labels"]) == [f"label {k}" for k in range(7)]
-    assert told["config"] == (folder / CONFIG).read_text()
+        metadata = file.metadata()
+    assert metadata["algorithm"] == "bbam"
+    assert json.loads(metadata["labels"]) == [f"label {k}" for k in range(7)]
+    assert metadata["config"] == (folder / CONFIG).read_text()
     # And it can be started from.
     train(FEATURES, save_name="again", use_pretrain="true", pretrain_path=out, **settings)
     assert "4 tensors of" in (tmp_path / "runs" / "again" / "log.txt").read_text()

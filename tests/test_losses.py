@@ -174,7 +174,7 @@ def test_asymmetric_defaults_and_easy_negatives() -> None:
     logits, targets = torch.tensor([[2.0, -4.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.0]])
     loss = asymmetric_loss(logits, targets)
     assert loss[0, 0].item() == pytest.approx(math.log1p(math.exp(-2.0)))  # gamma_positive 0: plain log loss
-    assert loss[0, 1].item() == 0  # p = 0.018 lies under the clip
+    assert loss[0, 1].item() == 0  # p = 0.018 is below the clip
     assert loss[0, 2].item() == pytest.approx(scalar_asymmetric(1.0, 0.0, 4.0, 0.0, 0.05))
 
 

@@ -91,13 +91,13 @@ def loop_metrics(scores: Rows, targets: Rows) -> dict[str, float]:
     for s, t in zip(scores, targets, strict=True):
         best = sorted(labels, key=lambda k: (-s[k], k))[: int(sum(t))]
         oracle.append([float(k in best) for k in labels])
-    told = loop_hard(oracle, targets)
+    oracle_metrics = loop_hard(oracle, targets)
     return {
         "mAP": sum(precision) / len(labels),
         "mAP_present": mean(precision),
         **loop_hard([[float(v >= 0.5) for v in row] for row in scores], targets),
         **loop_ranking(scores, targets),
-        **{f"oracle_{name}": told[name] for name in ("micro_f1", "macro_f1", "hamming_loss")},
+        **{f"oracle_{name}": oracle_metrics[name] for name in ("micro_f1", "macro_f1", "hamming_loss")},
     }
 
 

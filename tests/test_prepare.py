@@ -41,10 +41,10 @@ def test_scripts_say_what_is_missing(
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(path), run_name="__main__")
     assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert str(tmp_path) in told
-    assert RELEASES[path.stem.removeprefix("prepare_")].instructions in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert str(tmp_path) in output
+    assert RELEASES[path.stem.removeprefix("prepare_")].instructions in output
+    assert "Traceback" not in output
 
 
 def test_a_script_takes_another_year_as_it_did(
@@ -130,7 +130,7 @@ def test_missing_archives_are_told_with_size_address_and_command(
     (folder / "val2017").mkdir(parents=True)
     (folder / "train2017.zip.part").write_bytes(b"begun")
     assert main(["prepare", "coco2017", "--data_dir", str(folder)]) == 2
-    told = capsys.readouterr().err
+    output = capsys.readouterr().err
     url = "http://images.cocodataset.org"
     assert (
         f"missing: {folder}/annotations_trainval2017.zip (252,907,541 bytes) from "
@@ -138,8 +138,8 @@ def test_missing_archives_are_told_with_size_address_and_command(
         f"missing: {folder}/train2017.zip (19,336,861,798 bytes) from {url}/zips/train2017.zip; "
         f"train2017.zip.part goes on with --download\n"
         f"then run: semilearn-bbam prepare coco2017 --data_dir '{folder}' (--download fetches what is missing)\n"
-    ) in told
-    assert f"{folder}/val2017.zip" not in told
+    ) in output
+    assert f"{folder}/val2017.zip" not in output
 
 
 def test_bad_items_are_told_without_instructions(
@@ -150,9 +150,9 @@ def test_bad_items_are_told_without_instructions(
     image = next((data / "VOCdevkit/VOC2012/JPEGImages").glob("*.jpg"))
     image.write_bytes(b"no image")
     assert main(["prepare", "voc2012", "--data_dir", str(data)]) == 2
-    told = capsys.readouterr().err
-    assert image.name in told
-    assert "VOCtrainval" not in told
+    output = capsys.readouterr().err
+    assert image.name in output
+    assert "VOCtrainval" not in output
 
 
 def test_an_interrupted_extraction_without_its_archive_is_an_error(released_dir: Path, tmp_path: Path) -> None:

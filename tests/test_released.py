@@ -83,7 +83,7 @@ def test_results_and_log_say_so(fault: dict[str, str], train: Any, features_dir:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({**LEAK, "balance": "false"}, "set balance"),
         ({**LEAK, "algorithm": "bam"}, "set balance"),
@@ -92,10 +92,10 @@ def test_results_and_log_say_so(fault: dict[str, str], train: Any, features_dir:
     ],
 )
 def test_what_cannot_be_reproduced_is_refused(
-    options: dict[str, Any], said: str, build: Callable[..., BBAM], train: Any, features_dir: Any
+    options: dict[str, Any], message: str, build: Callable[..., BBAM], train: Any, features_dir: Any
 ) -> None:
     if "split_file" in options:
         _, folder = train("bbam_ohsumed_features.yaml", data_dir=features_dir, label_ratio=0.2)
         options = {**options, "split_file": folder / "split.json", "label_ratio": 0.0}
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         build(**options)
