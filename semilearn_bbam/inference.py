@@ -54,7 +54,18 @@ class Predictor:
         return self.facts.kind
 
     def scores(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
-        """Scores [N,K] in [0, 1], float32, in the order of the items; UserError for items of another kind or width."""
+        """Scores of items, in their order.
+
+        Args:
+            items: what the run reads; see the class.
+            batch_size: items at a time; None: `eval_batch_size` of the run.
+
+        Returns:
+            float32 [N,K] in [0, 1], columns as `label_names`; [0,K] for an empty list.
+
+        Raises:
+            UserError: items of another kind or width, an image that cannot be decoded.
+        """
         method = ALGORITHMS[self.settings.algorithm]
         rows = [method.scores_of(outputs, self.settings, self.state) for outputs in self._outputs(items, batch_size)]
         return _stacked(rows, len(self.label_names))
@@ -62,16 +73,36 @@ class Predictor:
     def predict(
         self, items: Any, threshold: str | float | ArrayLike = "prior", batch_size: int | None = None
     ) -> NDArray[np.bool_]:
-        """Decisions [N,K]: score >= threshold, which is a protocol of `thresholds`, a number, or one number per label.
+        """Decisions about items: score >= threshold.
 
-        UserError for a protocol that the run does not have.
+        Args:
+            items: what the run reads; see the class.
+            threshold: a protocol of `thresholds`, a number, or one number per label, [K].
+            batch_size: items at a time; None: `eval_batch_size` of the run.
+
+        Returns:
+            bool [N,K], columns as `label_names`; a label whose prior threshold is infinite is never predicted.
+
+        Raises:
+            UserError: a protocol that the run does not have, and as in `scores`.
         """
         thresholds = self._threshold_values(threshold)
         decisions: NDArray[np.bool_] = self.scores(items, batch_size) >= thresholds
         return decisions
 
     def features(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
-        """Features z [N,D], float32, that the head of the net reads."""
+        """Features z of items, which the head of the net reads.
+
+        Args:
+            items: what the run reads; see the class.
+            batch_size: items at a time; None: `eval_batch_size` of the run.
+
+        Returns:
+            float32 [N,D].
+
+        Raises:
+            UserError: as in `scores`.
+        """
         rows = [outputs["feat"] for outputs in self._outputs(items, batch_size)]
         return _stacked(rows, int(self.net.num_features))
 
@@ -126,8 +157,18 @@ class Predictor:
 def load_run(folder: str | Path, device: str = "auto") -> Predictor:
     """The model of a run folder, ready for new items; neither its training set nor its initial weights are read.
 
-    Weights are read as tensors and plain values only. RunError for a folder that is no run, is damaged or of an
-    older version. Before the end of a run its latest weights are used, and there are no prior thresholds.
+    Weights are read as tensors and plain values only. Before the end of a run its latest weights are taken, and there
+    are no prior thresholds.
+
+    Args:
+        folder: run folder that training made.
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
+
+    Returns:
+        A predictor with the labels, thresholds and averaged weights of the run.
+
+    Raises:
+        RunError: a folder that is no run, that is damaged or of an older version; a device that is not available.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():

@@ -44,7 +44,22 @@ def algorithm_names() -> list[str]:
 
 
 def read_settings(argv: Sequence[str]) -> Settings:
-    """The settings of a command line (without the program's name); ConfigError names every problem."""
+    """The settings that a command line asks for.
+
+    Args:
+        argv: its words, without the program's name: `--c FILE` and `--key VALUE`.
+
+    Returns:
+        Every option of the run, frozen.
+
+    Raises:
+        ConfigError: all problems, one per line, with file, line and nearest key.
+
+    Example:
+        >>> from semilearn_bbam import read_settings
+        >>> read_settings("--algorithm bbam --dataset digits --net small_cnn --label_ratio 0.1".split()).eta
+        5.0
+    """
     names = algorithm_names()
     refused = refused_names(ALGORITHMS.keys(), names)
     return resolve(
@@ -77,9 +92,19 @@ def seed_everything(seed: int) -> None:
 
 
 def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
-    """Train, or continue with `resume`, with `settings` (from `read_settings`); returns the content of `results.json`.
+    """Train one method, or continue with `resume`, and write the run folder.
 
-    source: the dataset; without it the one that the settings name is loaded. The settings are not changed.
+    Args:
+        settings: from `read_settings`; they are not changed.
+        source: the dataset; None: the one that the settings name is loaded.
+
+    Returns:
+        What `results.json` holds: settings in brief, test metrics at 0.5 (`test`) and at prior thresholds
+        (`test_prior`), `thresholds`, `per_label`.
+
+    Raises:
+        UserError: data, settings or folders that cannot be used; nothing is lost then.
+        Interrupted: a stop by Ctrl-C or SIGTERM; the state is saved.
     """
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)

@@ -84,7 +84,7 @@ def method_problems(owner: type, name: str) -> list[str]:
     return [key for key in parameters(method) if not re.search(rf"\b{key}\b", text)] if callable(method) else []
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [*MODULES, "semilearn_bbam.config.settings", "semilearn_bbam.run"])
 def test_examples_run(name: str) -> None:
     with torch.random.fork_rng(devices=[]):
         results = doctest.testmod(import_module(name))

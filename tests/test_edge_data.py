@@ -17,6 +17,12 @@ from tests.methods import ALGORITHMS
 Data = dict[str, np.ndarray]
 # A method of each kind: the flagship, a threshold per epoch, USB's, held-out rows, a relation of labels, the twin.
 USUAL = ("bbam", "cap", "ml_freematch", "dicap", "drml", "supervised_bam")
+LONG = "1000 labels"
+
+
+def usual(edge: str) -> tuple[str, ...]:
+    """The methods that are tried each time; the others, and most where it takes seconds, are marked slow."""
+    return ("bbam", "drml") if edge == LONG else USUAL
 
 
 def ordinary(rng: np.random.Generator, labels: int = 4, rows: int = 60) -> Data:
@@ -59,7 +65,7 @@ def zeros(rng: np.random.Generator) -> Data:
 # Name: the data, the settings, and why some methods refuse.
 EDGES: dict[str, tuple[Callable[[np.random.Generator], Data], dict[str, Any], dict[str, str]]] = {
     "one label": (lambda rng: ordinary(rng, labels=1), {}, {}),
-    "1000 labels": (lambda rng: ordinary(rng, labels=1000), {}, {"drml": "drml"}),
+    LONG: (lambda rng: ordinary(rng, labels=1000), {}, {"drml": "drml"}),
     "a label never positive": (with_label(0), {}, {}),
     "a label always positive": (with_label(1), {}, {}),
     "a label with one positive": (with_label(None, single=True), {}, {}),
@@ -84,7 +90,7 @@ def one_test_row(rng: np.random.Generator) -> Data:
 def cases() -> list[Any]:
     """Every method at every edge; those that are not among the usual ones take longer and are marked so."""
     return [
-        pytest.param(edge, name, marks=() if name in USUAL else pytest.mark.slow, id=f"{edge}-{name}")
+        pytest.param(edge, name, marks=() if name in usual(edge) else pytest.mark.slow, id=f"{edge}-{name}")
         for edge in EDGES
         for name in ALGORITHMS
     ]

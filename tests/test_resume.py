@@ -17,20 +17,36 @@ from tests.processes import fork, front_door, status_of
 CONFIG = "bbam_ohsumed_features.yaml"
 # Three epochs of 2, 3 and 3 steps: within the warm-up, at its end, within and at the end of later epochs.
 STOPS = (1, 2, 4, 5, 7)
+WITHIN = (4,)  # the first semi-supervised epoch
 
 
-# One of each kind; the others are marked slow where loaders have workers, which do not depend on the method.
+# One of each kind; for the others, stops but one and loaders with workers, which depend little on it, are marked slow.
 USUAL = ("bbam", "cap-threshold_source", "drml", "ml_freematch")
 
 
 def cases() -> list[Any]:
     """Every method and variant, without and with workers."""
     named = [(name, *case) for name, case in zip(CASE_IDS, CASES, strict=True)]
-    without_workers = [pytest.param(*case, 0, STOPS, id=f"{name}, 0 workers") for name, *case in named]
     marks = {name: () if name in USUAL else pytest.mark.slow for name in CASE_IDS}
-    return without_workers + [
-        pytest.param(*case, 2, (1, 4), id=f"{name}, 2 workers", marks=marks[name]) for name, *case in named
+    without_workers = [
+        pytest.param(*case, 0, STOPS if name in USUAL else WITHIN, id=f"{name}, 0 workers") for name, *case in named
     ]
+    other_stops = [
+        pytest.param(
+            *case,
+            0,
+            tuple(stop for stop in STOPS if stop not in WITHIN),
+            id=f"{name}, other stops",
+            marks=pytest.mark.slow,
+        )
+        for name, *case in named
+        if name not in USUAL
+    ]
+    return (
+        without_workers
+        + other_stops
+        + [pytest.param(*case, 2, (1, 4), id=f"{name}, 2 workers", marks=marks[name]) for name, *case in named]
+    )
 
 
 class Killed(Exception):

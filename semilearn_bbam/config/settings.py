@@ -10,6 +10,11 @@ class Settings(argparse.Namespace):
     """Settings that cannot be changed: what a run derives from them, it keeps itself.
 
     A namespace, as USB's classes read one. AttributeError for an assignment; `having` gives a changed copy.
+
+    Example:
+        >>> settings = Settings(lr=0.1, seed=0)
+        >>> settings.having(seed=1)
+        Settings(lr=0.1, seed=1)
     """
 
     def __init__(self, **values: Any) -> None:

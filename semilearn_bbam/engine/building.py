@@ -41,10 +41,22 @@ class Facts:
 
 
 def build_net(settings: argparse.Namespace, kind: str, in_features: int, num_classes: int) -> nn.Module:
-    """The net of `settings.algorithm` (backbone, projection and head) for data of this form; see `Facts`.
+    """The net of `settings.algorithm`: backbone, projection and head, for data of this form.
 
-    Initial weights are drawn from torch's generator, or read according to `use_pretrain` and `pretrain_path`.
-    UserError for settings that the method does not support with such data, NetError for a net that does not read them.
+    Initial weights are drawn from torch's generator, or read as `use_pretrain` and `pretrain_path` say.
+
+    Args:
+        settings: of the run.
+        kind: "image", "text" or "features".
+        in_features: width of vectors or channels of images, 0 for texts.
+        num_classes: number of labels K.
+
+    Returns:
+        A net that gives a dictionary with "logits" [B,K] (of some methods [B,K,2]) and "feat" [B,D] for a batch.
+
+    Raises:
+        UserError: settings that the method cannot have with such data.
+        NetError: a net that does not read such data.
     """
     net: nn.Module = ALGORITHMS[settings.algorithm].build_net(settings, kind, in_features, num_classes)
     return net
