@@ -98,7 +98,7 @@ if ! install_packages; then
         die "the package index cannot be reached: check the network and try again (details in $log)."
     fi
     tail -n 15 "$log" >&2
-    die "the packages could not be installed: the reason stands above, everything in $log."
+    die "the packages could not be installed: see the reason above, and everything in $log."
 fi
 fingerprint >"$installed"
 rm -f "$installing"

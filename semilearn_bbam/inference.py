@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,13 @@ from semilearn_bbam.data.dataset import Items
 from semilearn_bbam.data.images import ImageItems
 from semilearn_bbam.data.text import token_ids
 from semilearn_bbam.engine.building import Facts, build_net
-from semilearn_bbam.engine.device import precision, resolve_device
-from semilearn_bbam.engine.inputs import Inputs
+from semilearn_bbam.engine.device import precision, resolve_device, to_device
+from semilearn_bbam.engine.preprocessing import Preprocessor
 from semilearn_bbam.errors import RunError, UserError
 from semilearn_bbam.run import read_settings
 from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
-from semilearn_bbam.runs.folder import CONFIG, LABELS, RESULTS
+from semilearn_bbam.runs.folder import CONFIG, LABELS
+from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.util.progress import progress_bar
 
 
@@ -45,7 +45,7 @@ class Predictor:
     thresholds: Mapping[str, NDArray[np.float32]]
     net: nn.Module
     state: Mapping[str, Any]
-    inputs: Inputs
+    preprocessor: Preprocessor
     device: torch.device
 
     @property
@@ -118,14 +118,14 @@ class Predictor:
     @torch.inference_mode()
     def _outputs(self, items: Any, batch_size: int | None) -> Iterator[dict[str, Tensor]]:
         encoded = self._encoded(items)
-        pool = Pool(encoded, np.arange(len(encoded)), {"x": self.inputs.views["eval"]})
+        pool = Pool(encoded, np.arange(len(encoded)), {"x": self.preprocessor.views["eval"]})
         size = batch_size or self.settings.eval_batch_size
         # With its own generator, so that torch's is not changed.
         loader = DataLoader(pool, size, collate_fn=collate, generator=torch.Generator())
         autocast, _ = precision(self.device, self.settings.amp, self.settings.amp_dtype)
         for batch in progress_bar(loader, "predict", total=len(loader)):
             with autocast():
-                outputs = self.net(_to_device(batch["x"], self.device))
+                outputs = self.net(to_device(batch["x"], self.device))
             yield {key: value.float() for key, value in outputs.items()}
 
     def _encoded(self, items: Any) -> Items:
@@ -144,7 +144,7 @@ class Predictor:
             return ImageItems(items, channels=self.facts.in_features)
         if not all(isinstance(text, str) for text in items):
             raise UserError("the run was trained on texts; give a list of strings")
-        return token_ids(items, self.inputs.tokenizer, self.inputs.max_length)
+        return token_ids(items, self.preprocessor.tokenizer, self.preprocessor.max_length)
 
     def _vectors(self, items: Any) -> Items:
         shape = np.shape(items)
@@ -169,59 +169,57 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
 
     Raises:
         RunError: a folder that is no run, that is damaged or of an older version; a device that is not available.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from semilearn_bbam import load_run, read_settings, run
+        >>> place, random = TemporaryDirectory(), np.random.default_rng(0)
+        >>> x, y = random.normal(size=(60, 4)), random.integers(0, 2, (60, 3))
+        >>> np.savez(f"{place.name}/x.npz", train_x=x, train_y=y, test_x=x, test_y=y)
+        >>> data = f"--dataset features --feature_file x.npz --data_dir {place.name} --label_ratio 0.5 --net plain"
+        >>> stages = f"--algorithm bbam --epoch 2 --warmup_epochs 1 --save_dir {place.name} --save_name run"
+        >>> results = run(read_settings(f"{data} {stages}".split()))
+        >>> load_run(f"{place.name}/run").predict(x).shape
+        (60, 3)
     """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise RunError(f"'{folder}' is not a run folder, since it has no {CONFIG}; name a folder that training wrote")
+    record = Run.read(folder)
     path = selected_checkpoint(folder)
-    settings = read_settings(["--c", str(folder / CONFIG)]).having(use_pretrain=False)
-    labels = _read_json(folder / LABELS)
+    settings = read_settings(["--c", str(record.folder / CONFIG)]).having(use_pretrain=False)
     try:
-        facts = Facts(*(labels[key] for key in ("kind", "in_features", "num_classes")))
-        names = tuple(map(str, labels["label_names"]))
+        facts = Facts(*(record.labels[key] for key in ("kind", "in_features", "num_classes")))
+        names = tuple(map(str, record.labels["label_names"]))
     except KeyError as error:
-        raise RunError(f"'{folder / LABELS}' has no {error}, so the run is of an older version; rerun it") from error
+        raise RunError(
+            f"'{record.folder / LABELS}' has no {error}; the run is of an older version, rerun it"
+        ) from error
     checkpoint = load_checkpoint(path)
     with torch.random.fork_rng():  # initial weights, which are replaced
         net = build_net(settings, **facts.as_dict())
     try:
         net.load_state_dict(checkpoint["ema_model"])
     except RuntimeError as error:
-        raise RunError(f"'{path}' does not fit the net of '{folder / CONFIG}'; rerun it with this version") from error
+        raise RunError(
+            f"'{path}' does not fit the net of '{record.folder / CONFIG}'; rerun it with this version"
+        ) from error
     target = resolve_device(device)
     return Predictor(
         settings=settings,
         facts=facts,
         label_names=names,
-        thresholds=_thresholds(folder / RESULTS, len(names)),
+        thresholds=_thresholds(record.results, len(names)),
         net=net.to(target, memory_format=torch.channels_last).eval().requires_grad_(False),
         state=checkpoint["state"],
-        inputs=Inputs.of(settings, facts.kind),
+        preprocessor=Preprocessor.of(settings, facts.kind),
         device=target,
     )
 
 
-def _thresholds(results: Path, num_labels: int) -> dict[str, NDArray[np.float32]]:
-    """One threshold per label under each protocol; null in the file means that no score reaches it."""
+def _thresholds(results: Mapping[str, Any], num_labels: int) -> dict[str, NDArray[np.float32]]:
+    """One threshold per label under each protocol; null in the results is one that no score reaches."""
     thresholds = {"0.5": np.full(num_labels, 0.5, np.float32)}
-    if results.is_file():
-        for protocol, values in _read_json(results).get("thresholds", {}).items():
-            thresholds[protocol] = np.array([np.inf if value is None else value for value in values], np.float32)
+    for protocol, values in results.get("thresholds", {}).items():
+        thresholds[protocol] = np.array([np.inf if value is None else value for value in values], np.float32)
     return thresholds
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"'{path}' cannot be read ({error}); rerun it") from error
-    return content
-
-
-def _to_device(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {key: item.to(device) for key, item in value.items()}
-    return value.to(device)
 
 
 def _stacked(rows: list[Tensor], width: int) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
 from torch.distributed import DistError
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.config import Conflict, Settings, dump_yaml, load_yaml, resolve
+from semilearn_bbam.config import Conflict, Settings, dump_yaml, resolve
 from semilearn_bbam.config.usb_names import USB_ONLY, refused_names
 from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, view_conflicts
 from semilearn_bbam.engine.building import Facts, build_net
@@ -28,6 +28,7 @@ from semilearn_bbam.engine.loaders import SINGLE_PROCESS
 from semilearn_bbam.errors import Interrupted, RunError, first_line
 from semilearn_bbam.nets import net_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
+from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.signals import StopSignals
 
@@ -38,7 +39,15 @@ FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_
 
 
 def algorithm_names() -> list[str]:
-    """The names of the registered multi-label algorithms."""
+    """The names of the registered multi-label algorithms.
+
+    Returns:
+        Names, sorted.
+
+    Example:
+        >>> "bbam" in algorithm_names()
+        True
+    """
     multi_label = (name for name in ALGORITHMS.keys() if issubclass(ALGORITHMS[name], MultiLabelAlgorithm))
     return sorted(multi_label)
 
@@ -68,7 +77,19 @@ def read_settings(argv: Sequence[str]) -> Settings:
 
 
 def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Conflicts of the dataset, the net and the algorithm; values: all options, "" for a missing name."""
+    """Conflicts of the dataset, the net and the algorithm with the settings.
+
+    Args:
+        values: all options, "" for a missing name.
+
+    Returns:
+        Keys that clash, and a sentence, for each conflict.
+
+    Example:
+        >>> values = vars(read_settings("--algorithm bbam --dataset digits --net small_cnn --label_ratio 0.1".split()))
+        >>> [keys for keys, sentence in conflicts({**values, "head": "linear"})]
+        [('head',)]
+    """
     kind = KIND_OF.get(values["dataset"], "")
     if values["dataset"]:
         yield from source_conflicts(values)
@@ -80,12 +101,33 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
 
 
 def kind_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Defaults of the algorithm that depend on the kind of the data, if that is known before they are read."""
+    """Defaults of the algorithm that depend on the kind of the data.
+
+    Args:
+        values: all options, "" for a missing name.
+
+    Returns:
+        Values by option; none where the kind is not known before the data are read.
+
+    Example:
+        >>> kind_defaults({"algorithm": "ml_vat", "dataset": "ohsumed"})
+        {'vat_embed': True}
+    """
     kind = KIND_OF.get(values["dataset"], "")
     return ALGORITHMS[values["algorithm"]].kind_defaults.get(kind, {}) if values["algorithm"] else {}
 
 
 def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch.
+
+    Args:
+        seed: a whole number of at least 0.
+
+    Example:
+        >>> seed_everything(0)
+        >>> int(torch.randint(1000, ()))
+        44
+    """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -134,7 +176,7 @@ def _run(
 ) -> dict[str, Any]:
     world.barrier()  # until the folder exists
     if settings.resume:
-        _check_same_settings(settings, folder.path / CONFIG)
+        _check_same_settings(settings, folder.path)
     else:
         folder.write(CONFIG, partial(dump_yaml, settings))
     seed_everything(settings.seed)
@@ -176,7 +218,23 @@ def build_algorithm(
     tb_log: Any = None,
     logger: Any = None,
 ) -> MultiLabelAlgorithm:
-    """The algorithm of a run, before its first step: dataset, net, and the method with both."""
+    """The algorithm of a run, before its first step: dataset, net, and the method with both.
+
+    Args:
+        settings: from `read_settings`.
+        source: the dataset; None: the one that the settings name is loaded.
+        folder: where the run writes.
+        world: the processes that share the run.
+        device: None: the one that the settings name.
+        tb_log: USB's TensorBoard log, or None.
+        logger: None: lines are printed.
+
+    Returns:
+        An algorithm whose `train` runs all epochs.
+
+    Raises:
+        UserError: data or settings that cannot be used.
+    """
     source = load_source(settings) if source is None else source
     net = build_net(settings, **Facts.of(settings, source).as_dict())
     algorithm: MultiLabelAlgorithm = ALGORITHMS[settings.algorithm](
@@ -185,18 +243,14 @@ def build_algorithm(
     return algorithm
 
 
-def saved_settings(config: Path) -> dict[str, Any]:
-    """The settings in the `config.yaml` of a run folder."""
-    return {key: item.value for key, item in load_yaml(config).items()}
-
-
-def _check_same_settings(args: Settings, config: Path) -> None:
-    saved = saved_settings(config)
-    changed = [key for key, value in saved.items() if key not in FREE_ON_RESUME and getattr(args, key, None) != value]
+def _check_same_settings(settings: Settings, folder: Path) -> None:
+    saved, current = Run.read(folder).settings, vars(settings)
+    changed = [key for key, value in saved.items() if key not in FREE_ON_RESUME and current.get(key) != value]
     if changed:
-        differences = ", ".join(f"{key} {saved[key]!r} -> {getattr(args, key, None)!r}" for key in changed)
+        differences = ", ".join(f"{key} {saved[key]!r} -> {current.get(key)!r}" for key in changed)
         raise RunError(
-            f"--resume: '{config}' was made with other settings ({differences}); use the same ones or start a new run"
+            f"--resume: '{folder / CONFIG}' was made with other settings ({differences}); use the same ones or start a "
+            "new run"
         )
 
 

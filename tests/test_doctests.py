@@ -20,6 +20,8 @@ from tests.test_syntax_trees import PURE
 
 HEADS = ("nets.heads", "nets.relation", "nets.latent", "nets.twins", "nets.ensemble")
 MODULES = [f"semilearn_bbam.{name}" for name in (*PURE, *HEADS)]
+# The Python API, and what its messages are made with.
+API = [f"semilearn_bbam.{name}" for name in ("errors", "config.settings", "run", "inference")]
 SECTION = re.compile(r"^(Args|Shapes|Returns|Raises|Example):$", re.MULTILINE)
 ARGUMENT = re.compile(r"^    (\w+): ", re.MULTILINE)
 PROPERTIES = (property, functools.cached_property)
@@ -84,7 +86,7 @@ def method_problems(owner: type, name: str) -> list[str]:
     return [key for key in parameters(method) if not re.search(rf"\b{key}\b", text)] if callable(method) else []
 
 
-@pytest.mark.parametrize("name", [*MODULES, "semilearn_bbam.config.settings", "semilearn_bbam.run"])
+@pytest.mark.parametrize("name", [*MODULES, *API])
 def test_examples_run(name: str) -> None:
     with torch.random.fork_rng(devices=[]):
         results = doctest.testmod(import_module(name))
@@ -97,6 +99,17 @@ def test_docstrings_are_complete(name: str) -> None:
     members = public(import_module(name))
     assert members
     assert {name: problems(member) for name, member in members.items() if problems(member)} == {}
+
+
+@pytest.mark.parametrize("name", ["semilearn_bbam.errors", "semilearn_bbam.run", "semilearn_bbam.inference"])
+def test_docstrings_of_the_api_are_complete(name: str) -> None:
+    """Those of functions; one that needs a run, or makes one, has its example in `load_run`."""
+    functions = {key: member for key, member in public(import_module(name)).items() if inspect.isfunction(member)}
+    assert functions
+    in_load_run = ("run", "build_algorithm")
+    lacking = {key: [lack for lack in problems(member) if (key not in in_load_run or lack != "Example")]
+               for key, member in functions.items()}  # fmt: skip
+    assert {key: lacks for key, lacks in lacking.items() if lacks} == {}
 
 
 def test_an_incomplete_docstring_is_reported() -> None:

@@ -223,10 +223,6 @@ def test_own_weights_of_a_library_without_a_network(monkeypatch: pytest.MonkeyPa
         library._timm_weights("resnet14t_nobody")
 
 
-@pytest.mark.skipif(
-    not hasattr(timm, "get_pretrained_cfg"),
-    reason="timm before 0.9 has no weights on a hub; the next test covers its URLs",
-)
 def test_own_weights_from_the_local_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(library, "hub_answers", lambda: pytest.fail("asked the hub"))
     source = timm.create_model("resnet18")

@@ -194,7 +194,7 @@ def test_results_keep_what_a_page_shows_and_no_second_copy() -> None:
     """Files of results/ that git keeps: the common ones, figures, and what a page includes or links."""
     listed = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     if listed.returncode or not listed.stdout:
-        pytest.skip("not a git checkout")
+        pytest.skip("compares results/ with the list of files that git keeps, and this copy has no git")
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     common = {"summary.md", "cost.md", "runs.csv", "runs.tar.xz", "theory.csv", "README.md"}
     for name in listed.stdout.split():

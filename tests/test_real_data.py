@@ -27,7 +27,7 @@ def place(tmp_path: Path) -> Place:
     def one(name: str, *files: str) -> Path:
         folder = REAL / name
         if not folder.is_dir():
-            pytest.skip(f"{folder} is not there: real data, which may not be part of this repository")
+            pytest.skip(f"needs the real data in {folder}, whose licences forbid a copy in this repository")
         for file in files:
             (tmp_path / file).symlink_to(folder / file)
         return tmp_path if files else folder

@@ -165,7 +165,8 @@ def test_what_settings_add_resumes(
 
 
 @pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="moves runs between a CPU and a CUDA device, and this machine has none"
+    not torch.cuda.is_available(),
+    reason="moves a run between the CPU and a CUDA device, and this machine has no CUDA device",
 )
 @pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
 @pytest.mark.parametrize(("algorithm", "options"), CASES if torch.cuda.is_available() else CASES[:1])

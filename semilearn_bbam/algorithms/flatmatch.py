@@ -97,8 +97,8 @@ class FlatMatch(MLFreeMatch):
         if self.args.sharpness == "mse":
             return self.consistency_loss(strong, self.compute_prob(weak), "mse")
         mask = self.masking.masking(self, logits_x_ulb=weak)
-        pseudo_label = self.call_hook(
-            "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
+        pseudo_label = self.pseudo_labeling.gen_ulb_targets(
+            self, logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )
         fairness = self.masking.fairness(self, mask, strong)
         return self.consistency_loss(strong, pseudo_label, "ce", mask=mask) + self.lambda_e * fairness

@@ -192,14 +192,15 @@ class MLFreeMatch(Labelwise, FreeMatch):
     def set_hooks(self) -> None:
         super().set_hooks()
         self.masking = self.replace_hook("MaskingHook", LabelwiseFreeMatchHook(self.args.num_classes, self.args.ema_p))
+        self.pseudo_labeling = self.replace_hook("PseudoLabelingHook", PseudoLabelingHook())
 
     def train_step(self, x_lb: Any, y_lb: Tensor, x_ulb_w: Any, x_ulb_s: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             labeled, weak, strong = (outputs["logits"] for outputs in self.joint(x_lb, x_ulb_w, x_ulb_s))
         sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
         mask = self.masking.masking(self, logits_x_ulb=weak)
-        pseudo_label = self.call_hook(
-            "gen_ulb_targets", "PseudoLabelingHook", logits=weak, use_hard_label=self.use_hard_label, T=self.T
+        pseudo_label = self.pseudo_labeling.gen_ulb_targets(
+            self, logits=weak, use_hard_label=self.use_hard_label, T=self.T
         )
         unsup_loss = self.consistency_loss(strong, pseudo_label, "ce", mask=mask)
         ent_loss = self.masking.fairness(self, mask, strong)

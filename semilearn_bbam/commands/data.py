@@ -60,20 +60,20 @@ def check(options: Sequence[str]) -> int:
 def browse(args: argparse.Namespace, options: Sequence[str]) -> int:
     """Draw a contact sheet of the training part."""
     from semilearn_bbam.data import load_source
-    from semilearn_bbam.engine.inputs import Inputs
+    from semilearn_bbam.engine.preprocessing import Preprocessor
     from semilearn_bbam.report import draw_contact_sheet
     from semilearn_bbam.run import read_settings
 
     settings = read_settings(options).having(normalize="none")  # plain pixel values can be shown
     source = load_source(settings)
-    inputs = Inputs.of(settings, source.kind, strong_texts=source.strong_texts is not None)
+    preprocessor = Preprocessor.of(settings, source.kind, strong_texts=source.strong_texts is not None)
     draw_contact_sheet(
-        inputs.encode(source),
-        inputs.views,
+        preprocessor.encode(source),
+        preprocessor.views,
         args.out,
         seed=settings.seed,
         rows=args.rows,
-        tokenizer=inputs.tokenizer,
+        tokenizer=preprocessor.tokenizer,
     )
     print(f"wrote {args.out}")
     return 0

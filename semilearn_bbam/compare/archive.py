@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from semilearn_bbam.runs.folder import CONFIG, METRICS, RESULTS
+from semilearn_bbam.runs.reader import Run
 
 # Settings that name folders of the machine of the run, which mean nothing elsewhere.
 FOLDERS = ("data_dir:", "save_dir:")
@@ -26,8 +27,7 @@ def write_archive(runs: Mapping[Path, bool], path: Path, leave_out: Collection[s
         for folder in sorted(runs):
             lines = (folder / CONFIG).read_text(encoding="utf-8").splitlines(keepends=True)
             config = "".join(line for line in lines if not line.startswith(FOLDERS))
-            results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-            published = {key: value for key, value in results.items() if key not in leave_out}
+            published = {key: value for key, value in Run.read(folder).results.items() if key not in leave_out}
             files = {CONFIG: config.encode(), RESULTS: json.dumps(published, indent=2).encode()}
             if runs[folder]:
                 files[METRICS] = (folder / METRICS).read_bytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import sys
@@ -20,10 +19,11 @@ from typing import Any
 from tqdm import tqdm
 
 from semilearn_bbam.compare.grid import Job
-from semilearn_bbam.config import ConfigError
+from semilearn_bbam.errors import UserError
 from semilearn_bbam.report.variances import last_variances
 from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run
-from semilearn_bbam.runs.folder import CONFIG, RESULTS, RunFolder
+from semilearn_bbam.runs.folder import CONFIG
+from semilearn_bbam.runs.reader import Run
 
 # Settings that say nothing about what a run computed.
 NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys", "ignored_keys"}
@@ -34,12 +34,12 @@ def finished(job: Job) -> dict[str, Any] | None:
     settings = vars(read_settings(job.argv))
     folder = Path(settings["save_dir"]) / settings["save_name"]
     try:
-        results: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        record = Run.read(folder)
         # Read as a config, so that options that are newer than the run have their defaults.
         recorded = vars(read_settings(["--c", str(folder / CONFIG)]))
         same = all(recorded.get(key) == value for key, value in settings.items() if key not in NOT_THE_RUN)
-        return described(job, results, folder) if same else None
-    except (OSError, ValueError, KeyError, ConfigError):  # cut short, or of a version with other options
+        return described(job, record) if same and record.results else None
+    except UserError:  # no run, cut short, or of a version with other options
         return None
 
 
@@ -48,15 +48,15 @@ def finished_results(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:
     return {job: results for job in jobs if (results := finished(job)) is not None}
 
 
-def described(job: Job, results: dict[str, Any], folder: Path) -> dict[str, Any]:
+def described(job: Job, record: Run) -> dict[str, Any]:
     """Results of a run with its place in the grid, and the names of its folder and config."""
     place = {"method": job.method, "grid_dataset": job.dataset, "grid_ratio": job.label_ratio}
-    origin = {"folder": folder.name, "config": job.config, "options": " ".join(job.options)}
-    rows = RunFolder(folder).read_metrics()
+    origin = {"folder": record.folder.name, "config": job.config, "options": " ".join(job.options)}
+    rows = record.metrics
     # The result of choosing the epoch on the test set: an oracle, and named so.
     epochs = [row["test/mAP"] for row in rows if "test/mAP" in row]
     oracle = max(epochs) if len(epochs) > 1 else None
-    return {**results, **place, **origin, "oracle_epoch_mAP": oracle, "variances": last_variances(rows)}
+    return {**record.results, **place, **origin, "oracle_epoch_mAP": oracle, "variances": last_variances(rows)}
 
 
 def make(job: Job) -> dict[str, Any] | str:
@@ -64,8 +64,8 @@ def make(job: Job) -> dict[str, Any] | str:
     try:
         with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
             args = read_settings([*job.argv, "--overwrite"])
-            results = run(args)
-        return described(job, results, Path(args.save_dir) / args.save_name)
+            run(args)
+        return described(job, Run.read(Path(args.save_dir) / args.save_name))
     except Exception as error:  # one failed run must not stop the others
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from .option import Option
 from .options import OPTIONS
-from .resolve import _Findings, _read_command_line, resolve
+from .resolve import Findings, read_command_line, resolve
 from .usb_names import USB_ONLY, refused_names
 from .yaml_loader import load_yaml
 
@@ -44,16 +44,16 @@ def check_quickly(argv: Sequence[str]) -> None:
     names = source_names()
     if names is None:
         return
-    typed = _read_command_line(argv, _Findings())
+    typed = read_command_line(argv, Findings())
     file = typed.pop("c", None)
     from_file = load_yaml(str(file.value), []) if file else {}
     asks_for_help = typed.pop("help", None) is not None
     method = typed.get("algorithm", from_file.get("algorithm"))
-    has_method = method is not None and method.value in names.methods
-    possible = {"algorithm", *(option.name for option in OPTIONS), *names.options}
-    if has_method if asks_for_help else has_method and possible.issuperset([*from_file, *typed]):
-        return
     shared = {option.name for option in OPTIONS}
+    known_method = method is not None and method.value in names.methods
+    known_keys = {"algorithm", *shared, *names.options}.issuperset([*from_file, *typed])
+    if known_method and (known_keys or asks_for_help):
+        return
     own = [_OptionByName(name, str, None, "") for name in sorted(names.options - shared)]
     refused = refused_names(sorted(names.usb_methods), names.methods)
     resolve(argv, lambda name: own, sorted(names.methods), USB_ONLY, refused)

@@ -28,7 +28,7 @@ Conflicts = Callable[[Mapping[str, Any]], Iterable[Conflict]]
 
 
 @dataclass
-class _Findings:
+class Findings:
     """Problems so far, and the keys they concern, so that one mistake is not reported twice."""
 
     problems: list[str] = field(default_factory=list)
@@ -63,8 +63,8 @@ def resolve(
     ConfigError with all problems, one per line; an algorithm's option that clashes with a shared one, or has an unfit
     default, is a programming error: ValueError.
     """
-    findings = _Findings()
-    typed = _read_command_line(argv, findings)
+    findings = Findings()
+    typed = read_command_line(argv, findings)
     help_wanted = typed.pop("help", None) is not None
     config = typed.pop("c", None)
     path = str(config.value) if config else ""
@@ -137,7 +137,7 @@ def dump_yaml(namespace: argparse.Namespace, path: str | Path) -> None:
     Path(path).write_text(text, encoding="utf-8")
 
 
-def _drop_command_line_only(from_file: dict[str, Located], findings: _Findings) -> list[str]:
+def _drop_command_line_only(from_file: dict[str, Located], findings: Findings) -> list[str]:
     """Take what only the command line says out of `from_file`; its keys where a run wrote them, else problems."""
     ignored = []
     for key in COMMAND_LINE_ONLY:
@@ -149,7 +149,7 @@ def _drop_command_line_only(from_file: dict[str, Located], findings: _Findings) 
     return ignored
 
 
-def _read_command_line(argv: Sequence[str], findings: _Findings) -> dict[str, Located]:
+def read_command_line(argv: Sequence[str], findings: Findings) -> dict[str, Located]:
     typed: dict[str, Located] = {}
     tokens = list(argv)
     while tokens:
@@ -196,7 +196,7 @@ def _own_options(algorithm: str, method_options: MethodOptions) -> dict[str, Opt
 
 
 def _take(
-    given: Sequence[tuple[str, Located]], options: Mapping[str, Option], findings: _Findings
+    given: Sequence[tuple[str, Located]], options: Mapping[str, Option], findings: Findings
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Value of each option, a later one of `given` winning over an earlier one, and the place that set it."""
     values = {name: option.default for name, option in options.items()}
@@ -229,7 +229,7 @@ def _unknown(
     return f"unknown key {key!r}; " + (f"did you mean {guess!r}?" if guess else "--help lists all keys")
 
 
-def _check_required(values: Mapping[str, Any], places: Mapping[str, str], source: str, findings: _Findings) -> None:
+def _check_required(values: Mapping[str, Any], places: Mapping[str, str], source: str, findings: Findings) -> None:
     for key in _REQUIRED:
         if not values[key] and key not in findings.faulty:
             where = places.get(key, source)

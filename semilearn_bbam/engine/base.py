@@ -19,11 +19,11 @@ from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device
 from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook, check_finite
 from semilearn_bbam.engine.hooks.table import register_hooks
-from semilearn_bbam.engine.inputs import Inputs
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS, reading_loader, training_loader
 from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.engine.method import Method
 from semilearn_bbam.engine.pools import build_pools, read_split
+from semilearn_bbam.engine.preprocessing import Preprocessor
 from semilearn_bbam.engine.schedule import build_optimizer, build_scheduler, plan_stages, unlabeled_batch_size
 from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
@@ -80,8 +80,8 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             raise UserError(
                 "loss_reduction: sum does not work in several processes; set mean, or start without torchrun"
             )
-        inputs = Inputs.of(settings, self.kind, strong_texts=source.strong_texts is not None)
-        self.source, self.views = inputs.encode(source), inputs.views
+        preprocessor = Preprocessor.of(settings, self.kind, strong_texts=source.strong_texts is not None)
+        self.source, self.views = preprocessor.encode(source), preprocessor.views
         self.num_training = len(source.train)
         self.split = read_split(settings, source)
         num_unlabeled = len(self.split.unlabeled) + (len(self.split.labeled) if settings.include_lb_to_ulb else 0)

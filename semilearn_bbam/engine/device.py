@@ -65,3 +65,10 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def list_of(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """A tensor, or each tensor of a dictionary, on this device; a copy from pinned memory does not wait."""
+    if isinstance(value, dict):
+        return {key: item.to(device, non_blocking=True) for key, item in value.items()}
+    return value.to(device, non_blocking=True)

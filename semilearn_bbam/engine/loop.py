@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from semilearn_bbam.engine.checkpoints import Checkpoints
-from semilearn_bbam.engine.device import random_state, set_random_state
+from semilearn_bbam.engine.device import random_state, set_random_state, to_device
 from semilearn_bbam.engine.schedule import StagePlan
 from semilearn_bbam.errors import Interrupted
 from semilearn_bbam.runs.folder import LATEST
@@ -34,9 +34,7 @@ class TrainingLoop(Checkpoints):
         raise NotImplementedError
 
     def to_device(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: item.to(self.device, non_blocking=True) for key, item in value.items()}
-        return value.to(self.device, non_blocking=True)
+        return to_device(value, self.device)
 
     def process_batch(self, input_args: list[str] | None = None, **batch: Any) -> dict[str, Any]:
         """The values that the step takes as arguments, as in USB, on any device."""

@@ -60,8 +60,7 @@ def _prefixed(pattern: Any, prefix: str) -> Any:
 
 def check_timm_name(name: str) -> None:
     """NetError, naming the nearest, unless timm has a net of this name."""
-    has_tags = hasattr(timm, "list_pretrained")  # names such as resnet18.a1_in1k came with timm 0.9
-    base, _, tag = name.partition(".") if has_tags else (name, "", "")
+    base, _, tag = name.partition(".")
     if not timm.is_model(base):
         raise NetError(_unknown("timm", name, timm.list_models()))
     tagged = timm.list_pretrained(f"{base}.*") if tag else []
@@ -188,8 +187,7 @@ def _timm_weights(name: str) -> dict[str, Any]:
         candidates += [str(path) for path in [_downloaded(url)] if path.is_file()]
     cached = next((path for path in candidates if isinstance(path, str)), None)
     if cached:
-        # Versions of timm without overlays look for `url` in the same place.
-        return {"pretrained_cfg_overlay": {"file": cached}} if hasattr(timm, "get_pretrained_cfg") else {}
+        return {"pretrained_cfg_overlay": {"file": cached}}
     if not (hub_answers() if hub else answers(url)):
         raise NetError(
             f"net: the weights of timm:{name} are not in the local cache, and the hub cannot be reached; "

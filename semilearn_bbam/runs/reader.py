@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.config import default_save_name, load_yaml
 from semilearn_bbam.errors import RunError
-from semilearn_bbam.runs.folder import CONFIG, FIGURES, METRICS, RESULTS, RunFolder
+from semilearn_bbam.runs.folder import CONFIG, FIGURES, LABELS, METRICS, RESULTS, RunFolder
 
 T = TypeVar("T")
 
@@ -71,10 +71,15 @@ class Run:
         return _read_whole(self.folder / METRICS, lambda: RunFolder(self.folder).read_metrics())
 
     @cached_property
+    def labels(self) -> dict[str, Any]:
+        """`labels.json`: the label names in order, and what the net was built for."""
+        return _read_json(self.folder / LABELS)
+
+    @cached_property
     def results(self) -> dict[str, Any]:
         """`results.json`, empty if the run has not ended."""
         file = self.folder / RESULTS
-        return _read_whole(file, lambda: dict(json.loads(file.read_text(encoding="utf-8")))) if file.is_file() else {}
+        return _read_json(file) if file.is_file() else {}
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -103,6 +108,10 @@ class Run:
     def share(self) -> float:
         """Labelled share of the training part in percent, as in the settings."""
         return 100 * float(self.settings["label_ratio"] or self.results["label_ratio"])
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return _read_whole(file, lambda: dict(json.loads(file.read_text(encoding="utf-8"))))
 
 
 def _read_whole(file: Path, read: Callable[[], T]) -> T:

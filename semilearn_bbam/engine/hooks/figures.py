@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from semilearn_bbam.angles import AngleStatistics, label_angles, label_prototypes
 from semilearn_bbam.engine.hooks.record import record
-from semilearn_bbam.runs.folder import FIGURES, LABELS
+from semilearn_bbam.runs.folder import FIGURES
 
 # The pools of labelled rows; those that a method holds out of its training have a separate one.
 LABELED = ("pool_lb", "pool_est")
@@ -85,7 +84,7 @@ class FigureDataHook(Hook):
         return readings
 
     def after_run(self, algorithm: Any) -> None:
-        names = json.loads((algorithm.folder.path / LABELS).read_text(encoding="utf-8"))["label_names"]
+        names = algorithm.identity["labels"]
         with algorithm.preserved_random_state():
             scores, test_targets = algorithm.predict("test")
         readings = self.readings(algorithm)

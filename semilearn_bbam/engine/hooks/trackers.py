@@ -39,11 +39,9 @@ class AllValuesToAim(AimHook):
 
     def before_run(self, algorithm: Any) -> None:
         logger = logging.getLogger(algorithm.args.save_name)
-        handlers = list(logger.handlers)
+        before = set(logger.handlers)
         super().before_run(algorithm)
-        for handler in set(logger.handlers) - set(
-            handlers
-        ):  # USB opens the log again, so that every line would be written twice
+        for handler in set(logger.handlers) - before:  # USB opens the log again, so that lines would be written twice
             logger.removeHandler(handler)
             handler.close()
 

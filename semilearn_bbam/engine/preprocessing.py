@@ -13,7 +13,7 @@ from semilearn_bbam.nets import USB_BERTS
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Preprocessor:
     """The views of data of one kind, and the tokenizer of texts (None for other kinds)."""
 
     kind: str
@@ -22,7 +22,7 @@ class Inputs:
     max_length: int
 
     @classmethod
-    def of(cls, settings: argparse.Namespace, kind: str, *, strong_texts: bool = False) -> Inputs:
+    def of(cls, settings: argparse.Namespace, kind: str, *, strong_texts: bool = False) -> Preprocessor:
         """From the settings; strong_texts: whether the data have texts for the strong view."""
         if kind != "text":
             return cls(kind, build_views(kind, settings), None, settings.max_length)
