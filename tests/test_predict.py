@@ -257,4 +257,4 @@ def test_a_trained_run_scores_what_its_api_scores(
         assert len(capsys.readouterr().err.splitlines()) == 1
         assert not (tmp_path / out_file).exists()
     assert main(["predict", str(tmp_path), str(file), "--out", str(tmp_path / "b.csv")]) == 2
-    assert "is not a run folder" in capsys.readouterr().err
+    assert "config.yaml" in capsys.readouterr().err
