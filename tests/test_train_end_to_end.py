@@ -23,11 +23,12 @@ LIKE_OTHERS = ("voc", "awa", "corel5k", "digits", "ohsumed")
 
 
 def case(method: str, data: str) -> Any:
-    """A method on a dataset. `slow` tries all; else COCO stands for the images and AAPD for the texts where methods
-    share their steps' inputs, and the photographs of Corel5K are left to the methods with a config for them."""
+    """A method on a dataset. `slow` tries all; else COCO represents the images and AAPD the texts where methods share
+    their steps' inputs, and the other photographs are left to the methods with a config for them."""
     labelwise = method.startswith("ml_") and data in LIKE_OTHERS
-    slow = labelwise or (data == "corel5k" and not (CONFIGS / f"{method}_{data}.yaml").is_file())
-    slow = slow or (method, data) == ("d2l", "digits")  # four patches of each picture; on COCO it is tried anyway
+    unconfigured = data in ("voc", "awa", "corel5k") and not (CONFIGS / f"{method}_{data}.yaml").is_file()
+    patches = (method, data) == ("d2l", "digits")  # takes four passes for each picture; COCO represents it too
+    slow = labelwise or unconfigured or patches
     return pytest.param((method, data), marks=[pytest.mark.slow] if slow else [], id=f"{method}-{data}")
 
 
