@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.config import OPTIONS, Settings, config_words
+from semilearn_bbam.data.dataset import Problem
 from semilearn_bbam.data.readers.ohsumed import CODES, TREE
 from semilearn_bbam.data.readers.voc import CLASSES
 from semilearn_bbam.run import build_algorithm, read_settings, run, seed_everything
@@ -142,6 +144,31 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write_file
+
+
+def naming(first: object, *more: object) -> str:
+    """A pattern of one line that has each of these words, numbers and keys, whole and in any order.
+
+    What else a message says is free: tests pin what it names, docs/broken_inputs.md pins the sentences.
+    """
+    ahead = ""
+    for part in map(str, (first, *more)):
+        before = r"(?<!\w)(?<!\d[.,])" if part[0].isdigit() else r"(?<!\w)" if part[0].isalpha() else ""
+        after = r"(?!\w|[.,]\d)" if part[-1].isdigit() else r"(?!\w)" if part[-1].isalpha() else ""
+        ahead += rf"(?=[^\n]*{before}{re.escape(part)}{after})"
+    return rf"\A{ahead}[^\n]*\Z"
+
+
+def has_line(text: str, *parts: object) -> bool:
+    """Whether one line of `text` has each of `parts`, as in `naming`."""
+    return any(re.search(naming(*parts), line) for line in text.splitlines())
+
+
+def assert_problems(problems: Sequence[Problem], expected: Sequence[tuple[object, ...]]) -> None:
+    """Bad items are these: the part, the item, the kind, and what the detail names (nothing: it is empty)."""
+    assert [(p.part, p.item, p.kind) for p in problems] == [row[:3] for row in expected]
+    for problem, row in zip(problems, expected, strict=True):
+        assert re.search(naming(*row[3:]), problem.detail) if row[3:] else not problem.detail
 
 
 def settings(**changes: Any) -> Settings:

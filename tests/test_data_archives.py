@@ -16,6 +16,7 @@ import pytest
 from semilearn_bbam.data import archives
 from semilearn_bbam.data.archives import Archive
 from semilearn_bbam.data.dataset import DataError
+from tests.conftest import naming
 
 FILES = {"set/a.txt": b"one", "set/inner/b.txt": b"two" * 1000}
 
@@ -68,25 +69,24 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
 @pytest.mark.parametrize(
     ("evil", "message"),
     [
-        (member("../out.txt"), "leads out of its folder"),
-        (member("set/../../out.txt"), "leads out of its folder"),
-        (member("/out.txt"), "leads out of its folder"),
-        (member("C:/out.txt"), "leads out of its folder"),
-        (member("..\\out.txt"), "leads out of its folder"),
-        (member("link", tarfile.SYMTYPE, "/etc/passwd"), "a link or a device"),
-        (member("link", tarfile.LNKTYPE, "../out.txt"), "a link or a device"),
-        (member("device", tarfile.CHRTYPE), "a link or a device"),
-        (member("pipe", tarfile.FIFOTYPE), "a link or a device"),
+        (member("../out.txt"), ("leads out",)),
+        (member("set/../../out.txt"), ("leads out",)),
+        (member("/out.txt"), ("leads out",)),
+        (member("C:/out.txt"), ("leads out",)),
+        (member("..\\out.txt"), ("leads out",)),
+        (member("link", tarfile.SYMTYPE, "/etc/passwd"), ("link", "device")),
+        (member("link", tarfile.LNKTYPE, "../out.txt"), ("link", "device")),
+        (member("device", tarfile.CHRTYPE), ("link", "device")),
+        (member("pipe", tarfile.FIFOTYPE), ("link", "device")),
     ],
     ids=lambda value: value.name if isinstance(value, tarfile.TarInfo) else "",
 )
-def test_tars_cannot_leave_their_folder(evil: tarfile.TarInfo, message: str, tmp_path: Path) -> None:
+def test_tars_cannot_leave_their_folder(evil: tarfile.TarInfo, message: tuple[str, ...], tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", FILES, evil)
     data = tmp_path / "deep" / "data"
     data.mkdir(parents=True)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=naming(repr(evil.name), *message)):
         Archive("x.tar", "set").extract(path, data)
-    assert repr(evil.name) in str(caught.value)
     assert everything_below(tmp_path) == {"x.tar": path.read_bytes()}
     assert list(data.iterdir()) == []
 
@@ -95,14 +95,14 @@ def test_tars_cannot_leave_their_folder(evil: tarfile.TarInfo, message: str, tmp
 def test_zips_cannot_leave_their_folder(name: str, tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", {**FILES, name: b"evil"})
     (tmp_path / "data").mkdir()
-    with pytest.raises(DataError, match="leads out of its folder"):
+    with pytest.raises(DataError, match=naming(repr(name), "leads out")):
         Archive("x.zip", "set").extract(path, tmp_path / "data")
     assert everything_below(tmp_path) == {"x.zip": path.read_bytes()}
 
 
 def test_links_in_zips_are_refused(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "x.zip", {"link": b"/etc/passwd"}, mode=stat.S_IFLNK | 0o777)
-    with pytest.raises(DataError, match="a link or a device"):
+    with pytest.raises(DataError, match=naming("'link'", "link or a device")):
         Archive("x.zip", "set").extract(path, tmp_path / "data")
 
 
@@ -113,7 +113,7 @@ def test_damaged_archives_leave_nothing(name: str, tmp_path: Path) -> None:
     for content in (whole[: len(whole) // 4], b"no archive", b""):
         path.write_bytes(content)
         (tmp_path / "data").mkdir(exist_ok=True)
-        with pytest.raises(DataError, match=f"{name} is damaged .* fetch it again"):
+        with pytest.raises(DataError, match=naming(name, "damaged", "fetch")):
             Archive(name, "set").extract(path, tmp_path / "data")
         assert list((tmp_path / "data").iterdir()) == []
 
@@ -154,9 +154,9 @@ def test_size_and_checksum(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"content").hexdigest()
     Archive("x.tar", "set", size=7, sha256=digest).verify(path)
     Archive("x.tar", "set").verify(path)
-    with pytest.raises(DataError, match="has 7 bytes, the released one 8; fetch it again"):
+    with pytest.raises(DataError, match=naming("x.tar", "7 bytes", 8, "fetch")):
         Archive("x.tar", "set", size=8, sha256=digest).verify(path)
-    with pytest.raises(DataError, match="another SHA-256 .*; fetch it again"):
+    with pytest.raises(DataError, match=naming("x.tar", "SHA-256", "fetch")):
         Archive("x.tar", "set", size=7, sha256="0" * 64).verify(path)
     other = tmp_path / "x.tar.xz"
     path.rename(other)
@@ -217,22 +217,22 @@ def test_download_goes_on(way: str, ranges: list[str], serve: Callable[[str], Ar
 
 def test_an_interrupted_download_goes_on(serve: Callable[[str], Archive], tmp_path: Path) -> None:
     for done in range(1000, len(CONTENT), 1000):
-        with pytest.raises(DataError, match=f"{done:,} of 5,120 bytes; run again"):
+        with pytest.raises(DataError, match=naming(f"{done:,} of 5,120 bytes", "run again")):
             serve("short").download(tmp_path)
     assert serve("short").download(tmp_path).read_bytes() == CONTENT
 
 
 def test_a_wrong_file_is_not_kept(serve: Callable[[str], Archive], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not the released file and was deleted .*SHA-256"):
+    with pytest.raises(DataError, match=naming("not the released file", "deleted", "SHA-256")):
         serve("wrong").download(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_does_not_answer(serve: Callable[[str], Archive], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be fetched .*Not Found.* or put x.tar into"):
+    with pytest.raises(DataError, match=naming("x.tar", "Not Found", tmp_path)):
         serve("gone").download(tmp_path)
     unreachable = Archive("x.tar", "set", "http://127.0.0.1:9/x.tar", 5, "0" * 64)
     with pytest.raises(DataError, match="cannot be fetched"):
         unreachable.download(tmp_path)
-    with pytest.raises(DataError, match="no size and checksum .* fetch it yourself from http://127.0.0.1:9"):
+    with pytest.raises(DataError, match=naming("size and checksum", "http://127.0.0.1:9/x.tar")):
         Archive("x.tar", "set", "http://127.0.0.1:9/x.tar").download(tmp_path)

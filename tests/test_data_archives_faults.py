@@ -21,6 +21,7 @@ import pytest
 from semilearn_bbam.data import archives
 from semilearn_bbam.data.archives import Archive
 from semilearn_bbam.data.dataset import DataError
+from tests.conftest import naming
 
 FILES = {f"set/{i}.txt": random.Random(i).randbytes(700) for i in range(4)}
 
@@ -103,7 +104,7 @@ def test_an_encrypted_zip_is_a_sentence(tmp_path: Path) -> None:
         while at >= 0:
             content[at + flags] |= 1
             at = content.find(sign, at + 4)
-    with pytest.raises(DataError, match="x.zip cannot be extracted .*encrypted"):
+    with pytest.raises(DataError, match=naming("x.zip", "encrypted")):
         extracted(bytes(content), "x.zip", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -113,7 +114,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(archives.shutil, "copyfileobj", fail)
-    with pytest.raises(DataError, match="x.tar cannot be extracted into .*No space left"):
+    with pytest.raises(DataError, match=naming("x.tar", tmp_path / "data", "No space left")):
         extracted(tar_bytes(), "x.tar", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -122,7 +123,7 @@ def test_something_in_the_way_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(tar_bytes())
     (tmp_path / "data" / "set" / "0.txt").mkdir(parents=True)
     archive = Archive("x.tar", "set")
-    with pytest.raises(DataError, match=r"x\.tar cannot be .*0\.txt"):
+    with pytest.raises(DataError, match=naming("x.tar", "0.txt")):
         archive.extract(tmp_path / "x.tar", tmp_path / "data")
     assert not archive.is_extracted(tmp_path / "data")
     (tmp_path / "data" / "set" / "0.txt").rmdir()
@@ -175,18 +176,18 @@ def reply(headers: str, body: bytes, status: str = "200 OK") -> bytes:
 @pytest.mark.parametrize(
     ("response", "message"),
     [
-        (b"no HTTP\r\n\r\n", "cannot be fetched"),
-        (reply("Transfer-Encoding: chunked", b"5\r\nab"), "cannot be fetched"),
-        (reply("Content-Length: many", WHOLE), "cannot be fetched"),
-        (reply("Content-Type: text/html; charset=utf-8", b"<html>log in"), "a web page instead"),
-        (reply("Content-Length: 5000", b"x" * 5000), "a larger file instead"),
-        (reply("Connection: close", b"x" * 5000), "is not the released file and was deleted"),
+        (b"no HTTP\r\n\r\n", ("cannot be fetched",)),
+        (reply("Transfer-Encoding: chunked", b"5\r\nab"), ("cannot be fetched",)),
+        (reply("Content-Length: many", WHOLE), ("cannot be fetched",)),
+        (reply("Content-Type: text/html; charset=utf-8", b"<html>log in"), ("web page",)),
+        (reply("Content-Length: 5000", b"x" * 5000), ("larger file",)),
+        (reply("Connection: close", b"x" * 5000), ("not the released file", "deleted")),
     ],
 )
 def test_broken_servers_are_a_sentence(
-    response: bytes, message: str, answer: Callable[[bytes], Archive], tmp_path: Path
+    response: bytes, message: tuple[str, ...], answer: Callable[[bytes], Archive], tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=naming("x.tar", *message)):
         answer(response).download(tmp_path)
     assert [file for file in tmp_path.iterdir() if file.stat().st_size] == []
 
@@ -196,10 +197,11 @@ def test_a_partial_file_of_something_else_is_kept_and_named(answer: Callable[[by
     part.write_bytes(b"another" * 10)
     rest = WHOLE[70:]
     archive = answer(reply(f"Content-Length: {len(rest)}", rest, "206 Partial Content"))
-    with pytest.raises(DataError, match=r"x\.tar\.part does not become the released file .*SHA-256.*; delete it"):
+    with pytest.raises(DataError, match=naming("x.tar.part", "released file", "SHA-256", "delete")):
         archive.download(tmp_path)
     assert part.read_bytes() == b"another" * 10 + rest
-    with pytest.raises(DataError, match=r"x\.tar\.part does not become"):  # nor is it taken for whole the second time
+    with pytest.raises(DataError, match=naming("x.tar.part", "released file")):
+        # nor is it taken for whole the second time
         archive.download(tmp_path)
     part.write_bytes(WHOLE[:70])
     assert archive.download(tmp_path).read_bytes() == WHOLE
@@ -207,7 +209,7 @@ def test_a_partial_file_of_something_else_is_kept_and_named(answer: Callable[[by
 
 def test_a_web_page_does_not_touch_a_partial_file(answer: Callable[[bytes], Archive], tmp_path: Path) -> None:
     (tmp_path / "x.tar.part").write_bytes(WHOLE[:70])
-    with pytest.raises(DataError, match="a web page instead"):
+    with pytest.raises(DataError, match=naming("x.tar", "web page")):
         answer(reply("Content-Type: text/html", b"<html>")).download(tmp_path)
     assert (tmp_path / "x.tar.part").read_bytes() == WHOLE[:70]
 
@@ -218,7 +220,7 @@ def test_no_download_that_does_not_fit(
     usage = archives.shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: usage)
     archive = answer(reply(f"Content-Length: {len(WHOLE)}", WHOLE))
-    with pytest.raises(DataError, match=r"x\.tar takes 0\.0 GB, .* free; make room"):
+    with pytest.raises(DataError, match=naming("x.tar", "0.0 GB", "make room")):
         archive.download(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

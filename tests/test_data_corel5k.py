@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semilearn_bbam.data.dataset import DataError, Problem, Source, check_source
+from semilearn_bbam.data.dataset import DataError, Source, check_source
 from semilearn_bbam.data.readers.corel5k import load_corel5k
-from tests.conftest import settings
+from tests.conftest import assert_problems, naming, settings
 from tests.trees import write_corel5k
 
 TRAIN = {1000: [1, 2, 374], 1003: [8], 10017: [33, 34, 3, 44]}
@@ -49,49 +49,50 @@ def test_rows_that_cannot_be_used_are_problems(root: Path) -> None:
     rows = ["1000 1 2", "1003 375", "1004 0", "", "10x5 1", "1005 -1", "1006 2.0", "1000 3", "1007", f"1008 {huge}"]
     (root / "training_label").write_text("".join(f"{row} \r\n" for row in rows), newline="")
     source = load(root)
-    assert source.problems == (
-        Problem("training", "1003.jpeg (training_label, line 2)", "label", "word 375 is not in 1..374"),
-        Problem("training", "1004.jpeg (training_label, line 3)", "label", "word 0 is not in 1..374"),
-        Problem("training", "training_label, line 5", "row", "'10x5' is no number"),
-        Problem("training", "training_label, line 6", "row", "'-1' is no number"),
-        Problem("training", "training_label, line 7", "row", "'2.0' is no number"),
-        Problem("training", "training_label, line 8", "row", "id 1000 is in line 1 too"),
-        Problem("training", "1008.jpeg (training_label, line 10)", "label", f"word {huge} is not in 1..374"),
-    )
+    expected = [
+        ("training", "1003.jpeg (training_label, line 2)", "label", "word 375", "1..374"),
+        ("training", "1004.jpeg (training_label, line 3)", "label", "word 0", "1..374"),
+        ("training", "training_label, line 5", "row", "'10x5'", "number"),
+        ("training", "training_label, line 6", "row", "'-1'", "number"),
+        ("training", "training_label, line 7", "row", "'2.0'", "number"),
+        ("training", "training_label, line 8", "row", "id 1000", "line 1"),
+        ("training", "1008.jpeg (training_label, line 10)", "label", f"word {huge}", "1..374"),
+    ]
+    assert_problems(source.problems, expected)
     # Photographs without a word or a file are handled after the reader.
     assert list(source.train_ids) == ["1000.jpeg", "1007.jpeg"]
     assert numbers(source.targets) == [[1, 2], []]
 
 
 def test_missing_folders_and_lists_are_named(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere/train_jpeg is missing; set data_dir to the folder that holds it"):
+    with pytest.raises(DataError, match=naming("nowhere/train_jpeg", "missing", "data_dir")):
         load(tmp_path / "nowhere")
     shutil.rmtree(root / "test_jpeg")
-    with pytest.raises(DataError, match="test_jpeg is missing; set data_dir"):
+    with pytest.raises(DataError, match=naming("test_jpeg", "missing", "data_dir")):
         load(root)
     shutil.rmtree(root / "train_jpeg")
     (root / "corel5k_jpeg.tar").touch()
-    with pytest.raises(DataError, match="train_jpeg is missing; run .* prepare corel5k .* corel5k_jpeg.tar"):
+    with pytest.raises(DataError, match=naming("train_jpeg", "missing", "prepare corel5k", "corel5k_jpeg.tar")):
         load(root)
     for folder in ("train_jpeg", "test_jpeg"):
         (root / folder).mkdir()
     for name in ("test_label", "training_label", "words"):
         (root / name).unlink()
-        with pytest.raises(DataError, match=f"Corel5K list .*{name} is missing; put it .* train_jpeg"):
+        with pytest.raises(DataError, match=naming("list", root / name, "missing", "train_jpeg")):
             load(root)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("sky\n\nsea\n", "words, line 2: the line is empty; restore the file"),
-        ("sky\nsea\nsky\n", "words, line 3: 'sky' .*; restore the file"),
-        ("", "words, line 1: the line is empty"),
+        ("sky\n\nsea\n", ("words", "line 2", "empty")),
+        ("sky\nsea\nsky\n", ("words", "line 3", "'sky'")),
+        ("", ("words", "line 1", "empty")),
     ],
 )
-def test_words_have_to_be_a_list_of_names(root: Path, content: str, message: str) -> None:
+def test_words_have_to_be_a_list_of_names(root: Path, content: str, message: tuple[str, ...]) -> None:
     (root / "words").write_text(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=naming(*message)):
         load(root)
 
 
@@ -105,5 +106,5 @@ def test_fingerprint_covers_sizes_words_and_rows(root: Path) -> None:
 
 
 def test_train_part_and_test_part_must_be_auto(root: Path) -> None:
-    with pytest.raises(DataError, match="train_part: val is not possible, dataset 'corel5k' has one"):
+    with pytest.raises(DataError, match=naming("train_part: val", "'corel5k'", "train_part: auto")):
         load(root, train_part="val")

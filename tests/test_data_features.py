@@ -9,7 +9,7 @@ import pytest
 from semilearn_bbam.data.dataset import DataError, Source
 from semilearn_bbam.data.loading import load_source
 from semilearn_bbam.data.mapped import MappedArray
-from tests.conftest import settings
+from tests.conftest import naming, settings
 
 
 def load(folder: Path, file: str = "f.npz", min_positives: int = 0) -> Source:
@@ -71,7 +71,7 @@ def test_min_positives_drops_rare_labels_and_those_never_tested(tmp_path: Path) 
     assert frequent.targets.tolist() == [[1], [1], [0], [1]]
     assert frequent.test_targets.tolist() == [[1], [0]]
     assert frequent.fingerprint != load(tmp_path).fingerprint
-    with pytest.raises(DataError, match="no label has min_positives = 4"):
+    with pytest.raises(DataError, match=naming("min_positives = 4")):
         load(tmp_path, min_positives=4)
 
 
@@ -88,48 +88,53 @@ def test_min_test_positives_drops_labels_that_are_hardly_tested(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_y": None}, "lacks train_y"),
-        ({"train_x": None, "test_y": None}, "lacks train_x, test_y"),
-        ({"train_x": np.ones((5, 3))}, "train_x has 5 rows but train_y has 4"),
-        ({"test_x": np.ones((2, 4))}, "test_x has 4 columns but train_x has 3"),
-        ({"test_y": np.ones((2, 2))}, "test_y has 2 columns but train_y has 3"),
-        ({"train_x": np.ones(4)}, "train_x must be a non-empty table"),
-        ({"train_y": np.ones((4, 3, 1))}, "train_y must be a non-empty table"),
-        ({"test_x": np.ones((0, 3)), "test_y": np.ones((0, 3))}, "test_x must be a non-empty table"),
+        ({"train_y": None}, ("lacks train_y",)),
+        ({"train_x": None, "test_y": None}, ("lacks", "train_x, test_y")),
+        ({"train_x": np.ones((5, 3))}, ("train_x has 5", "train_y has 4")),
+        ({"test_x": np.ones((2, 4))}, ("test_x has 4 columns", "train_x has 3")),
+        ({"test_y": np.ones((2, 2))}, ("test_y has 2 columns", "train_y has 3")),
+        ({"train_x": np.ones(4)}, ("train_x", "non-empty table")),
+        ({"train_y": np.ones((4, 3, 1))}, ("train_y", "non-empty table")),
+        ({"test_x": np.ones((0, 3)), "test_y": np.ones((0, 3))}, ("test_x", "non-empty table")),
         (
             {"train_x": np.array([[1, 2, 3]] * 3 + [[1, np.nan, 3]])},
-            r"1 vector\(s\) with a value that is not finite: training d",
+            ("1 vector(s)", "not finite", "training d"),
         ),
-        ({"test_x": np.full((2, 3), 1e300)}, r"2 vector\(s\) .* not finite: test row 0 \(counted from 0\), test row 1"),
+        (
+            {"test_x": np.full((2, 3), 1e300)},
+            ("2 vector(s)", "not finite", "test row 0", "test row 1", "counted from 0"),
+        ),
         (
             {"train_y": np.array([[0, 1, 1]] * 3 + [[1, 2, 0]])},
-            r"training d \(train_y\[3, 1\] is 2, not 0 or 1\)",
+            ("training d", "train_y[3, 1] is 2"),
         ),
-        ({"test_y": np.full((2, 3), np.nan)}, r"test_y\[0, 0\] is nan"),
-        ({"train_x": np.full((4, 3), "a")}, "train_x must hold numbers"),
-        ({"train_x": np.full((4, 3), None, dtype=object)}, "train_x is unreadable"),
-        ({"label_names": np.array(["sky"])}, "label_names must be 3 strings"),
-        ({"label_names": np.arange(3)}, "label_names must be 3 strings"),
+        ({"test_y": np.full((2, 3), np.nan)}, ("test_y[0, 0] is nan",)),
+        ({"train_x": np.full((4, 3), "a")}, ("train_x", "numbers")),
+        ({"train_x": np.full((4, 3), None, dtype=object)}, ("train_x", "unreadable")),
+        ({"label_names": np.array(["sky"])}, ("label_names", "3 strings")),
+        ({"label_names": np.arange(3)}, ("label_names", "3 strings")),
     ],
 )
-def test_unusable_files_are_named_with_the_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_unusable_files_are_named_with_the_key(
+    tmp_path: Path, change: dict[str, Any], message: tuple[object, ...]
+) -> None:
     content = {key: value for key, value in {**arrays(), **change}.items() if value is not None}
     np.savez(tmp_path / "f.npz", **content)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=naming(*message)) as caught:
         load(tmp_path)
     assert str(tmp_path / "f.npz") in str(caught.value) or any(words in str(caught.value) for words in NOT_IN_FILE)
 
 
 def test_files_that_are_no_archive(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="f.npz does not exist; set data_dir and feature_file"):
+    with pytest.raises(DataError, match=naming("f.npz", "exist", "data_dir", "feature_file")):
         load(tmp_path)
     (tmp_path / "text.npz").write_text("not numpy")
     (tmp_path / "empty.npz").touch()
     for name in ("text.npz", "empty.npz"):
-        with pytest.raises(DataError, match=f"{name} is not an .npz file"):
+        with pytest.raises(DataError, match=naming(name, ".npz file")):
             load(tmp_path, name)
     np.save(tmp_path / "one.npy", np.ones(3))
-    with pytest.raises(DataError, match="one.npy holds a single array"):
+    with pytest.raises(DataError, match=naming("one.npy", "single array")):
         load(tmp_path, "one.npy")
 
 
@@ -212,18 +217,17 @@ def test_a_folder_trains_like_its_archive(tmp_path: Path, features_dir: Path, tr
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_x": None}, "lacks train_x"),
-        ({"unlabeled_x": np.ones((2, 4), np.float16)}, "unlabeled_x has 4 columns but train_x has 3"),
-        ({"unlabeled_x": np.ones((2, 3), np.float32)}, "unlabeled_x does not fit train_x"),
-        ({"train_id": np.array(["a"])}, "train_id must hold 4 names"),
+        ({"train_x": None}, ("lacks train_x",)),
+        ({"unlabeled_x": np.ones((2, 4), np.float16)}, ("unlabeled_x has 4 columns", "train_x has 3")),
+        ({"unlabeled_x": np.ones((2, 3), np.float32)}, ("unlabeled_x", "fit train_x")),
+        ({"train_id": np.array(["a"])}, ("train_id", "4 names")),
     ],
 )
-def test_unusable_folders(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_unusable_folders(tmp_path: Path, change: dict[str, Any], message: tuple[object, ...]) -> None:
     content = {key: value for key, value in {**arrays(), **change}.items() if value is not None}
     write_folder(tmp_path / "set", content)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(DataError, match=naming(tmp_path / "set", *message)):
         load(tmp_path, "set")
-    assert str(tmp_path / "set") in str(caught.value)
 
 
 def test_a_file_of_a_folder_that_is_no_array(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.loading import load_source
-from tests.conftest import settings
+from tests.conftest import assert_problems, has_line, naming, settings
 from tests.test_data_manifest import load, picture, pictures, problem_rows, write
 
 
@@ -25,7 +25,7 @@ def test_pool_from_a_folder(tmp_path: Path) -> None:
     assert source.train_ids[2:] == ["pool/a.jpg", "pool/deep/b.PNG"]
     assert len(source.train) == 4
     assert source.targets.shape == (2, 2)
-    assert source.notes[0].startswith(f"ignored 1 files of {tmp_path / 'pool'} that do not end in .jpg, ")
+    assert has_line(source.notes[0], "1 files", tmp_path / "pool", ".jpg")
     elsewhere = load(tmp_path, test="test.csv", unlabeled=str(tmp_path / "pool" / "deep"))
     assert len(elsewhere.train) == 3
 
@@ -75,7 +75,8 @@ def test_what_is_labelled_too_is_left_to_the_labelled_part(tmp_path: Path) -> No
     write(tmp_path, train_csv="text,labels\na b,x\nb,y\n", test_csv="text,labels\nt,x\n", pool_txt="a  b\nnew\n")
     source = load(tmp_path, test="test.csv", unlabeled="pool.txt")
     assert source.train == ["a b", "b", "new"]
-    assert source.notes == ("left out 1 unlabelled items that are labelled too",)
+    (note,) = source.notes
+    assert has_line(note, "1 unlabelled items", "labelled too")
     assert source.problems == ()
 
 
@@ -86,11 +87,12 @@ def test_test_items_in_the_pool_are_found_by_content(tmp_path: Path) -> None:
     write(tmp_path, train_csv="path,labels\nimages/0.png,x\nimages/1.png,x\n", test_csv="path,labels\nimages/3.png,x\n")
     (tmp_path / "images" / "1.png").write_bytes((tmp_path / "images" / "3.png").read_bytes())
     source = load(tmp_path, test="test.csv", unlabeled="pool")
-    known = "as images/3.png (test.csv, line 2)"
-    assert problem_rows(source) == [
+    known = "images/3.png (test.csv, line 2)"
+    expected = [
         ("training", "images/1.png (train.csv, line 3)", "in_test", known),
         ("unlabelled", "pool/copy.png", "in_test", known),
     ]
+    assert_problems(source.problems, expected)
     assert source.train_ids == ["images/0.png (train.csv, line 2)", "pool/new.png"]
     assert source.targets.tolist() == [[1]]
 
@@ -108,7 +110,7 @@ def test_a_pool_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "rglob", refuse)
-    with pytest.raises(DataError, match=r"unlabeled: .* cannot be read \(Permission denied\); check its rights"):
+    with pytest.raises(DataError, match=naming("unlabeled", tmp_path, "Permission denied", "rights")):
         load(tmp_path, unlabeled=".")
 
 
@@ -121,5 +123,4 @@ def test_items_that_were_held_out_here_leave_the_pool_with_a_note(tmp_path: Path
     assert source.problems == ()
     assert not set(source.train) & set(source.test)
     assert source.train[len(source.targets) :] == ["a new one"]
-    left_out = f"left out {len(set(source.test))} training or unlabelled item(s)"
-    assert any(note.startswith(left_out) for note in source.notes)
+    assert has_line("\n".join(source.notes), "left out", len(set(source.test)), "unlabelled item(s)")

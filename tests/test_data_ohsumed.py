@@ -8,7 +8,7 @@ import pytest
 
 from semilearn_bbam.data.dataset import DataError, Problem, Source, check_source
 from semilearn_bbam.data.readers.ohsumed import CODES, LABEL_NAMES, TREE, load_ohsumed
-from tests.conftest import settings
+from tests.conftest import naming, settings
 from tests.trees import write_ohsumed
 
 
@@ -73,20 +73,20 @@ def test_what_cannot_be_read_is_a_problem(tree: Path) -> None:
 
 
 def test_missing_tree_is_an_error_with_the_layout_and_how_to_extract(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="training/C01..C23 and test/C01..C23 .*; set data_dir"):
+    with pytest.raises(DataError, match=naming("training/C01..C23", "test/C01..C23", "nowhere", "data_dir")):
         load(tmp_path / "nowhere")
     archive = tmp_path / f"{TREE}.tar.xz"
     archive.touch()
-    with pytest.raises(DataError, match=f"run semilearn-bbam prepare ohsumed to extract {archive.name}"):
+    with pytest.raises(DataError, match=naming("semilearn-bbam prepare ohsumed", archive.name)):
         load(tmp_path)
 
 
 def test_missing_folder_is_named(tree: Path) -> None:
     (tree / "test" / CODES[11]).rmdir()
-    with pytest.raises(DataError, match="test/C12 is missing; extract the whole archive again"):
+    with pytest.raises(DataError, match=naming("test/C12", "missing", "extract")):
         load(tree)
 
 
 def test_train_part_and_test_part_must_be_auto(tree: Path) -> None:
-    with pytest.raises(DataError, match="train_part: val is not possible, dataset 'ohsumed' has one"):
+    with pytest.raises(DataError, match=naming("train_part: val", "'ohsumed'", "train_part: auto")):
         load(tree, train_part="val")

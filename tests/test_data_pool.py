@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from semilearn_bbam.data.pool import Pool, collate
 from semilearn_bbam.data.views import build_views
+from tests.conftest import naming
 
 FEATURES = np.arange(40, dtype=np.float16).reshape(10, 4)
 ROWS = np.array([7, 2, 9, 4, 0])
@@ -45,7 +46,7 @@ def test_a_pool_without_targets_has_none() -> None:
 
 
 def test_targets_must_be_those_of_the_rows() -> None:
-    with pytest.raises(ValueError, match="5 rows but 10 rows of targets"):
+    with pytest.raises(ValueError, match=naming("5 rows", "10 rows of targets")):
         Pool(FEATURES, ROWS, views(), np.eye(10))
     with pytest.raises(IndexError):
         Pool(FEATURES, ROWS, views())[5]

@@ -8,6 +8,7 @@ import pytest
 
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.readers.tables import LONGEST_FIELD, Table, brief, read_table, read_text
+from tests.conftest import has_line, naming
 
 
 def table(folder: Path, name: str, content: str | bytes) -> Table:
@@ -81,19 +82,18 @@ def test_a_nul_does_not_hide_other_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "first line must name the columns, such as path,labels"),
-        ("\npath,labels\na,b\n", "first line must name the columns"),
-        ('"path,labels\na,b\n', "first line must name the columns"),
-        ("path,path\na,b\n", "the name 'path' twice; give each column its own name"),
-        ("path, path \na,b\n", "the name 'path' twice"),
-        ("path,labels,\na,b,c\n", "a column without a name"),
-        ("path,labels,,\na,b,c,d\n", "a column without a name"),
+        ("", ("first line", "name the columns", "path,labels")),
+        ("\npath,labels\na,b\n", ("first line", "name the columns", "path,labels")),
+        ('"path,labels\na,b\n', ("first line", "name the columns", "path,labels")),
+        ("path,path\na,b\n", ("'path' twice", "own name")),
+        ("path, path \na,b\n", ("'path' twice", "own name")),
+        ("path,labels,\na,b,c\n", ("column without a name", "own name")),
+        ("path,labels,,\na,b,c,d\n", ("column without a name", "own name")),
     ],
 )
-def test_a_first_line_that_names_no_columns(tmp_path: Path, content: str, message: str) -> None:
-    with pytest.raises(DataError, match=message) as caught:
+def test_a_first_line_that_names_no_columns(tmp_path: Path, content: str, message: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=naming(tmp_path / "a.csv", *message)):
         table(tmp_path, "a.csv", content)
-    assert str(tmp_path / "a.csv") in str(caught.value)
 
 
 def test_only_a_first_line_is_a_table_of_nothing(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_lines_of_json(tmp_path: Path) -> None:
     assert reasons[0].startswith("no JSON: ")
     assert reasons[0].endswith(", column 2")
     assert reasons[1:3] == ("not a JSON object", "not a JSON object")
-    assert reasons[3] == "no JSON: NaN is no JSON value"
+    assert has_line(reasons[3], "no JSON", "NaN")
 
 
 def test_half_a_character_and_endless_nesting_are_bad_rows(tmp_path: Path) -> None:
@@ -138,23 +138,23 @@ def test_a_list_and_an_object_of_objects(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "3", "null", '[{"a": 1}] []', "[" * 100_000, "[NaN]"])
 def test_json_that_is_no_list_of_objects(tmp_path: Path, content: str) -> None:
-    with pytest.raises(DataError, match=r"a\.json cannot be read .*; fix the file"):
+    with pytest.raises(DataError, match=naming("a.json", "cannot be read", "fix the file")):
         table(tmp_path, "a.json", content)
 
 
 def test_files_that_cannot_be_read_are_named_with_a_cure(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.csv does not exist; check its name and data_dir"):
+    with pytest.raises(DataError, match=naming("none.csv", "exist", "data_dir")):
         read_table(tmp_path / "none.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match=r"folder\.csv cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=naming("folder.csv", "Is a directory")):
         read_table(tmp_path / "folder.csv")
-    with pytest.raises(DataError, match="no name of a file"):
+    with pytest.raises(DataError, match=naming("a\\x00.csv", "NUL")):
         read_table(tmp_path / "a\0.csv")
-    with pytest.raises(DataError, match=r"a\.xlsx is none of \.csv, \.tsv, \.jsonl, \.json"):
+    with pytest.raises(DataError, match=naming("a.xlsx", ".csv", ".tsv", ".jsonl", ".json")):
         table(tmp_path, "a.xlsx", "path,labels\n")
-    with pytest.raises(DataError, match=r"a\.csv, line 3 is not UTF-8"):
+    with pytest.raises(DataError, match=naming("a.csv", "line 3", "UTF-8")):
         table(tmp_path, "a.csv", "text,labels\na,b\ncafé,c\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"a\.csv, line 1 is not UTF-8"):
+    with pytest.raises(DataError, match=naming("a.csv", "line 1", "UTF-8")):
         table(tmp_path, "a.csv", "text,labels\na,b\n".encode("utf-16"))
 
 

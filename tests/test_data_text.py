@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from semilearn_bbam.data.dataset import DataError, Source
 from semilearn_bbam.data.text import load_tokenizer, tokenize
 from semilearn_bbam.util import hub
+from tests.conftest import naming
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "heart", "attack", "in", "cats"]
 
@@ -65,14 +66,13 @@ def test_ready_strong_texts_travel_with_their_text(folder: Path) -> None:
 
 
 def test_folders_without_a_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none does not exist; give a local folder with tokenizer.json"):
+    with pytest.raises(DataError, match=naming(tmp_path / "none", "exist", "tokenizer.json")):
         load_tokenizer(str(tmp_path / "none"))
-    with pytest.raises(DataError, match="cannot be used") as caught:
+    with pytest.raises(DataError, match=naming(tmp_path, "cannot be used", "tokenizer.json")):
         load_tokenizer(str(tmp_path))
-    assert "\n" not in str(caught.value)
 
 
 def test_unreachable_hub_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "hub_answers", lambda: False)
-    with pytest.raises(DataError, match="no-such-model.*the hub cannot be reached"):
+    with pytest.raises(DataError, match=naming("'no-such-owner/no-such-model'", "hub", "reached")):
         load_tokenizer("no-such-owner/no-such-model")

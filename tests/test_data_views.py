@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from semilearn_bbam.data import views as views_module
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.views import View, build_views, cut_out, random_affine
+from tests.conftest import naming
 
 
 def arguments(**changes: Any) -> argparse.Namespace:
@@ -264,7 +265,7 @@ def test_ready_texts_are_the_strong_view_where_there_are_any() -> None:
     assert drawn(views["strong"], items, 0)["input_ids"][1].tolist()[:3] == [1, 11, 2]
     words = build_views("text", arguments(strong="words", word_dropout=1.0), pad_token_id=9, ready=True)["strong"]
     assert words(items)["input_ids"].tolist() == [[1, 2], [1, 2]]
-    with pytest.raises(DataError, match="strong: ready needs ready texts"):
+    with pytest.raises(DataError, match=naming("strong: ready", "column strong or aug_0", "words or none")):
         build_views("text", arguments(strong="ready"))
 
 
@@ -288,19 +289,19 @@ def test_views_can_be_sent_to_workers(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("video", {}, "no views for data of kind 'video'"),
-        ("text", {"strong": "affine"}, "strong: 'affine' does not fit text data"),
-        ("image", {"strong": "mixup"}, "strong: 'mixup' does not fit image data"),
-        ("image", {"img_size": 0}, "img_size must be at least 1"),
-        ("image", {"normalize": "cifar"}, "normalize must be none, imagenet or symmetric"),
-        ("image", {"cutout": 1.5}, "cutout must be between 0 and 1, got 1.5"),
-        ("image", {"randaugment_m": 31}, "randaugment_m must be between 0 and 30"),
-        ("image", {"randaugment_n": -1}, "randaugment_n must be at least 0"),
-        ("features", {"feature_dropout": 1.0}, "feature_dropout must be between 0 and 0.99"),
-        ("features", {"feature_noise": -1.0}, "feature_noise must be between 0 and inf"),
-        ("text", {"word_dropout": float("nan")}, "word_dropout must be between 0 and 1"),
+        ("video", {}, ("'video'", "image, text, features")),
+        ("text", {"strong": "affine"}, ("strong: 'affine'", "text data", "auto, ready, words, none")),
+        ("image", {"strong": "mixup"}, ("strong: 'mixup'", "image data", "auto, randaugment, affine, none")),
+        ("image", {"img_size": 0}, ("img_size", "at least 1", "got 0")),
+        ("image", {"normalize": "cifar"}, ("normalize", "none, imagenet or symmetric", "'cifar'")),
+        ("image", {"cutout": 1.5}, ("cutout", "0 and 1", 1.5)),
+        ("image", {"randaugment_m": 31}, ("randaugment_m", "0 and 30", 31)),
+        ("image", {"randaugment_n": -1}, ("randaugment_n", "at least 0", "-1")),
+        ("features", {"feature_dropout": 1.0}, ("feature_dropout", "0 and 0.99", "got 1")),
+        ("features", {"feature_noise": -1.0}, ("feature_noise", "0 and inf", "-1")),
+        ("text", {"word_dropout": float("nan")}, ("word_dropout", "0 and 1", "nan")),
     ],
 )
-def test_bad_settings_are_named(kind: str, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+def test_bad_settings_are_named(kind: str, changes: dict[str, Any], message: tuple[object, ...]) -> None:
+    with pytest.raises(DataError, match=naming(*message)):
         build_views(kind, arguments(**changes))
