@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import semilearn_bbam.config as config
 from semilearn_bbam.config import ConfigError, format_yaml, load_yaml, plain_value
+from tests.conftest import has_line
 
 Write = Callable[..., Path]
 
@@ -55,10 +56,9 @@ def test_leading_zero_is_an_error_with_its_line(write: Write, text: str, cure: s
 
 def test_repeated_keys_are_all_reported(write: Write) -> None:
     path = write("lr: 1\nseed: 2\nlr: 3\ninner:\n  x: 1\n  x: 2\n")
-    assert faults(path) == [
-        f"{path}:3: 'lr' is set twice (first on line 1); delete one",
-        f"{path}:6: 'x' is set twice (first on line 5); delete one",
-    ]
+    outer, inner = faults(path)
+    assert has_line(outer, f"{path}:3", "'lr' is set twice", "line 1")
+    assert has_line(inner, f"{path}:6", "'x' is set twice", "line 5")
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!!int", "!own"])
@@ -66,7 +66,7 @@ def test_tags_are_refused_and_nothing_is_executed(write: Write, tmp_path: Path, 
     marker = tmp_path / "marker"
     path = write(f"seed: 1\nnet: {tag} ['touch {marker}']\n")
     (problem,) = faults(path)
-    assert problem.startswith(f"{path}:2: the tag {tag} is refused")
+    assert has_line(problem, f"{path}:2", f"tag {tag} is refused")
     assert not marker.exists()
 
 
@@ -123,13 +123,12 @@ def test_a_common_ancestor_is_no_circle(write: Write) -> None:
 def test_inheritance_faults_name_the_file_that_inherits(write: Write) -> None:
     path = write("seed: 1\ninherits: [gone.yaml, 3]\n")
     missing, wrong = faults(path)
-    assert missing.startswith(f"{path}:2: inherits: there is no file")
-    assert "gone.yaml" in missing
-    assert wrong.startswith(f"{path}:2: inherits must be the name")
+    assert has_line(missing, f"{path}:2", "inherits", "no file", "gone.yaml")
+    assert has_line(wrong, f"{path}:2", "inherits", "name")
+    assert "gone.yaml" not in wrong
     write("inherits: y.yaml\n", "x.yaml")
     (circle,) = faults(write("a: 1\ninherits: x.yaml\n", "y.yaml"))
-    assert "x.yaml:1: inherits: " in circle
-    assert "(y.yaml -> x.yaml -> y.yaml)" in circle
+    assert has_line(circle, "x.yaml:1", "inherits", "(y.yaml -> x.yaml -> y.yaml)")
 
 
 KEYS = st.sampled_from(["a", "lr", "yes", "010", "null", "x y", "é", "1e3", "true", "~", "<<", "="])

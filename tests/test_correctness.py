@@ -18,6 +18,7 @@ from semilearn_bbam.correctness import (
     dual_threshold_labels,
     midrange_thresholds,
 )
+from tests.conftest import naming
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -198,20 +199,23 @@ def test_class_embeddings_sum_to_the_logit_and_leave_the_head_alone() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s, t: correctness_rates(s, t[:2]), "one two-dimensional shape"),
-        (lambda s, t: correctness_rates(s, t, 0), "at least one bin"),
-        (lambda s, t: correctness_rates(s[:0], t[:0]), "at least one bin and one score"),
-        (lambda s, t: correctness_rates(s * math.nan, t), "diverged"),
-        (lambda s, t: correctness_rates(s + 1.5, t), r"\[0, 1\]"),
-        (lambda s, t: correctness_weights(s, t, torch.ones(2), "left"), "edge, center"),
-        (lambda s, t: midrange_thresholds(s - 2, t), r"\[0, 1\]"),
-        (lambda s, t: dual_threshold_labels(s, torch.ones(2), torch.ones(3)), "thresholds"),
-        (lambda s, t: class_embeddings(s, torch.ones(3, 2)), "class_weights"),
-        (lambda s, t: class_contrastive_loss(s.unsqueeze(2), s.unsqueeze(2), t[:1] > 0, 0.1), "mask"),
-        (lambda s, t: class_contrastive_loss(s.unsqueeze(2), s.unsqueeze(2), t > 0, 0.0), "temperature"),
+        (lambda s, t: correctness_rates(s, t[:2]), ("scores [4, 3]", "targets [2, 3]")),
+        (lambda s, t: correctness_rates(s, t, 0), ("at least one bin and one score", "0 and 12")),
+        (lambda s, t: correctness_rates(s[:0], t[:0]), ("at least one bin and one score", "20 and 0")),
+        (lambda s, t: correctness_rates(s * math.nan, t), ("scores", "[0, 1]", "NaN")),
+        (lambda s, t: correctness_rates(s + 1.5, t), ("scores", "[0, 1]")),
+        (lambda s, t: correctness_weights(s, t, torch.ones(2), "left"), ("edge, center", "'left'")),
+        (lambda s, t: midrange_thresholds(s - 2, t), ("scores", "[0, 1]")),
+        (
+            lambda s, t: dual_threshold_labels(s, torch.ones(2), torch.ones(3)),
+            ("thresholds", "[[4, 3], [2], [3]]"),
+        ),
+        (lambda s, t: class_embeddings(s, torch.ones(3, 2)), ("class_weights", "[4, 3] and [3, 2]")),
+        (lambda s, t: class_contrastive_loss(s.unsqueeze(2), s.unsqueeze(2), t[:1] > 0, 0.1), ("mask", "[1, 3]")),
+        (lambda s, t: class_contrastive_loss(s.unsqueeze(2), s.unsqueeze(2), t > 0, 0.0), ("temperature", "0.0")),
     ],
 )
-def test_errors_name_what_is_wrong(call: object, message: str) -> None:
+def test_errors_name_what_is_wrong(call: object, message: tuple[str, ...]) -> None:
     scores, targets = table(4, 3)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=naming(*message)):
         call(scores, targets)

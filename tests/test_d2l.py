@@ -16,7 +16,7 @@ from semilearn_bbam.algorithms.d2l import D2L
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.nets.twins import TwinNet
 from semilearn_bbam.thresholds import f_beta_thresholds
-from tests.conftest import batches
+from tests.conftest import batches, naming
 from tests.plain_loops import asymmetric
 
 CONFIG = ("d2l", "ohsumed_features")
@@ -278,16 +278,16 @@ def test_half_precision_and_the_cosine_head_train(change: dict[str, str], make: 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"local_view": "patches"}, "local_view: features data have no patches; use auto, parts or projection"),
-        ({"local_view": "halves"}, "must be one of auto, patches, parts, projection"),
-        ({"projection": "none"}, "local_view: projection needs a projection; set one"),
-        ({"beta": 0}, "above 0"),
-        ({"f_beta_form": "f1"}, "must be one of standard, released"),
-        ({"threshold_ties": "first"}, "must be one of lowest, middle, highest"),
+        ({"local_view": "patches"}, ("local_view", "features data", "patches", "auto, parts or projection")),
+        ({"local_view": "halves"}, ("local_view", "auto, patches, parts, projection", "'halves'")),
+        ({"projection": "none"}, ("local_view: projection", "needs a projection")),
+        ({"beta": 0}, ("beta", "above 0", "0.0")),
+        ({"f_beta_form": "f1"}, ("f_beta_form", "standard, released", "'f1'")),
+        ({"threshold_ties": "first"}, ("threshold_ties", "lowest, middle, highest", "'first'")),
     ],
 )
-def test_mistakes_are_one_sentence(overrides: dict[str, Any], message: str, make: Any) -> None:
-    with pytest.raises(UserError, match=message):
+def test_mistakes_are_one_sentence(overrides: dict[str, Any], message: tuple[str, ...], make: Any) -> None:
+    with pytest.raises(UserError, match=naming(*message)):
         make(**overrides)
 
 

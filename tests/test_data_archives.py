@@ -113,7 +113,7 @@ def test_damaged_archives_leave_nothing(name: str, tmp_path: Path) -> None:
     for content in (whole[: len(whole) // 4], b"no archive", b""):
         path.write_bytes(content)
         (tmp_path / "data").mkdir(exist_ok=True)
-        with pytest.raises(DataError, match=naming(name, "damaged", "fetch")):
+        with pytest.raises(DataError, match=naming(f"{name} is damaged", "fetch")):
             Archive(name, "set").extract(path, tmp_path / "data")
         assert list((tmp_path / "data").iterdir()) == []
 

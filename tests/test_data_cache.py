@@ -60,7 +60,7 @@ def test_a_cut_file_is_made_again(files: ImageFiles, tmp_path: Path) -> None:
 
 def test_an_error_leaves_no_file_behind(files: ImageFiles, tmp_path: Path) -> None:
     Path(files.paths[2]).write_bytes(b"no image")
-    with pytest.raises(DataError, match="2.png cannot be decoded"):
+    with pytest.raises(DataError, match=naming("2.png", "decoded")):
         cache_images(files, 16, "disk", str(tmp_path / "cache"))
     assert list((tmp_path / "cache").iterdir()) == []
 

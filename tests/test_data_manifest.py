@@ -213,7 +213,7 @@ def test_columns_of_json_rows_must_agree(tmp_path: Path) -> None:
         ({}, {}, ("train.csv", "exist", "data_dir")),
         ({"train_csv": "a,b\n1,2\n"}, {}, ("train.csv", "column path", "column text", "'a', 'b'")),
         ({"train_csv": "path,text,x\na,b,1\n"}, {}, ("train.csv", "column path", "column text", "'path', 'text', 'x'")),
-        ({"train_csv": "path,labels\n"}, {}, ("train.csv", "no item", "rows with path or text")),
+        ({"train_csv": "path,labels\n"}, {}, ("train.csv", "no item; give", "path or text")),
         ({"train_csv": "path,labels\na\n"}, {}, ("no item", "1 row(s)", "train.csv, line 2", "1 fields for 2 columns")),
         (
             {"train_csv": "path,labels\n../a,x\n"},
@@ -235,7 +235,7 @@ def test_columns_of_json_rows_must_agree(tmp_path: Path) -> None:
             {"test": "test.csv"},
             ("train.csv lists texts", "test.csv images"),
         ),
-        ({"train_csv": "text,x\na,1\n"}, {"unlabeled": "none"}, ("none", "exist")),
+        ({"train_csv": "text,x\na,1\n"}, {"unlabeled": "none"}, ("/none does not exist",)),
         ({"train_csv": "text,x\na,1\n"}, {"unlabeled": "."}, ("unlabeled", "no text", "folder")),
         (
             {"train_csv": "text,x\na,1\n", "pool_txt": "\n \n"},
@@ -264,5 +264,5 @@ def test_unusable_files_get_one_sentence(
 
 def test_a_manifest_of_one_item_cannot_be_both_parts(tmp_path: Path) -> None:
     write(tmp_path, train_csv="text,x\na,1\n")
-    with pytest.raises(DataError, match="the training part is empty"):
+    with pytest.raises(DataError, match=naming("'manifest'", "training part", "empty")):
         load_source(settings(dataset="manifest", data_dir=tmp_path, manifest="train.csv"))

@@ -103,8 +103,8 @@ def test_everything_labelled(method: str) -> None:
     ("arguments", "message"),
     [
         ({}, ("one of label_ratio and num_labels", "0.0 and 0")),
-        ({"label_ratio": 0.1, "num_labels": 5}, ("one of label_ratio and num_labels", "0.1 and 5")),
-        ({"label_ratio": -0.1, "num_labels": 5}, ("one of label_ratio and num_labels", "-0.1 and 5")),
+        ({"label_ratio": 0.1, "num_labels": 5}, ("one of label_ratio and num_labels", "got 0.1 and 5")),
+        ({"label_ratio": -0.1, "num_labels": 5}, ("one of label_ratio and num_labels", "got -0.1 and 5")),
         ({"label_ratio": 0.01}, ("label_ratio 0.01", "20 rows", "one labelled row")),
         ({"label_ratio": 0.99}, ("label_ratio 0.99", "20 rows", "no unlabelled row")),
         ({"label_ratio": 1.5}, ("label_ratio 1.5", "more labelled rows", 20)),

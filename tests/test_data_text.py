@@ -48,7 +48,7 @@ def test_texts_become_truncated_token_ids(folder: Path) -> None:
 
 
 def test_only_texts_are_tokenized(folder: Path) -> None:
-    with pytest.raises(DataError, match="'tiny' holds image data"):
+    with pytest.raises(DataError, match=naming("'tiny'", "image data", "tokenizer")):
         tokenize(replace(tiny(), kind="image"), load_tokenizer(str(folder)), 5)
 
 

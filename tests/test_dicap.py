@@ -16,7 +16,7 @@ from torch import Tensor
 from semilearn_bbam.algorithms.dicap import DiCaP
 from semilearn_bbam.correctness import WeightedLabels
 from semilearn_bbam.errors import UserError
-from tests.conftest import batches
+from tests.conftest import batches, naming
 from tests.plain_loops import asymmetric
 
 CONFIG = ("dicap", "ohsumed_features")
@@ -269,18 +269,18 @@ def test_half_precision_and_the_cosine_head_train(change: dict[str, str], make: 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"estimation_ratio": 1}, "estimation_ratio: 1.0 of 32 labelled rows leaves none to train on; lower it"),
-        ({"label_ratio": 0.0, "num_labels": 1}, "estimation_ratio: 0.2 of 1 labelled rows leaves none"),
-        ({"finetune_epochs": 3}, r"finetune_epochs \(3\) is more than the 2 epochs after the warm-up; lower it"),
-        ({"estimation_ratio": 1.5}, "estimation_ratio must be between 0 and 1"),
-        ({"correctness_bins": 0}, "correctness_bins must be at least 1"),
-        ({"finetune_epochs": -1}, "finetune_epochs must be at least 0"),
-        ({"bin_knots": "middle"}, "must be one of edge, center"),
-        ({"temperature": 0}, "above 0"),
+        ({"estimation_ratio": 1}, ("estimation_ratio: 1.0", "32 labelled rows")),
+        ({"label_ratio": 0.0, "num_labels": 1}, ("estimation_ratio: 0.2", "1 labelled rows")),
+        ({"finetune_epochs": 3}, ("finetune_epochs (3)", "2 epochs", "warm-up")),
+        ({"estimation_ratio": 1.5}, ("estimation_ratio", "0 and 1", 1.5)),
+        ({"correctness_bins": 0}, ("correctness_bins", "at least 1", "not 0")),
+        ({"finetune_epochs": -1}, ("finetune_epochs", "at least 0", "-1")),
+        ({"bin_knots": "middle"}, ("bin_knots", "edge, center", "'middle'")),
+        ({"temperature": 0}, ("temperature", "above 0", "0.0")),
     ],
 )
-def test_mistakes_are_one_sentence(overrides: dict[str, Any], message: str, make: Any) -> None:
-    with pytest.raises(UserError, match=message):
+def test_mistakes_are_one_sentence(overrides: dict[str, Any], message: tuple[object, ...], make: Any) -> None:
+    with pytest.raises(UserError, match=naming(*message)):
         make(**overrides)
 
 

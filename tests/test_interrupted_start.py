@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 import train as train_script
+from semilearn_bbam.util.signals import BEFORE_TRAINING as BEFORE
 from semilearn_bbam.util.signals import CAUGHT, ExitAtSignal, StopSignals, exit_at_signals, interruptible
 from tests.conftest import FEATURES, short_run
 from tests.processes import LIMIT, ROOT, fork, front_door, never_end, pass_some_time, send, status_of, wait_for
 
-BEFORE = "interrupted before training started; nothing was changed"
 # A package that takes long to import, within another one that goes on without it.
 SLOW_IMPORT = """
 import pathlib, time

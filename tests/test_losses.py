@@ -16,6 +16,7 @@ from semilearn_bbam.losses import (
     bbam_loss,
     reduce_loss,
 )
+from tests.conftest import naming
 
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 STATISTICS = AngleStatistics(
@@ -221,7 +222,7 @@ def test_a_masked_entry_may_be_infinite() -> None:
 
 def test_errors_name_what_is_wrong() -> None:
     cosine, targets = torch.zeros(2, 3), torch.zeros(2, 3)
-    with pytest.raises(ValueError, match="margin_on must be one of both, positive, got 'negative'"):
+    with pytest.raises(ValueError, match=naming("margin_on", "both, positive", "'negative'")):
         bam_loss(cosine, targets, scale=10, margin=0.2, margin_on="negative")
     with pytest.raises(ValueError, match="scale"):
         bam_loss(cosine, targets, scale=0, margin=0.2)

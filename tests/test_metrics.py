@@ -23,6 +23,7 @@ from semilearn_bbam.metrics import (
     prediction_metrics,
     prior_predictions,
 )
+from tests.conftest import naming
 
 Rows = list[list[float]]
 KEYS = {
@@ -217,15 +218,15 @@ def test_prior_predictions_use_one_threshold_per_label() -> None:
 
 def test_errors_name_what_is_wrong() -> None:
     scores, targets = np.random.default_rng(0).random((4, 3)), np.zeros((4, 3))
-    with pytest.raises(ValueError, match=r"scores must be a matrix.*\[4\]"):
+    with pytest.raises(ValueError, match=naming("scores", "matrix", "[4]")):
         multilabel_metrics(scores[:, 0], targets[:, 0])
-    with pytest.raises(ValueError, match=r"\[0, 3\]"):
+    with pytest.raises(ValueError, match=naming("scores", "matrix", "[0, 3]")):
         multilabel_metrics(scores[:0], targets[:0])
-    with pytest.raises(ValueError, match=r"targets must have the shape \[4, 3\]"):
+    with pytest.raises(ValueError, match=naming("targets", "[4, 3] of scores", "[3, 4]")):
         multilabel_metrics(scores, targets.T)
-    with pytest.raises(ValueError, match="targets must hold only 0 and 1"):
+    with pytest.raises(ValueError, match=naming("targets", "0 and 1")):
         multilabel_metrics(scores, targets - 1)
-    with pytest.raises(ValueError, match="predictions must hold only 0 and 1"):
+    with pytest.raises(ValueError, match=naming("predictions", "0 and 1")):
         multilabel_metrics(scores, targets, predictions=scores)
     for bad in (math.nan, math.inf):
         broken = scores.copy()
@@ -244,5 +245,5 @@ def test_metrics_of_predictions_are_those_of_all_metrics() -> None:
     # All else is the ranking's, whatever is predicted.
     plain = multilabel_metrics(scores, targets)
     assert all(plain[key] == value for key, value in whole.items() if key not in found)
-    with pytest.raises(ValueError, match="predictions must have the shape"):
+    with pytest.raises(ValueError, match=naming("predictions", "[30, 5] of scores", "[29, 5]")):
         prediction_metrics(predictions[1:], targets)

@@ -23,7 +23,7 @@ from semilearn_bbam.nets.heads import CosinePrototypes, MultiLabelNet
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.small import SmallCNN
 from semilearn_bbam.util import hub
-from tests.conftest import settings
+from tests.conftest import has_line, naming, settings
 
 LABELS = partial(CosinePrototypes, num_classes=3, scale=20.0, margin=0.4)
 
@@ -41,7 +41,7 @@ def build(net: str, **changes: Any) -> nn.Module:
 def test_names_lead_to_nets() -> None:
     assert isinstance(build("small_cnn"), SmallCNN)
     assert build("wrn_28_2").num_features == 128
-    with pytest.raises(NetError, match="did you mean .*wrn_28_2"):
+    with pytest.raises(NetError, match=naming("'wrn_28_3'", "did you mean", "wrn_28_2")):
         build("wrn_28_3")
 
 
@@ -62,7 +62,7 @@ def test_weights_of_a_folder_are_used_only_when_asked_for(bert_dir: Path) -> Non
     assert all(torch.equal(one[key], two[key]) for key in one)
     fresh = HFEncoder(str(bert_dir), pretrained=False).state_dict()
     assert any(not torch.equal(one[key], fresh[key]) for key in one)
-    with pytest.raises(NetError, match="no transformer can be loaded"):
+    with pytest.raises(NetError, match=naming("net", bert_dir / "missing", "hf:")):
         HFEncoder(str(bert_dir / "missing"), pretrained=True)
 
 
@@ -100,26 +100,29 @@ def test_torchvision_nets_with_ways_of_their_own(name: str, width: int, size: in
 @pytest.mark.parametrize(
     ("net", "changes", "message"),
     [
-        ("timm:resnet81", {}, "timm has no classification net 'resnet81'; did you mean .*resnet"),
-        ("torchvision:resnet51", {}, "torchvision has no classification net 'resnet51'; did you mean .*resnet"),
-        ("torchvision:fasterrcnn_resnet50_fpn", {}, "torchvision has no classification net .*did you mean .*resnet50"),
-        ("timm:vit_tiny_patch16_224", {"img_size": 8}, "vit_tiny_patch16_224 .*img_size"),
-        ("torchvision:vit_b_32", {"img_size": 33}, "cannot be built for img_size 33"),
-        ("torchvision:resnet18", {"in_features": 1}, "does not take images of 1 x 32 x 32 .*normalize: imagenet"),
-        ("timm:resnet18.a1_in1", {}, "timm has no classification net .*did you mean .*resnet18"),
-        ("timm:", {}, "'timm:' is unknown"),
-        ("resnet18", {}, "'resnet18' is unknown; did you mean timm:resnet18"),
-        ("hubert_base", {}, "hubert_base reads sound"),
-        ("vit_tiny_patch2_32", {"img_size": 40}, "vit_tiny_patch2_32 does not take images of 3 x 40 x 40"),
-        ("resnet50", {"in_features": 1}, "does not take images of 1 x 32 x 32 .*normalize: imagenet"),
-        ("resnet50", {"in_features": 0}, "resnet50 reads images, and this dataset holds texts"),
-        ("mlp:512 swish", {}, "net: mlp: 'swish' in '512 swish' is neither a width nor"),
+        ("timm:resnet81", {}, ("timm", "'resnet81'", "did you mean resnet18")),
+        ("torchvision:resnet51", {}, ("torchvision", "'resnet51'", "did you mean resnet50")),
+        (
+            "torchvision:fasterrcnn_resnet50_fpn",
+            {},
+            ("torchvision", "'fasterrcnn_resnet50_fpn'", "did you mean", "resnet50"),
+        ),
+        ("timm:vit_tiny_patch16_224", {"img_size": 8}, ("timm:vit_tiny_patch16_224", "3 x 8 x 8", "img_size")),
+        ("torchvision:vit_b_32", {"img_size": 33}, ("torchvision:vit_b_32", "img_size 33")),
+        ("torchvision:resnet18", {"in_features": 1}, ("torchvision:resnet18", "1 x 32 x 32", "normalize: imagenet")),
+        ("timm:resnet18.a1_in1", {}, ("timm", "'resnet18.a1_in1'", "did you mean resnet18.a1_in1k")),
+        ("timm:", {}, ("'timm:'", "unknown")),
+        ("resnet18", {}, ("'resnet18'", "did you mean timm:resnet18")),
+        ("hubert_base", {}, ("hubert_base", "sound")),
+        ("vit_tiny_patch2_32", {"img_size": 40}, ("vit_tiny_patch2_32", "3 x 40 x 40", "img_size")),
+        ("resnet50", {"in_features": 1}, ("net: resnet50", "1 x 32 x 32", "normalize: imagenet")),
+        ("resnet50", {"in_features": 0}, ("net: resnet50", "reads images", "holds texts")),
+        ("mlp:512 swish", {}, ("net: mlp", "'swish'", "'512 swish'", "width")),
     ],
 )
-def test_unknown_names_and_unfit_sizes_are_told(net: str, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(NetError, match=message) as caught:
+def test_unknown_names_and_unfit_sizes_are_told(net: str, changes: dict[str, Any], message: tuple[str, ...]) -> None:
+    with pytest.raises(NetError, match=naming(*message)):
         build(net, **changes)
-    assert "\n" not in str(caught.value)
 
 
 def test_mlp_over_vectors() -> None:
@@ -162,7 +165,7 @@ def test_nets_without_layer_groups_say_so() -> None:
         net = MultiLabelNet(build(name, img_size=64), "none", LABELS)
         if name.startswith("timm"):
             assert hasattr(net.backbone.net, "group_matcher") is False
-        with pytest.raises(NetError, match="names no layer groups; set layer_decay to 1.0"):
+        with pytest.raises(NetError, match=naming("layer groups", "layer_decay to 1.0")):
             net.group_matcher()
 
 
@@ -193,7 +196,7 @@ def test_building_draws_from_torch_only() -> None:
 def test_usb_bert_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "hub_answers", lambda: False)
     monkeypatch.setattr(nets, "snapshot_download", absent)
-    with pytest.raises(NetError, match="bert_base_uncased .* hub cannot be reached; set hf:<folder>"):
+    with pytest.raises(NetError, match=naming("bert_base_uncased", "hub cannot be reached", "hf:<folder>")):
         build("bert_base_uncased")
 
 
@@ -212,14 +215,16 @@ def test_own_weights_of_a_library_without_a_network(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(library, "hub_answers", lambda: False)
     monkeypatch.setattr(library, "answers", lambda url: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    with pytest.raises(NetError, match="weights of timm:resnet18 are not in the local cache, and the hub cannot"):
+    with pytest.raises(
+        NetError, match=naming("timm:resnet18", "local cache", "hub cannot be reached", "pretrain_path")
+    ):
         build("timm:resnet18", pretrained=True)
-    with pytest.raises(NetError, match="weights of torchvision:resnet18 are not at .*name a local file"):
+    with pytest.raises(NetError, match=naming("torchvision:resnet18", tmp_path / "checkpoints", "pretrain_path")):
         build("torchvision:resnet18", pretrained=True)
-    with pytest.raises(NetError, match="pretrain_path is empty"):
+    with pytest.raises(NetError, match=naming("use_pretrain", "pretrain_path is empty")):
         build("wrn_28_2", pretrained=True)
     monkeypatch.setattr("timm.get_pretrained_cfg_value", lambda name, key: None)
-    with pytest.raises(NetError, match="timm has no weights for resnet14t_nobody"):
+    with pytest.raises(NetError, match=naming("timm", "no weights", "resnet14t_nobody", "pretrain_path")):
         library._timm_weights("resnet14t_nobody")
 
 
@@ -254,8 +259,7 @@ def test_weights_of_a_path_reach_a_library_net_with_a_report(tmp_path: Path) -> 
     for name in ("timm:resnet18", "torchvision:resnet18"):
         net = build(name, pretrained=True, path=str(tmp_path / "w.pth"))
         assert torch.equal(net.net.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
-        assert net.weights_report.endswith("loaded; 2 of the file without a place in the net (fc.bias, fc.weight)")
-        assert net.weights_report.startswith("weights: 120 tensors of")
+        assert has_line(net.weights_report, "weights", "120 tensors", "2 of the file", "(fc.bias, fc.weight)")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +273,8 @@ def test_weights_of_a_path_reach_a_library_net_with_a_report(tmp_path: Path) -> 
     ],
 )
 def test_nets_read_their_own_kind_of_data_only(net: str, kind: str) -> None:
+    nouns = {"text": "texts", "features": "vectors", "image": "images"}
     nets.check_input(net, kind)
-    for other in {"text", "features", "image"} - {kind}:
-        with pytest.raises(NetError, match=f"net: {net} reads .*, but the dataset has .*; set"):
+    for other in nouns.keys() - {kind}:
+        with pytest.raises(NetError, match=naming(f"net: {net} reads", f"dataset has {nouns[other]}", "set")):
             nets.check_input(net, other)

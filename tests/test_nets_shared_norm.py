@@ -13,6 +13,7 @@ from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.shared_norm import SharedBatchNorm, share_batch_norms
 from semilearn_bbam.nets.small import SmallCNN
 from semilearn_bbam.util.distributed import World
+from tests.conftest import naming
 from tests.processes import fork_two, statuses_of
 
 STEPS = 3
@@ -80,5 +81,5 @@ class Special(nn.BatchNorm2d):
 
 @pytest.mark.parametrize("layer", [Special(4), nn.BatchNorm2d(4, track_running_stats=False)])
 def test_what_cannot_be_shared_is_named(layer: nn.Module) -> None:
-    with pytest.raises(NetError, match=r"net: its layer '1' \(\w+\) cannot be shared"):
+    with pytest.raises(NetError, match=naming("net", "layer '1'", f"({type(layer).__name__})", "shared")):
         share_batch_norms(nn.Sequential(nn.Identity(), layer), World(0, 2))

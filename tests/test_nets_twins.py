@@ -14,6 +14,7 @@ from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.heads import CosinePrototypes, LinearLabels, MultiLabelNet
 from semilearn_bbam.nets.small import PlainFeatures, SmallCNN
 from semilearn_bbam.nets.twins import PARTS, TwinHeads, TwinNet, merge_parts, quarters
+from tests.conftest import naming
 
 B, D, Z, K, P = 5, 11, 6, 3, 4
 
@@ -162,12 +163,20 @@ def test_a_copy_needs_the_saved_state_only() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: net("halves"), ValueError, "must be one of patches, parts, projection"),
-        (lambda: net("projection", projection="none"), NetError, "local_view: projection needs a projection; set one"),
-        (lambda: net("parts", PlainFeatures(3)), NetError, "parts needs at least 4 features, the net has 3; use"),
-        (lambda: quarters(torch.rand(2, 3, 1, 8)), NetError, "at least 2 x 2, these have 1 x 8; use projection"),
+        (lambda: net("halves"), ValueError, ("local_view", "patches, parts, projection", "'halves'")),
+        (lambda: net("projection", projection="none"), NetError, ("local_view: projection", "needs a projection")),
+        (
+            lambda: net("parts", PlainFeatures(3)),
+            NetError,
+            ("local_view: parts", "at least 4 features", "has 3", "use projection"),
+        ),
+        (
+            lambda: quarters(torch.rand(2, 3, 1, 8)),
+            NetError,
+            ("local_view: patches", "at least 2 x 2", "1 x 8", "use projection"),
+        ),
     ],
 )
-def test_errors(make: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
+def test_errors(make: Any, error: type[Exception], message: tuple[str, ...]) -> None:
+    with pytest.raises(error, match=naming(*message)):
         make()

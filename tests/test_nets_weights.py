@@ -17,6 +17,7 @@ from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.small import FeatureMLP, SmallCNN
 from semilearn_bbam.nets.weights import find_weights, load_weights
+from tests.conftest import has_line, naming
 
 
 def write(form: str, folder: Path, content: dict[str, Tensor]) -> Path:
@@ -66,8 +67,8 @@ def test_report_names_all_that_did_not_match(tmp_path: Path) -> None:
     assert report.misshapen == (first,)
     assert report.missing == tuple(sorted(left_out))
     assert report.loaded == len(content) - len(left_out) - 1
-    assert f"{len(left_out)} without a tensor in the file ({', '.join(sorted(left_out))})" in str(report)
-    assert f"1 of another shape ({first})" in str(report)
+    assert has_line(str(report), f"{len(left_out)} without", f"({', '.join(sorted(left_out))})")
+    assert has_line(str(report), "1 of another shape", f"({first})")
 
 
 def test_order_takes_another_librarys_names(tmp_path: Path) -> None:
@@ -76,7 +77,9 @@ def test_order_takes_another_librarys_names(tmp_path: Path) -> None:
     # Older files have no counters of batches, and another classifier.
     content = {key: value for key, value in content.items() if "num_batches" not in key}
     torch.save({**content, "_fc.weight": torch.zeros(5, 64)}, tmp_path / "w.pth")
-    with pytest.raises(NetError, match="no tensor of .*pretrain_match: order"):
+    with pytest.raises(
+        NetError, match=naming("pretrain_path", tmp_path / "w.pth", "SmallCNN", "pretrain_match: order")
+    ):
         load_weights(target, tmp_path / "w.pth")
     load_weights(target, tmp_path / "w.pth", "order")
     for key, value in source.state_dict().items():
@@ -117,11 +120,13 @@ def test_order_needs_a_file_that_keeps_it(tmp_path: Path) -> None:
     for form in ("safetensors", "shards"):
         (tmp_path / form).mkdir()
         path = write(form, tmp_path / form, SmallCNN(1).state_dict())
-        with pytest.raises(NetError, match="keep no order; name one .pth or .bin file"):
+        with pytest.raises(NetError, match=naming("pretrain_match: order", path, "no order", ".pth or .bin")):
             load_weights(SmallCNN(1), path, "order")
     shuffled = dict(sorted(SmallCNN(1).state_dict().items()))  # bias before weight, of the same shape
     torch.save(shuffled, tmp_path / "w.pth")
-    with pytest.raises(NetError, match=r"features.1.bias is \(16,\) where the net has features.1.weight"):
+    with pytest.raises(
+        NetError, match=naming("pretrain_match: order", "features.1.bias is (16,)", "net has features.1.weight, (16,)")
+    ):
         load_weights(SmallCNN(1), tmp_path / "w.pth", "order")
 
 
@@ -152,17 +157,19 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             size = draw.randrange(len(content))
             junk = bytes(draw.randrange(256) for _ in range(20))
             (tmp_path / name).write_bytes(draw.choice((content[:size], junk + content[20:], junk)))
-            with pytest.raises(NetError, match="pretrain_path"):
+            with pytest.raises(NetError, match=naming("pretrain_path", tmp_path / name)):
                 load_weights(SmallCNN(1), tmp_path / name)
 
 
 def test_order_is_strict(tmp_path: Path) -> None:
     content = {key: value for key, value in SmallCNN(1, widths=(16, 32, 63)).state_dict().items()}
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(NetError, match=r"is \(63, 32, 3, 3\) where the net has features.*\(64, 32, 3, 3\)"):
+    with pytest.raises(
+        NetError, match=naming("features.8.weight is (63, 32, 3, 3)", "features.8.weight, (64, 32, 3, 3)")
+    ):
         load_weights(SmallCNN(1), tmp_path / "w.pth", "order")
     torch.save(dict(list(SmallCNN(1).state_dict().items())[:-3]), tmp_path / "w.pth")
-    with pytest.raises(NetError, match="it holds 13 tensors and the net 15"):
+    with pytest.raises(NetError, match=naming("pretrain_match: order", "13 tensors", "net 15")):
         load_weights(SmallCNN(1), tmp_path / "w.pth", "order")
 
 
@@ -198,34 +205,34 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     Trap.marker = tmp_path / "ran"
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Trap()))
     for name, message in (
-        ("other.pth", "no tensor of .* fits SmallCNN"),
-        ("empty.pth", "holds no tensors"),
-        ("list.pth", "holds no tensors"),
-        ("text.safetensors", "loaded safely"),
-        ("evil.pth", "loaded safely"),
-        ("none.pth", "there is no file or folder"),
+        ("other.pth", ("no tensor", "SmallCNN", "pretrain_match: order")),
+        ("empty.pth", ("no tensors", "state dict")),
+        ("list.pth", ("no tensors", "state dict")),
+        ("text.safetensors", ("loaded safely", "state dict")),
+        ("evil.pth", ("loaded safely", "state dict")),
+        ("none.pth", ("no file or folder",)),
     ):
-        with pytest.raises(NetError, match=message):
+        with pytest.raises(NetError, match=naming("pretrain_path", tmp_path / name, *message)):
             load_weights(SmallCNN(1), tmp_path / name)
     assert not Trap.marker.exists()
 
 
 def test_folders_must_be_clear(tmp_path: Path) -> None:
-    with pytest.raises(NetError, match="holds no weights file; name one file"):
+    with pytest.raises(NetError, match=naming("pretrain_path", tmp_path, "no weights file", "name one file")):
         find_weights(tmp_path)
     for name in ("a.pth", "b.pth"):
         (tmp_path / name).touch()
-    with pytest.raises(NetError, match="holds a.pth, b.pth; name one file"):
+    with pytest.raises(NetError, match=naming("pretrain_path", tmp_path, "a.pth, b.pth", "name one file")):
         find_weights(tmp_path)
     (tmp_path / "model.safetensors").touch()
     assert find_weights(tmp_path) == [tmp_path / "model.safetensors"]
     index = tmp_path / "model.safetensors.index.json"
     for content, message in (
-        ('{"weight_map": {"x": "gone.safetensors"}}', "names gone.safetensors, which is not in the folder"),
-        ('{"weight_map": {"x": "../a.pth"}}', "names ../a.pth"),
-        ("[]", "is not an index"),
-        ("no json", "is not an index"),
+        ('{"weight_map": {"x": "gone.safetensors"}}', ("names gone.safetensors", "restore")),
+        ('{"weight_map": {"x": "../a.pth"}}', ("names ../a.pth", "restore")),
+        ("[]", ("not an index", "restore")),
+        ("no json", ("not an index", "restore")),
     ):
         index.write_text(content)
-        with pytest.raises(NetError, match=message):
+        with pytest.raises(NetError, match=naming("pretrain_path", index, *message)):
             find_weights(tmp_path)

@@ -18,7 +18,7 @@ from semilearn_bbam.engine.hooks import check_finite
 from semilearn_bbam.engine.hooks.nonfinite import GuardedUpdateHook
 from semilearn_bbam.errors import NonFiniteError
 from semilearn_bbam.runs.folder import LATEST
-from tests.conftest import FEATURES
+from tests.conftest import FEATURES, has_line, naming
 from tests.methods import CASE_IDS, CASES
 
 
@@ -39,10 +39,9 @@ def test_a_bad_loss_ends_the_run_before_it_reaches_the_weights(
     value: float, train: Any, features_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil(monkeypatch, {4}, value)
-    with pytest.raises(NonFiniteError, match="epoch 2, step 4: the loss is") as error:
+    cure = (str(value), "labelled rows", "--resume --on_nonfinite skip")
+    with pytest.raises(NonFiniteError, match=naming("epoch 2, step 4", "loss", *cure)):
         train(FEATURES, data_dir=features_dir, label_ratio=0.2, num_save_iter=1)
-    assert "labelled rows" in str(error.value)
-    assert "--resume --on_nonfinite skip" in str(error.value)
     folder = tmp_path / "runs" / "run"
     report = json.loads((folder / "nonfinite.json").read_text())
     split = json.loads((folder / "split.json").read_text())
@@ -92,9 +91,8 @@ def test_weights_and_labels_are_named(train: Any, features_dir: Path, monkeypatc
         return step(self, *args, **batch)
 
     monkeypatch.setattr(BBAM, "train_step", poison)
-    with pytest.raises(NonFiniteError, match=r"label\(s\) label 2;") as error:
+    with pytest.raises(NonFiniteError, match=naming("weights head.weight", "not finite", "label(s) label 2;")):
         train(FEATURES, data_dir=features_dir, label_ratio=0.2)
-    assert "the weights head.weight are not finite" in str(error.value)
 
 
 @pytest.mark.parametrize(("algorithm", "options"), CASES, ids=CASE_IDS)
@@ -107,13 +105,13 @@ def test_a_bad_batch_can_be_left_out_by_every_method(
     assert results["steps"] == 8
     checkpoint = torch.load(folder / LATEST, weights_only=True)
     assert checkpoint["nonfinite_steps"] == 2
-    assert "left out a batch: epoch 1, step 1" in (folder / "log.txt").read_text()
+    assert has_line((folder / "log.txt").read_text(), "left out", "epoch 1, step 1")
     assert all(torch.isfinite(value).all() for value in checkpoint["model"].values() if value.is_floating_point())
 
 
 def test_not_more_than_a_few_are_left_out(train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, set(range(1, 9)))
-    with pytest.raises(NonFiniteError, match=r"step 3: .* more than max_nonfinite \(2\)"):
+    with pytest.raises(NonFiniteError, match=naming("step 3", "max_nonfinite (2)")):
         train(FEATURES, data_dir=features_dir, label_ratio=0.2, on_nonfinite="skip", max_nonfinite=2)
 
 
@@ -129,7 +127,7 @@ def test_where_a_loss_is_read_late_its_step_is_known_and_no_checkpoint_follows(
         self.at_once = False
 
     monkeypatch.setattr(GuardedUpdateHook, "__init__", lazily)
-    with pytest.raises(NonFiniteError, match="the loss of step 4 is not finite"):
+    with pytest.raises(NonFiniteError, match=naming("loss of step 4", "--on_nonfinite skip")):
         train(FEATURES, data_dir=features_dir, label_ratio=0.2)
     assert torch.load(tmp_path / "runs" / "run" / LATEST, weights_only=True)["it"] == 2
 
@@ -144,7 +142,7 @@ def test_bad_scores_are_named(train: Any, features_dir: Path, monkeypatch: pytes
         return step(self, *args, **batch)
 
     monkeypatch.setattr(BBAM, "warmup_step", poison)
-    with pytest.raises(NonFiniteError, match="epoch 1, step 2: the net's outputs on test: .* in row 0 for label"):
+    with pytest.raises(NonFiniteError, match=naming("epoch 1, step 2", "outputs on test", "row 0", "'label 5'")):
         train(FEATURES, data_dir=features_dir, label_ratio=0.2)
 
 
@@ -153,11 +151,11 @@ def test_what_is_named_in_a_state(build: Callable[..., Any]) -> None:
     check_finite(algorithm, algorithm.get_state(), "x")
     bad = torch.zeros(4, 7)
     bad[3, 6] = float("inf")
-    with pytest.raises(NonFiniteError, match="x: a is not finite in row 3 for label 'label 6'"):
+    with pytest.raises(NonFiniteError, match=naming("x: a is", "row 3", "'label 6'")):
         check_finite(algorithm, {"a": bad}, "x")
-    with pytest.raises(NonFiniteError, match="x: s.var is not finite for label 'label 1'"):
+    with pytest.raises(NonFiniteError, match=naming("x: s.var is", "'label 1'")):
         check_finite(algorithm, {"s": {"var": torch.tensor([0, float("nan"), 0, 0, 0, 0, 0])}}, "x")
-    with pytest.raises(NonFiniteError, match="x: feat is not finite in row 3;"):
+    with pytest.raises(NonFiniteError, match=naming("x: feat is", "row 3;")):
         check_finite(algorithm, {"feat": bad}, "x")
     check_finite(algorithm, {"count": torch.tensor([1]), "word": "nan"}, "x")
     check_finite(algorithm, {"thresholds": torch.tensor([float("inf")])}, "x", infinite=True)

@@ -14,7 +14,7 @@ from semilearn_bbam.data import build_views
 from semilearn_bbam.data.dataset import Problem, Source
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.report import check_report, draw_contact_sheet
-from tests.conftest import arguments, settings
+from tests.conftest import arguments, has_line, settings
 
 
 def texts() -> Source:
@@ -42,15 +42,15 @@ def test_counts() -> None:
 
 def test_suspicious_items_by_name() -> None:
     report, _ = check_report(texts())
-    assert "2 training items that occur more than once: a = d, b = f" in report
+    assert has_line(report, "2 training items", "more than once", "a = d, b = f")
     assert "different labels" not in report
-    assert "1 test items that are in the training part too: g = b" in report
-    assert "1 labels with a single positive in the training part: y" in report
-    assert "2 labels with no negative in the test part: x, z" in report
-    assert "1 labels that are positive on exactly the same training items: x = z" in report
+    assert has_line(report, "1 test items", "in the training part", "g = b")
+    assert has_line(report, "1 labels", "single positive", "training part: y")
+    assert has_line(report, "2 labels", "no negative", "test part: x, z")
+    assert has_line(report, "1 labels", "same training items", "x = z")
     torn = texts()
     torn.targets[3] = [0, 1, 0]
-    assert "1 equal training items with different labels: a = d" in check_report(torn)[0]
+    assert has_line(check_report(torn)[0], "1 equal training items", "different labels", "a = d")
 
 
 def test_clean_data_have_no_bad_item() -> None:
@@ -58,7 +58,7 @@ def test_clean_data_have_no_bad_item() -> None:
     clean = Source("tiny", "text", ["a", "b", "c", "d"], targets, ["e", "f", "g", "h"], targets, ("x", "y"), "mark")
     report, good = check_report(clean)
     assert good
-    assert report.endswith("nothing suspicious\nno bad item")
+    assert report.splitlines()[-2:] == ["nothing suspicious", "no bad item"]
 
 
 def test_all_bad_items_are_named() -> None:
@@ -72,15 +72,15 @@ def test_all_bad_items_are_named() -> None:
 def test_check_command(features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = "bbam_ohsumed_features.yaml"
     assert main(["data", "check", *arguments(config, data_dir=features_dir)]) == 0
-    assert "items with labels                    160          60" in capsys.readouterr().out
+    assert has_line(capsys.readouterr().out, "items with labels", 160, 60)
     with np.load(features_dir / "ohsumed_minilm.npz") as archive:
         content = {key: archive[key].copy() for key in archive.files}
     content["train_x"][3, 0] = np.nan
     np.savez(tmp_path / "ohsumed_minilm.npz", **content)
     assert main(["data", "check", *arguments(config, data_dir=tmp_path)]) == 1
-    assert "1 vector(s) with a value that is not finite: training row 3" in capsys.readouterr().out
+    assert has_line(capsys.readouterr().out, "1 vector(s)", "not finite", "training row 3")
     assert main(["data", "check", *arguments(config, data_dir=tmp_path / "nowhere")]) == 2
-    assert "set data_dir and feature_file" in capsys.readouterr().err
+    assert has_line(capsys.readouterr().err, "nowhere", "data_dir", "feature_file")
 
 
 def test_a_closed_pipe_is_no_error(features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_browse_command(
         assert image.size != wide
     vectors = arguments("bbam_ohsumed_features.yaml", data_dir=features_dir)
     assert main(["data", "browse", *vectors]) == 2
-    assert "feature vectors have no picture" in capsys.readouterr().err
+    assert has_line(capsys.readouterr().err, "data browse", "feature vectors")
 
 
 def test_sheet_shows_the_items_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from semilearn_bbam.report.effects import effects_text, gap_text
 from semilearn_bbam.report.methods import summary
 from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
 from semilearn_bbam.report.tables import METRICS, Cell, common_seeds, comparison_table, gap_closed, paired_p_value
+from tests.conftest import has_line
 
 MAP = next(metric for metric in METRICS if metric.key == "mAP")
 
@@ -62,7 +63,7 @@ def test_the_best_leads_unless_labels_were_given_away_to_it() -> None:
     best = {column: [m for m in table.rows if table.cells[m][column].best] for column in table.columns}
     assert all(leaders == ["high"] for leaders in best.values())  # also where less is better
     assert table.rows == {"low": "low", "high": "high", "top": "[top]", "leaky": "leaky †"}
-    assert "labels of unlabelled rows reached training" in table.caption
+    assert has_line(table.caption, "†", "labels of unlabelled rows")
     cell = table.cells["high"]["mAP", 0.05]
     assert cell.deviation == pytest.approx(0.1 * 2**0.5)
     # Differences 0.2 and 0.3: t = 0.25 / 0.05 = 5 with one degree of freedom, p = 1 - 2 atan(5) / pi.
@@ -95,7 +96,7 @@ def test_forms_of_a_table() -> None:
 
 def test_one_seed_has_no_spread() -> None:
     table = comparison_table([run("a", 3, 0.5), run("b", 3, 0.4)], "d", "prior", metrics=[MAP])
-    assert "one run says nothing about spread" in table.caption
+    assert has_line(table.caption, "one run", "spread")
     assert "| a | **.500** |" in to_markdown(table)
     assert Cell((0.5,)).deviation is None
 
@@ -139,7 +140,8 @@ def test_a_table_without_a_common_seed_is_left_out_and_the_rest_is_written(tmp_p
     lines: list[str] = []
     runs = [run("a", 0, 0.1), run("b", 1, 0.1)]
     write_comparison(runs, tmp_path, tables={"both": ["a", "b"], "one": ["a"]}, log=lines.append)
-    assert lines == ["left out table both of d: its methods have no seed in common"]
+    (line,) = lines
+    assert has_line(line, "left out", "table both of d", "seed")
     assert (tmp_path / "one_d_prior.md").is_file()
     assert not list(tmp_path.glob("both*"))
 
@@ -188,7 +190,6 @@ def test_a_comparison_leaves_runs_tables_and_the_gap(tmp_path: Path) -> None:
 def test_the_cost_of_a_comparison_in_a_line() -> None:
     runs = [{**run("a", seed, 0.5), "seconds": 30 * (seed + 1)} for seed in range(3)]
     runs[2] |= {"device": "cuda", "versions": {"torch": "3"}}
-    assert cost_text(runs) == (
-        "3 runs, 3 minutes of training in all, one after the other (60 s a run at the median, 90 s at most); "
-        "cpu, cuda; torch 2 and 3, numpy 1.\n"
-    )
+    numbers = ("3 runs", "3 minutes", "60 s a run at the median", "90 s at most")
+    assert has_line(cost_text(runs), *numbers, "cpu, cuda", "torch 2 and 3", "numpy 1")
+    assert cost_text(runs).count("\n") == 1

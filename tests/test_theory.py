@@ -27,6 +27,7 @@ from semilearn_bbam.theory import (
     simulate,
     weighted_error,
 )
+from tests.conftest import naming
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "theory.py"
 RATIOS = (0.1, 0.5, 0.95, 1.0, 1.0001, 1.3, 3.0, 12.0)
@@ -216,9 +217,9 @@ def test_values_that_cannot_be(wrong: dict[str, Any]) -> None:
 
 def test_other_arguments_that_cannot_be() -> None:
     for ratio in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ValueError, match="variance ratio M must be positive"):
+        with pytest.raises(ValueError, match=naming("M", "positive", ratio)):
             best_errors(Setting(), ratio)
-    with pytest.raises(ValueError, match="log_ratio must be one of derived, slides"):
+    with pytest.raises(ValueError, match=naming("log_ratio", "derived, slides", "'slide'")):
         crossing_errors(Setting(), 2.0, "slide")
     with pytest.raises(ValueError, match="take at least 13"):
         simulate(Setting(), 1.0, seed=0, samples=12)

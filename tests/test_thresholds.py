@@ -13,6 +13,7 @@ from torch import Tensor
 
 from semilearn_bbam import thresholds
 from semilearn_bbam.thresholds import f_beta_thresholds
+from tests.conftest import naming
 
 N, K = 61, 5
 
@@ -129,17 +130,17 @@ def test_half_precision_scores_are_read_in_float32() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": torch.full((N, K), 1.5)}, "must lie in"),
-        ({"scores": torch.full((N, K), math.nan)}, "must lie in"),
-        ({"scores": torch.zeros(N, K + 1)}, "one two-dimensional shape"),
-        ({"beta": 0.0}, "beta must be positive"),
-        ({"beta": math.inf}, "beta must be positive"),
-        ({"grid_size": 0}, "grid_size at least 1"),
-        ({"form": "f1"}, "must be one of standard, released"),
-        ({"ties": "first"}, "must be one of lowest, middle, highest"),
+        ({"scores": torch.full((N, K), 1.5)}, ("scores", "[0, 1]")),
+        ({"scores": torch.full((N, K), math.nan)}, ("scores", "[0, 1]")),
+        ({"scores": torch.zeros(N, K + 1)}, (f"scores [{N}, {K + 1}]", f"targets [{N}, {K}]")),
+        ({"beta": 0.0}, ("beta", "positive", "0.0 and 100")),
+        ({"beta": math.inf}, ("beta", "finite", "inf and 100")),
+        ({"grid_size": 0}, ("grid_size at least 1", "0.5 and 0")),
+        ({"form": "f1"}, ("form", "standard, released", "'f1'")),
+        ({"ties": "first"}, ("ties", "lowest, middle, highest", "'first'")),
     ],
 )
-def test_errors(change: dict[str, Any], message: str) -> None:
+def test_errors(change: dict[str, Any], message: tuple[str, ...]) -> None:
     scores, targets = table()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=naming(*message)):
         f_beta_thresholds(**{"scores": scores, "targets": targets} | change)
