@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,12 @@ OTHER_KEYS = ("id",)
 
 @dataclass
 class Entries:
-    """The items of one file: their names, paths or texts, labels as they are written, ready strong texts."""
+    """The items of one file: their names, paths or texts, labels as they are written, ready strong texts.
+
+    The labels of an item are a list of exact names, or None or [] for none, where the data are of one of `FORMS`.
+    `label_names` are the labels in order where the data declare them, `parts` what the data call each item (train,
+    val, test or unlabeled; "" where they do not say), `notes` what was decided in reading, a sentence each.
+    """
 
     kind: str
     names: list[str] = field(default_factory=list)
@@ -34,6 +40,9 @@ class Entries:
     strong: list[tuple[str, ...]] = field(default_factory=list)
     columns: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
+    label_names: tuple[str, ...] = ()
+    parts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def select(self, keep: Sequence[bool] | NDArray[np.bool_]) -> Entries:
         rows = np.flatnonzero(np.asarray(keep, dtype=bool))
@@ -43,15 +52,20 @@ class Entries:
             items=[self.items[row] for row in rows],
             labels=[self.labels[row] for row in rows],
             strong=[self.strong[row] for row in rows],
+            parts=[self.parts[row] for row in rows] if self.parts else [],
         )
 
     def content(self) -> Items:
         return ImageFiles(self.items) if self.kind == "image" else self.items
 
 
-def read_manifest(root: Path, name: str, part: str) -> Entries:
+def read_manifest(root: Path, name: str, part: str, settings: Namespace) -> Entries:
     """The items of `<root>/<name>`; a row that cannot be used is a problem, such a file a DataError."""
+    from semilearn_bbam.data.readers.forms import find_form  # forms are read into Entries
+
     path = in_folder(root, name)
+    if form := find_form(path):
+        return form.read(root, path, part, settings)
     table = read_table(path)
     if not table.rows:
         reason = "".join(
@@ -104,14 +118,14 @@ def _ready_texts(fields: dict[str, Any]) -> tuple[str, ...]:
     return tuple(text for text in texts if isinstance(text, str) and text.strip())
 
 
-def read_unlabeled(root: Path, name: str, kind: str, notes: list[str]) -> Entries:
+def read_unlabeled(root: Path, name: str, kind: str, notes: list[str], settings: Namespace) -> Entries:
     """Items without labels: the images below a folder, the rows of a manifest, or the lines of a text file."""
     path = in_folder(root, name)
     entries = Entries(kind)
     if os.path.isdir(path):
         _read_folder(entries, root, path, notes)
     elif path.suffix.lower() in SUFFIXES:
-        entries = read_manifest(root, name, "unlabelled")
+        entries = read_manifest(root, name, "unlabelled", settings)
         if entries.kind != kind:
             raise DataError(f"{path} lists {entries.kind}s but the manifest lists {kind}s; list one kind")
     else:

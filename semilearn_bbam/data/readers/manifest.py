@@ -34,11 +34,12 @@ def load_manifest(args: Namespace) -> Source:
     root = data_folder(args)
     if not args.manifest:
         raise DataError("dataset 'manifest' needs the key manifest: a .csv, .tsv, .jsonl or .json file in data_dir")
-    labeled = read_manifest(root, args.manifest, "training")
+    labeled = read_manifest(root, args.manifest, "training", args)
     labels = _label_list(root, args, labeled)
-    notes: list[str] = []
+    notes = list(labeled.notes)
     if args.test:
-        test = read_manifest(root, args.test, "test")
+        test = read_manifest(root, args.test, "test", args)
+        notes += [note for note in test.notes if note not in notes]
         if test.kind != labeled.kind:
             raise DataError(f"{args.manifest} lists {labeled.kind}s and {args.test} {test.kind}s; list one kind")
         _check_columns(labels, test, args.test, known_only=not args.label_file)
@@ -48,7 +49,7 @@ def load_manifest(args: Namespace) -> Source:
         in_test[np.random.default_rng(TEST_SEED).permutation(len(labeled.items))[:count]] = True
         test, labeled = replace(labeled.select(in_test), problems=[]), labeled.select(~in_test)
         notes.append(f"held out {len(test.items)} items of {args.manifest} as test part (test_ratio)")
-    pool = read_unlabeled(root, args.unlabeled, labeled.kind, notes) if args.unlabeled else Entries(labeled.kind)
+    pool = read_unlabeled(root, args.unlabeled, labeled.kind, notes, args) if args.unlabeled else Entries(labeled.kind)
 
     targets, labeled = _targets(labels, labeled, "training")
     test_targets, test = _targets(labels, test, "test")
@@ -75,6 +76,8 @@ def _label_list(root: Path, args: Namespace, labeled: Entries) -> LabelList:
         labels = LabelList(read_label_file(in_folder(root, args.label_file)), separator, args.label_file)
         _check_columns(labels, labeled, args.manifest, known_only=False)
         return labels
+    if labeled.label_names:
+        return LabelList(labeled.label_names, separator, args.manifest)
     if labeled.columns:
         return LabelList(labeled.columns, separator, args.manifest)
     names = LabelList.occurring(labeled.labels, separator)
