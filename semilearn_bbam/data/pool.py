@@ -51,12 +51,16 @@ class Pool(Dataset[dict[str, Any]]):
         if self.targets is not None and len(self.targets) != len(self.rows):
             raise ValueError(f"{len(self.rows)} rows but {len(self.targets)} rows of targets")
 
+    def partly_known_targets(self) -> Tensor:
+        """The targets as they were given, -1 where unknown; ValueError for a pool without targets."""
+        if self.targets is None:
+            raise ValueError("the pool has no targets")
+        return self.targets if self.known is None else self.targets.masked_fill(~self.known, -1.0)
+
     def part(self, positions: Sequence[int]) -> Pool:
         """A pool of these positions only."""
         index = list(positions)
-        targets = None if self.targets is None else self.targets[index]
-        if targets is not None and self.known is not None:
-            targets = targets.masked_fill(~self.known[index], -1)
+        targets = None if self.targets is None else self.partly_known_targets()[index]
         return Pool(self.items, self.rows[index], self.views, targets, suffix=self.suffix)
 
     def __len__(self) -> int:
