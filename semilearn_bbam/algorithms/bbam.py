@@ -224,9 +224,7 @@ class BBAM(ReleasedFaults):
             joined = [torch.cat([labeled[key], unlabeled[key]]) for key in ("cosine", "feat")]
             scores = smoothed_scores(*joined, args.neighbours)[: len(scores)]
         shares = {"positive_share": args.positive_share, "negative_share": args.negative_share}
-        filled, mask = pseudo_label_unknown(
-            scores, pool_scores, targets, self.unknown_lb, self.positive_rate, **shares
-        )
+        filled, mask = pseudo_label_unknown(scores, pool_scores, targets, self.unknown_lb, self.positive_rate, **shares)
         if not args.confidence_weights:
             return filled, mask, None
         weights = confidence_weights(scores, self.positive_rate, pool_scores)

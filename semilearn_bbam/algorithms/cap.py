@@ -104,7 +104,9 @@ class CAP(MultiLabelAlgorithm):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             logits = of_branches(self.model(x_lb_s), "logits")
-        return self.step_result(self.reduce_labeled(self.element_loss(logits, y_lb), known_lb, self.args.loss_reduction))
+        return self.step_result(
+            self.reduce_labeled(self.element_loss(logits, y_lb), known_lb, self.args.loss_reduction)
+        )
 
     def train_step(
         self,

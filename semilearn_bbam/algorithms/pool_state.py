@@ -87,8 +87,8 @@ def estimate_statistics(
     """Prototypes, label angles, negative samples and statistics from the features of all rows.
 
     features [N_l + N_u, D], labelled rows first; targets_lb [N_l,K]; pseudo_targets and mask [N_u,K]. Entries
-    outside the mask are neither positive nor negative anywhere; nor are those of labelled rows outside valid_lb [N_l,K].
-    known_lb [N_l,K]: cells that have labels and no pseudo-labels.
+    outside the mask are neither positive nor negative anywhere; nor are those of labelled rows outside valid_lb
+    [N_l,K]. known_lb [N_l,K]: the cells of labelled rows whose label is known, where some are unknown.
     """
     num_lb = len(targets_lb)
     targets = torch.cat([targets_lb, pseudo_targets])

@@ -26,7 +26,7 @@ from semilearn_bbam.data.images import ImageFiles, inspect_image
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.problems import settle
 from semilearn_bbam.data.remember import remembered
-from semilearn_bbam.data.unknown import settle_unknown, unlabeled_rows
+from semilearn_bbam.data.unknown import rows_with_any, settle_unknown, unlabeled_rows
 from semilearn_bbam.util.progress import in_threads, progress_bar
 
 # What an item without any label is, by dataset: COCO has images without annotations, which the released code drops;
@@ -73,7 +73,7 @@ def screen_source(source: Source, args: argparse.Namespace) -> Source:
     """
     policy = args.empty_labels if args.empty_labels != "auto" else EMPTY_LABELS.get(source.name, "negative")
     if args.empty_labels == "pool" and source.name not in MARK_EMPTY:
-        source = unlabeled_rows(source, ~(source.targets != 0).any(axis=1))
+        source = unlabeled_rows(source, ~rows_with_any(source.targets != 0))
     source = _without_bad(source, args, policy)
     return settle_unknown(source)
 
@@ -143,7 +143,7 @@ class _Screen:
             self._mark([row for row, text in enumerate(items) if not text.strip()], "empty_text")
         elif source.kind == "features":
             self._mark(np.flatnonzero(~finite_rows(items, args.cache_dir)), "not_finite")
-        empty = ~(targets != 0).any(axis=1) | ~known_cells(targets).any(axis=1)
+        empty = ~rows_with_any(targets != 0) | ~rows_with_any(known_cells(targets))
         rows = np.flatnonzero(empty & self.keep[: len(targets)])
         self.dropped = 0
         if policy == "bad":

@@ -23,7 +23,7 @@ def settle_unknown(source: Source) -> Source:
     The same source where there is no such row, so that calling it twice changes nothing. DataError where all that is
     known of the test part is positive, since nothing can be judged by it.
     """
-    source = _without_unjudged(_to_pool(source, ~known_cells(source.targets).any(axis=1)))
+    source = _without_unjudged(_to_pool(source, ~rows_with_any(known_cells(source.targets))))
     known = known_cells(source.test_targets)
     if len(known) and not known.all() and not (source.test_targets == 0).any():
         raise DataError(
@@ -31,6 +31,12 @@ def settle_unknown(source: Source) -> Source:
             "write 0 where a label is known not to apply"
         )
     return source
+
+
+def rows_with_any(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mask [N] of the rows of a mask [N,K] with a cell that is True."""
+    rows: NDArray[np.bool_] = np.asarray(cells.any(axis=1))
+    return rows
 
 
 def unlabeled_rows(source: Source, rows: NDArray[np.bool_]) -> Source:
@@ -59,7 +65,7 @@ def _to_pool(source: Source, moved: NDArray[np.bool_]) -> Source:
 
 def _without_unjudged(source: Source) -> Source:
     """The source without test rows that have no known cell."""
-    keep = known_cells(source.test_targets).any(axis=1)
+    keep = rows_with_any(known_cells(source.test_targets))
     if keep.all():
         return source
     rows = np.flatnonzero(keep)
@@ -79,8 +85,7 @@ def never_denied(targets: NDArray[Any]) -> NDArray[np.bool_]:
 
     Their frequency cannot be told from known cells: among those it is 1.
     """
-    denied: NDArray[np.bool_] = (targets == 0).any(axis=0)
-    unknown: NDArray[np.bool_] = (targets < 0).any(axis=0)
+    denied, unknown = rows_with_any((targets == 0).T), rows_with_any((targets < 0).T)
     return unknown & ~denied
 
 
@@ -90,10 +95,10 @@ def unknown_summary(targets: NDArray[Any], names: Sequence[str]) -> list[str]:
     if known.all():
         return []
     lines = [f"{100 * (1 - known.mean()):.1f} % of the labelled cells are unknown"]
-    assumed = np.flatnonzero(never_denied(targets))
-    if len(assumed):
+    assumed = [name for name, alone in zip(names, never_denied(targets), strict=True) if alone]
+    if assumed:
         lines.append(
-            f"WARNING {len(assumed)} label(s) have no known negative ({first_few([names[k] for k in assumed], 5)}): "
+            f"WARNING {len(assumed)} label(s) have no known negative ({first_few(assumed, 5)}): "
             "their unknown cells count as negative, so that their rate is positives / labelled rows, "
             "a lower bound, and not 1"
         )

@@ -32,9 +32,10 @@ def mixed_pass(
 
     The two batches are mixed as one, so that labelled rows are mixed with unlabelled ones. Rows are mixed at the input;
     texts, which cannot be, at the backbone's feature. values: tensors [B,..] of the rows, in the same order for both.
-    With `mixup: 0` this is `algorithm.joint` and nothing is mixed. known_lb [B_l,K]: where a labelled row's targets, the
-    first of its values, are known; the second, weights [B,K] or [B,H K], are 0 for every other cell, and mixed for one
-    that is known in one of the two rows only.
+    With `mixup: 0` this is `algorithm.joint` and nothing is mixed.
+
+    known_lb [B_l,K]: which targets of labelled rows are known, None: all. The values are (targets, weights) then, and the
+    weight of a cell is 0 where it is unknown, of a mixed row where it is unknown in one of the two rows.
     """
     alpha = algorithm.args.mixup
     if alpha == 0:
