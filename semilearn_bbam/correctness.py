@@ -24,7 +24,7 @@ def _checked_scores(scores: Tensor) -> Tensor:
     return scores
 
 
-def correctness_rates(scores: Tensor, targets: Tensor, bins: int = 20) -> Tensor:
+def correctness_rates(scores: Tensor, targets: Tensor, bins: int = 20, known: Tensor | None = None) -> Tensor:
     """Share of true positives among the scores of each bin, pooled over labels.
 
         r_b = positives / all, of the scores in [b/bins, (b+1)/bins); a score of 1 belongs to the last bin
@@ -33,6 +33,7 @@ def correctness_rates(scores: Tensor, targets: Tensor, bins: int = 20) -> Tensor
         scores: [N,K] in [0, 1], not empty.
         targets: [N,K] of 0 and 1.
         bins: number of bins, at least 1.
+        known: [N,K] bool; cells where it is False count nowhere. None: all are known.
 
     Returns:
         r, [bins] in [0, 1]. A bin without scores takes the straight line between its nearest filled neighbours, or
@@ -45,7 +46,9 @@ def correctness_rates(scores: Tensor, targets: Tensor, bins: int = 20) -> Tensor
         >>> correctness_rates(torch.tensor([[0.1, 0.2], [0.9, 0.8]]), torch.tensor([[0, 0], [1, 0]]), bins=4)
         tensor([0.0000, 0.1667, 0.3333, 0.5000])
     """
-    require_same_shape(scores=scores, targets=targets)
+    require_same_shape(scores=scores, targets=targets, known=known)
+    if known is not None:
+        scores, targets = scores[known], targets[known]
     if bins < 1 or scores.numel() == 0:
         raise ValueError(f"needs at least one bin and one score, got {bins} and {scores.numel()}")
     scores = _checked_scores(scores)
@@ -98,7 +101,7 @@ def correctness_weights(scores: Tensor, pseudo_targets: Tensor, rates: Tensor, k
     return torch.where(pseudo_targets > 0, rate, 1 - rate)
 
 
-def midrange_thresholds(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def midrange_thresholds(scores: Tensor, targets: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Two thresholds per label, the middle of its positives' scores and that of its negatives'.
 
         tau_pos = (max + min) / 2 of the scores of the positives, tau_neg likewise of the negatives
@@ -106,6 +109,7 @@ def midrange_thresholds(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
     Args:
         scores: [N,K] in [0, 1].
         targets: [N,K] of 0 and 1.
+        known: [N,K] bool; cells where it is False count nowhere. None: all are known.
 
     Returns:
         tau_pos and tau_neg, each [K], float32 or better. A label with one positive has its score as tau_pos; one
@@ -119,11 +123,12 @@ def midrange_thresholds(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
         >>> midrange_thresholds(scores, torch.tensor([[1, 0], [1, 0], [0, 0]]))
         (tensor([0.7500,    inf]), tensor([0.2500, 0.2500]))
     """
-    require_same_shape(scores=scores, targets=targets)
+    require_same_shape(scores=scores, targets=targets, known=known)
     scores = _checked_scores(scores)
+    counted = torch.ones_like(scores, dtype=torch.bool) if known is None else known.bool()
     infinity = scores.new_full((1, scores.shape[1]), float("inf"))
     midranges = []
-    for members in (targets > 0, targets <= 0):
+    for members in ((targets > 0) & counted, (targets <= 0) & counted):
         # A row of infinities lets a label, or a table, without members through.
         highest = torch.cat([torch.where(members, scores, -infinity), -infinity]).amax(0)
         lowest = torch.cat([torch.where(members, scores, infinity), infinity]).amin(0)
@@ -184,7 +189,15 @@ class WeightedLabels:
 
     @classmethod
     def estimate(
-        cls, scores: Tensor, *, labeled: tuple[Tensor, Tensor], estimation: tuple[Tensor, Tensor], bins: int, knots: str
+        cls,
+        scores: Tensor,
+        *,
+        labeled: tuple[Tensor, Tensor],
+        estimation: tuple[Tensor, Tensor],
+        bins: int,
+        knots: str,
+        labeled_known: Tensor | None = None,
+        estimation_known: Tensor | None = None,
     ) -> WeightedLabels:
         """Label a pool by its scores: thresholds from `labeled`, correctness rates from `estimation`.
 
@@ -195,6 +208,8 @@ class WeightedLabels:
                 here: a rate that is measured on them is too high.
             bins: as in `correctness_rates`.
             knots: as in `correctness_weights`.
+            labeled_known: [n,K] bool, which cells of `labeled` are known; None: all.
+            estimation_known: the same of `estimation`.
 
         Returns:
             Labels of the pool. A label without positives in `labeled` gets none.
@@ -202,9 +217,18 @@ class WeightedLabels:
         Raises:
             ValueError: as in the functions used.
         """
-        pseudo, ambiguous = dual_threshold_labels(scores, *midrange_thresholds(*labeled))
-        weights = correctness_weights(scores, pseudo, correctness_rates(*estimation, bins), knots)
+        pseudo, ambiguous = dual_threshold_labels(scores, *midrange_thresholds(*labeled, labeled_known))
+        rates = correctness_rates(*estimation, bins, estimation_known)
+        weights = correctness_weights(scores, pseudo, rates, knots)
         return cls(pseudo, weights.masked_fill(ambiguous, 0.0), ambiguous)
+
+    def within(self, unknown: Tensor, targets: Tensor) -> WeightedLabels:
+        """These labels in the cells [N,K] that are unknown, and the targets [N,K], at weight 1, in the others."""
+        return WeightedLabels(
+            torch.where(unknown, self.pseudo_targets, targets),
+            torch.where(unknown, self.weights, 1.0),
+            self.ambiguous & unknown,
+        )
 
     def summary(self) -> dict[str, float]:
         """Shares of positive and of ambiguous entries, and the mean weight of positives and of negatives, in [0, 1]."""

@@ -51,17 +51,21 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if values.size else 0.0
 
 
-def _ranking_metrics(score: Floats, target: Bools) -> dict[str, float]:
+def _checked_known(known: Array | None, shape: tuple[int, ...]) -> Bools:
+    return np.ones(shape, dtype=bool) if known is None else _checked_binary("known", known, shape)
+
+
+def _ranking_metrics(score: Floats, target: Bools, known: Bools) -> dict[str, float]:
     """scikit-learn's ranking metrics, whose functions take a Python step per sample, from two tables of ranks.
 
-    rank_ij: labels of sample i that score at least what j does; among_ij: those of them that are relevant.
+    rank_ij: known labels of sample i that score at least what j does; among_ij: those of them that are relevant.
     """
     from scipy.stats import rankdata  # seconds to import
 
-    rank = rankdata(-score, "max", axis=1)
+    rank = rankdata(np.where(known, -score, np.inf), "max", axis=1)  # behind all known ones
     among = rankdata(np.where(target, -score, np.inf), "max", axis=1)
     relevant = target.sum(axis=1)
-    irrelevant = target.shape[1] - relevant
+    irrelevant = known.sum(axis=1) - relevant
     shares = _ratio(np.where(target, among / rank, 0.0).sum(axis=1), relevant)
     wrong_pairs = np.where(target, rank - among, 0.0).sum(axis=1)
     return {
@@ -71,32 +75,35 @@ def _ranking_metrics(score: Floats, target: Bools) -> dict[str, float]:
     }
 
 
-def _f1_and_hamming(prediction: Bools, target: Bools) -> dict[str, float]:
+def _f1_and_hamming(prediction: Bools, target: Bools, known: Bools) -> dict[str, float]:
+    prediction, target = prediction & known, target & known
     both = (prediction & target).sum(axis=0).astype(np.float64)
     either = prediction.sum(axis=0).astype(np.float64) + target.sum(axis=0)
     return {
         "micro_f1": float(_ratio(2 * both.sum(keepdims=True), either.sum(keepdims=True))[0]),
         "macro_f1": _mean(_ratio(2 * both, either)),
-        "hamming_loss": float((prediction != target).mean()),
+        "hamming_loss": _mean((prediction != target)[known].astype(np.float64)),
     }
 
 
-def _accuracy_variance(prediction: Bools, target: Bools) -> float:
-    present = target.any(axis=0) & ~target.all(axis=0)
-    prediction, target = prediction[:, present], target[:, present]
-    on_positives = (prediction & target).sum(axis=0) / target.sum(axis=0)
-    on_negatives = (~prediction & ~target).sum(axis=0) / (~target).sum(axis=0)
+def _accuracy_variance(prediction: Bools, target: Bools, known: Bools) -> float:
+    positive, negative = target & known, ~target & known
+    present = positive.any(axis=0) & negative.any(axis=0)
+    prediction, positive, negative = prediction[:, present], positive[:, present], negative[:, present]
+    on_positives = (prediction & positive).sum(axis=0) / positive.sum(axis=0)
+    on_negatives = (~prediction & negative).sum(axis=0) / negative.sum(axis=0)
     return _mean(np.stack([on_positives, on_negatives]).var(axis=0))
 
 
-def oracle_predictions(scores: Array, targets: Array) -> Bools:
-    """Predict the n_i highest-scored labels of each sample, n_i being its true number of labels.
+def oracle_predictions(scores: Array, targets: Array, known: Array | None = None) -> Bools:
+    """Predict the n_i highest-scored known labels of each sample, n_i being its true number of labels among them.
 
     This gives ground truth away; it is the protocol of the paper's tables.
 
     Args:
         scores: [N,K], finite, not empty.
         targets: [N,K], binary.
+        known: [N,K], binary, which labels are known; None: all.
 
     Returns:
         Bool [N,K]; of two labels with the same score the earlier one comes first.
@@ -110,8 +117,10 @@ def oracle_predictions(scores: Array, targets: Array) -> Bools:
     """
     score = _checked_scores(scores)
     target = _checked_binary("targets", targets, score.shape)
-    rank = np.argsort(np.argsort(-score, axis=1, kind="stable"), axis=1, kind="stable")
-    predicted: Bools = rank < target.sum(axis=1, keepdims=True)
+    cells = _checked_known(known, score.shape)
+    order = np.argsort(np.where(cells, -score, np.inf), axis=1, kind="stable")
+    rank = np.argsort(order, axis=1, kind="stable")
+    predicted: Bools = rank < (target & cells).sum(axis=1, keepdims=True)
     return predicted
 
 
@@ -139,7 +148,7 @@ def prior_predictions(scores: Array, thresholds: Array) -> Bools:
     return predicted
 
 
-def average_precision_per_label(scores: Array, targets: Array) -> Floats:
+def average_precision_per_label(scores: Array, targets: Array, known: Array | None = None) -> Floats:
     """Average precision of every label, scikit-learn's.
 
         sum over thresholds of (R_n - R_{n-1}) P_n
@@ -147,6 +156,7 @@ def average_precision_per_label(scores: Array, targets: Array) -> Floats:
     Args:
         scores: [N,K], finite, not empty.
         targets: [N,K], binary.
+        known: [N,K], binary, which labels are known: a label is judged by these rows only; None: all.
 
     Returns:
         [K] in [0, 1]; NaN for a label without positives, where it is not defined. With one positive it is 1 over the
@@ -159,23 +169,29 @@ def average_precision_per_label(scores: Array, targets: Array) -> Floats:
         >>> scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
         >>> average_precision_per_label(scores, np.array([[0, 0], [1, 0], [0, 0]]))
         array([0.5, nan])
+        >>> known = np.array([[0, 1], [1, 1], [1, 1]])
+        >>> average_precision_per_label(scores, np.array([[0, 0], [1, 0], [0, 0]]), known)
+        array([ 1., nan])
     """
     from sklearn.metrics import average_precision_score  # type: ignore[import-untyped,unused-ignore]
 
     score = _checked_scores(scores)
     target = _checked_binary("targets", targets, score.shape)
     precision = np.full(score.shape[1], np.nan)
-    for k in np.flatnonzero(target.any(axis=0)):
-        precision[k] = average_precision_score(target[:, k], score[:, k])
+    cells = _checked_known(known, score.shape)
+    for k in np.flatnonzero((target & cells).any(axis=0)):
+        rows = cells[:, k]
+        precision[k] = average_precision_score(target[rows, k], score[rows, k])
     return precision
 
 
-def prediction_metrics(predictions: Array, targets: Array) -> dict[str, float]:
+def prediction_metrics(predictions: Array, targets: Array, known: Array | None = None) -> dict[str, float]:
     """Those of `multilabel_metrics` that depend on hard predictions.
 
     Args:
         predictions: [N,K], binary.
         targets: [N,K], binary.
+        known: [N,K], binary, which labels are known, and alone count; None: all.
 
     Returns:
         micro_f1, macro_f1, hamming_loss and vca.
@@ -189,10 +205,13 @@ def prediction_metrics(predictions: Array, targets: Array) -> dict[str, float]:
     """
     target = _checked_binary("targets", targets, _numpy(targets).shape)
     predicted = _checked_binary("predictions", predictions, target.shape)
-    return {**_f1_and_hamming(predicted, target), "vca": _accuracy_variance(predicted, target)}
+    cells = _checked_known(known, target.shape)
+    return {**_f1_and_hamming(predicted, target, cells), "vca": _accuracy_variance(predicted, target, cells)}
 
 
-def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | None = None) -> dict[str, float]:
+def multilabel_metrics(
+    scores: Array, targets: Array, *, predictions: Array | None = None, known: Array | None = None
+) -> dict[str, float]:
     """Score a multi-label ranking and its hard predictions.
 
         mAP, mAP_present   mean average precision over labels in [0, 1]; a label without positives counts 0, or is
@@ -212,9 +231,11 @@ def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | No
         scores: [N,K], finite, not empty.
         targets: [N,K], binary.
         predictions: [N,K], binary; None is scores >= 0.5.
+        known: [N,K], binary, which labels are known; None: all. The other cells count nowhere: a label is judged by
+            the rows that know it, a row by the labels that it knows, one without any not at all.
 
     Returns:
-        The values by name. A mean over no label at all is 0.
+        The values by name. A mean over no label, row or cell at all is 0.
 
     Raises:
         ValueError: shapes that differ, scores that are not finite, targets or predictions that are not binary.
@@ -223,6 +244,9 @@ def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | No
         >>> metrics = multilabel_metrics(np.array([[0.9, 0.2], [0.3, 0.4]]), np.array([[1, 0], [0, 1]]))
         >>> metrics["mAP"], metrics["hamming_loss"]
         (1.0, 0.25)
+        >>> known = np.array([[1, 1], [0, 1]])  # the one mistake is in a cell that is not known to be one
+        >>> multilabel_metrics(np.array([[0.9, 0.2], [0.3, 0.6]]), np.array([[1, 0], [1, 1]]), known=known)["macro_f1"]
+        1.0
     """
     score = _checked_scores(scores)
     target = _checked_binary("targets", targets, score.shape)
@@ -231,14 +255,17 @@ def multilabel_metrics(scores: Array, targets: Array, *, predictions: Array | No
     else:
         predicted = _checked_binary("predictions", predictions, score.shape)
 
-    precision = average_precision_per_label(score, target)
-    oracle = _f1_and_hamming(oracle_predictions(score, target), target)
-    first = score.argmax(axis=1)
+    cells = _checked_known(known, score.shape)
+    target = target & cells
+    precision = average_precision_per_label(score, target, cells)
+    oracle = _f1_and_hamming(oracle_predictions(score, target, cells), target, cells)
+    rows = cells.any(axis=1)
+    first = np.where(cells, score, -np.inf).argmax(axis=1)
     return {
         "mAP": _mean(np.nan_to_num(precision)),
         "mAP_present": _mean(precision[~np.isnan(precision)]),
-        **prediction_metrics(predicted, target),
-        "one_error": float(1 - target[np.arange(len(target)), first].mean()),
-        **_ranking_metrics(score, target),
+        **prediction_metrics(predicted, target, cells),
+        "one_error": 1 - _mean(target[np.arange(len(target)), first][rows].astype(np.float64)),
+        **_ranking_metrics(score[rows], target[rows], cells[rows]),
         **{f"oracle_{name}": value for name, value in oracle.items()},
     }

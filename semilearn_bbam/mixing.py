@@ -16,7 +16,8 @@ def mix_rows(rows: Tensor, values: Tensor, alpha: float) -> tuple[Tensor, Tensor
 
     Args:
         rows: [B,...].
-        values: [B,V], such as targets and weights.
+        values: [B,V], such as targets and weights; NaN in one of two rows is NaN in their mixture, so that NaN for a
+            cell whose label is unknown leaves it known where both are.
         alpha: > 0; the smaller, the less is mixed.
 
     Returns:

@@ -129,6 +129,47 @@ def pseudo_labels_against(
     return (higher < count).float(), (higher < top) | (lower < bottom)
 
 
+def pseudo_label_unknown(
+    scores: Tensor,
+    reference: Tensor,
+    targets: Tensor,
+    unknown: Tensor,
+    positive_rate: Tensor,
+    *,
+    positive_share: float = 1.0,
+    negative_share: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Targets of partly labelled rows, with pseudo-labels in their unknown cells.
+
+    An unknown cell gets the pseudo-label that its score would have in the pool, by `pseudo_labels_against`.
+
+    Args:
+        scores: those of the rows, [B,K].
+        reference: those of the pool, [Q,K], without NaN.
+        targets: [B,K] of 0 and 1, of any value where unknown.
+        unknown: [B,K], bool.
+        positive_rate: rate, [K] in [0, 1].
+        positive_share: part of the pseudo-positives that the mask keeps, in [0, 1].
+        negative_share: part of the pseudo-negatives that the mask keeps, in [0, 1].
+
+    Returns:
+        Targets [B,K], float32 of 0 and 1, and mask [B,K], bool, True for known cells.
+
+    Raises:
+        ValueError: as in `pseudo_labels_against`.
+
+    Example:
+        >>> scores, reference = torch.tensor([[0.7], [0.1]]), torch.tensor([[0.8], [0.6], [0.4], [0.2]])
+        >>> unknown = torch.tensor([[True], [False]])
+        >>> pseudo_label_unknown(scores, reference, torch.tensor([[0], [1]]), unknown, torch.tensor([0.5]))[0].T
+        tensor([[1., 1.]])
+    """
+    pseudo, mask = pseudo_labels_against(
+        scores, reference, positive_rate, positive_share=positive_share, negative_share=negative_share
+    )
+    return torch.where(unknown, pseudo, targets.to(pseudo)), mask | ~unknown
+
+
 def class_thresholds(scores: Tensor, positive_rate: Tensor) -> Tensor:
     """Score of the last positive of each label, the floor(rate_k N + 1e-3)-th highest.
 
@@ -157,7 +198,7 @@ def class_thresholds(scores: Tensor, positive_rate: Tensor) -> Tensor:
     return ladder.gather(0, counts.unsqueeze(0)).squeeze(0)
 
 
-def confidence_weights(scores: Tensor, positive_rate: Tensor) -> Tensor:
+def confidence_weights(scores: Tensor, positive_rate: Tensor, reference: Tensor | None = None) -> Tensor:
     """Weight of a pseudo-label: how far its score is from the threshold that decided it.
 
         w_ik = min(1, |s_ik - t_k| / sd_k)
@@ -168,6 +209,7 @@ def confidence_weights(scores: Tensor, positive_rate: Tensor) -> Tensor:
     Args:
         scores: s, [N,K].
         positive_rate: rate, [K] in [0, 1].
+        reference: scores [Q,K] that give t_k and sd_k, of the pool for rows outside it; None: `scores`.
 
     Returns:
         [N,K] in [0, 1], float32 or better. A label without pseudo-positives, or of which all are positive, has its one
@@ -180,14 +222,15 @@ def confidence_weights(scores: Tensor, positive_rate: Tensor) -> Tensor:
         >>> confidence_weights(torch.tensor([[0.9], [0.6], [0.4], [0.1]]), torch.tensor([0.5])).T
         tensor([[1.0000, 0.2970, 0.2970, 1.0000]])
     """
-    rate = _checked_rate(scores, positive_rate)
     scores = full_precision(scores.detach())
-    size = scores.shape[0]
+    reference = scores if reference is None else full_precision(reference.detach())
+    rate = _checked_rate(reference, positive_rate)
+    size = reference.shape[0]
     counts = _counts(rate, 1.0, size).to(scores.device)
-    ladder = torch.sort(scores, dim=0, descending=True).values
+    ladder = torch.sort(reference, dim=0, descending=True).values
     last = ladder.gather(0, (counts - 1).clamp(min=0).unsqueeze(0))
     first = ladder.gather(0, counts.clamp(max=size - 1).unsqueeze(0))
-    spread = scores.std(dim=0, keepdim=True)
+    spread = reference.std(dim=0, keepdim=True)
     distance = (scores - (last + first) / 2).abs()
     return torch.where(spread > 0, (distance / spread.clamp(min=torch.finfo(spread.dtype).tiny)).clamp(max=1), 1.0)
 

@@ -28,6 +28,7 @@ def f_beta_thresholds(
     form: str = "standard",
     ties: str = "lowest",
     grid_size: int = GRID_SIZE,
+    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Threshold of each label whose decisions `score >= t` have the highest F_beta, on the grid 0, 1/G, .., (G-1)/G.
 
@@ -46,6 +47,7 @@ def f_beta_thresholds(
             even number the lower). Where rows are separated, these are next above the highest negative, next below the
             lowest positive, and between.
         grid_size: G >= 1.
+        known: [N,K] bool; cells where it is False count nowhere. None: all are known.
 
     Returns:
         Thresholds [K], float32 or better, and F [K], float64, in [0, 1] in the standard form. A label without positives
@@ -58,8 +60,11 @@ def f_beta_thresholds(
         >>> scores = torch.tensor([[0.9, 0.5], [0.6, 0.5], [0.2, 0.5]])
         >>> f_beta_thresholds(scores, torch.tensor([[1, 0], [1, 0], [0, 0]]), ties="highest")
         (tensor([0.6000,    inf]), tensor([1., 0.], dtype=torch.float64))
+        >>> known = torch.tensor([[True, True], [False, True], [True, True]])
+        >>> f_beta_thresholds(scores, torch.tensor([[1, 0], [0, 0], [0, 0]]), known=known, ties="highest")[0]
+        tensor([0.9000,    inf])
     """
-    require_same_shape(scores=scores, targets=targets)
+    require_same_shape(scores=scores, targets=targets, known=known)
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     if ties not in TIES:
@@ -74,9 +79,10 @@ def f_beta_thresholds(
     predicted = torch.zeros(grid_size, scores.shape[1], dtype=torch.int64, device=scores.device)
     true_positive = torch.zeros_like(predicted)
     for start in range(0, len(scores), CHUNK):
-        rows, known = scores[start : start + CHUNK], targets[start : start + CHUNK] > 0
-        predicted += _per_bin(rows, grid, torch.ones_like(known))
-        true_positive += _per_bin(rows, grid, known)
+        rows, positives = scores[start : start + CHUNK], targets[start : start + CHUNK] > 0
+        counted = torch.ones_like(positives) if known is None else known[start : start + CHUNK].bool()
+        predicted += _per_bin(rows, grid, counted)
+        true_positive += _per_bin(rows, grid, positives & counted)
     # A score reaches the grid points of its own bin and of all lower ones.
     predicted, true_positive = (counts.flip(0).cumsum(0).flip(0).double() for counts in (predicted, true_positive))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +23,7 @@ from semilearn_bbam.engine.options import (
 )
 from semilearn_bbam.losses import angular_logits, balanced_cosine, bam_loss, bbam_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
-from semilearn_bbam.pseudo_labels import confidence_weights, smoothed_scores
+from semilearn_bbam.pseudo_labels import confidence_weights, pseudo_label_unknown, smoothed_scores
 
 
 @ALGORITHMS.register("bbam")
@@ -117,26 +118,39 @@ class BBAM(ReleasedFaults):
 
     # ------------------------------------------------------------------ steps
 
-    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def warmup_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             cosine = of_branches(self.model(x_lb_s), "cosine")
         return self.step_result(
-            reduce_loss(self.element_loss(cosine, y_lb, balanced=False), None, self.args.loss_reduction)
+            self.reduce_labeled(self.element_loss(cosine, y_lb, balanced=False), known_lb, self.args.loss_reduction)
         )
 
     def train_step(
-        self, idx_lb: Tensor, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any
+        self,
+        idx_lb: Tensor,
+        x_lb_s: Any,
+        y_lb: Tensor,
+        idx_ulb: Tensor,
+        x_ulb_s: Any,
+        known_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         state, reduction = self.pool_state, self.args.loss_reduction
         y_ulb, beta_ulb = state.pseudo_targets[idx_ulb], state.beta_ulb[idx_ulb]
         if state.weights is not None:
             beta_ulb = beta_ulb * for_branches(state.weights[idx_ulb], beta_ulb)
+        if state.targets_lb is not None:  # with pseudo-labels where the labels are unknown
+            y_lb, known_lb = state.targets_lb[idx_lb], None
+        values_lb, values_ulb = (y_lb, state.beta_lb[idx_lb]), (y_ulb, beta_ulb)
         with self.amp_cm():
-            labeled, unlabeled = mixed_pass(self, x_lb_s, (y_lb, state.beta_lb[idx_lb]), x_ulb_s, (y_ulb, beta_ulb))
+            labeled, unlabeled = mixed_pass(self, x_lb_s, values_lb, x_ulb_s, values_ulb, known_lb)
         loss_lb, loss_ulb = (
             reduce_loss(self.element_loss(of_branches(outputs, "cosine"), targets), beta, reduction)
             for outputs, (targets, beta) in (labeled, unlabeled)
         )
+        if known_lb is not None and reduction == "mean":
+            loss_lb = loss_lb / self.known_share
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
 
     def element_loss(self, cosine: Tensor, targets: Tensor, balanced: bool = True) -> Tensor:
@@ -170,22 +184,51 @@ class BBAM(ReleasedFaults):
         labeled, unlabeled = {}, {}
         if args.refresh_model in ("ema", "both"):
             labeled, unlabeled = self.read("pool_lb"), self.read("pool_ulb")
-        ranked = unlabeled
+        ranked, ranked_lb = unlabeled, labeled
         if args.refresh_model in ("student", "both"):
             labeled, unlabeled = self.read("pool_lb", self.model), self.read("pool_ulb", self.model)
-        scores = ranked["cosine"] if ranked else unlabeled["cosine"]
+        if not ranked:
+            ranked, ranked_lb = unlabeled, labeled
+        scores = ranked["cosine"]
         scores = self.leaked(scores, self.pool_state.statistics if self.pool_state else None)
         if args.neighbours:
             scores = smoothed_scores(scores, unlabeled["feat"], args.neighbours)
-        targets_lb = self.dataset_dict["pool_lb"].targets.to(self.device)
+        pool_lb = self.dataset_dict["pool_lb"]
+        targets_lb = pool_lb.targets.to(self.device)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + self.epoch)
         pseudo, mask = pseudo_label(scores, self.positive_rate, args)
         weights = confidence_weights(scores, self.positive_rate) if args.confidence_weights else None
         features = torch.cat([labeled["feat"], unlabeled["feat"]])
-        self.pool_state = estimate_statistics(
-            features, targets_lb, pseudo, mask, args, generator, self.pool_state, weights
+        known_lb = valid_lb = None if pool_lb.known is None else pool_lb.known.to(self.device)
+        weights_lb: Tensor | None = None
+        if self.unknown_lb is not None:
+            known_lb = ~self.unknown_lb
+            targets_lb, valid_lb, weights_lb = self.fill_unknown(scores, ranked, ranked_lb, targets_lb)
+        state = estimate_statistics(
+            features, targets_lb, pseudo, mask, args, generator, self.pool_state, weights, valid_lb, known_lb
         )
-        return self.pool_state.summary()
+        if self.unknown_lb is None:
+            self.pool_state = state
+            return state.summary()
+        if weights_lb is not None:
+            state = replace(state, beta_lb=state.beta_lb * for_branches(weights_lb, state.beta_lb))
+        self.pool_state = replace(state, targets_lb=targets_lb)
+        return {**state.summary(), "labeled_pseudo_positive_rate": float(targets_lb[self.unknown_lb].mean())}
+
+    def fill_unknown(
+        self, pool_scores: Tensor, unlabeled: Mapping[str, Tensor], labeled: Mapping[str, Tensor], targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Targets of labelled rows with pseudo-labels by rank in the pool, their mask, and their weights if used."""
+        args, scores = self.args, labeled["cosine"]
+        if args.neighbours:
+            joined = [torch.cat([labeled[key], unlabeled[key]]) for key in ("cosine", "feat")]
+            scores = smoothed_scores(*joined, args.neighbours)[: len(scores)]
+        shares = {"positive_share": args.positive_share, "negative_share": args.negative_share}
+        filled, mask = pseudo_label_unknown(scores, pool_scores, targets, self.unknown_lb, self.positive_rate, **shares)
+        if not args.confidence_weights:
+            return filled, mask, None
+        weights = confidence_weights(scores, self.positive_rate, pool_scores)
+        return filled, mask, torch.where(self.unknown_lb, weights, 1.0)
 
     def get_state(self) -> dict[str, Any]:
         return {} if self.pool_state is None else self.pool_state.state_dict()

@@ -25,6 +25,7 @@ from semilearn_bbam.nets.ensemble import for_branches, of_branches
 from semilearn_bbam.pseudo_labels import (
     class_aware_pseudo_labels,
     confidence_weights,
+    pseudo_label_unknown,
     pseudo_labels_against,
     smoothed_scores,
 )
@@ -68,6 +69,8 @@ class CAP(MultiLabelAlgorithm):
     shares_batches = True
     pseudo_targets: Tensor | None = None
     mask: Tensor | None = None
+    targets_lb: Tensor | None = None  # of labelled rows with unknown cells, which are pseudo-labelled, and their mask
+    mask_lb: Tensor | None = None
 
     def set_up(self) -> None:
         self.queue = torch.empty(0, self.num_classes, device=self.device)
@@ -96,24 +99,40 @@ class CAP(MultiLabelAlgorithm):
     def masked_loss(self, logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         return reduce_loss(self.element_loss(logits, targets), for_branches(mask, logits), self.args.loss_reduction)
 
-    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def warmup_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             logits = of_branches(self.model(x_lb_s), "logits")
-        return self.step_result(reduce_loss(self.element_loss(logits, y_lb), None, self.args.loss_reduction))
+        return self.step_result(
+            self.reduce_labeled(self.element_loss(logits, y_lb), known_lb, self.args.loss_reduction)
+        )
 
     def train_step(
-        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any, x_ulb_w: Any = None
+        self,
+        x_lb_s: Any,
+        y_lb: Tensor,
+        idx_lb: Tensor,
+        idx_ulb: Tensor,
+        x_ulb_s: Any,
+        x_ulb_w: Any = None,
+        known_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
+        mask_lb = torch.ones_like(y_lb)
+        if self.targets_lb is not None:  # with pseudo-labels where the labels are unknown
+            y_lb, mask_lb, known_lb = self.targets_lb[idx_lb], self.mask_lb[idx_lb], None
         if self.args.threshold_source == "queue":
             targets, mask = self.from_queue(x_ulb_w)
         else:
             targets, mask = self.pseudo_targets[idx_ulb], self.mask[idx_ulb]
         with self.amp_cm():
-            labeled, unlabeled = mixed_pass(self, x_lb_s, (y_lb, torch.ones_like(y_lb)), x_ulb_s, (targets, mask))
+            labeled, unlabeled = mixed_pass(self, x_lb_s, (y_lb, mask_lb), x_ulb_s, (targets, mask), known_lb)
         loss_lb, loss_ulb = (
             self.masked_loss(of_branches(outputs, "logits"), *targets_and_mask)
             for outputs, targets_and_mask in (labeled, unlabeled)
         )
+        if known_lb is not None and self.args.loss_reduction == "mean":
+            loss_lb = loss_lb / self.known_share
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
 
     # ------------------------------------------------------------------ pseudo-labels
@@ -122,7 +141,7 @@ class CAP(MultiLabelAlgorithm):
         """Rank the pool by the EMA model; returns the row to log."""
         args = self.args
         outputs = self.read("pool_ulb")
-        scores = self.scores(outputs)
+        scores = raw_scores = self.scores(outputs)
         if args.neighbours:
             scores = smoothed_scores(scores, outputs["feat"], args.neighbours)
         self.pseudo_targets, self.mask = class_aware_pseudo_labels(
@@ -136,7 +155,27 @@ class CAP(MultiLabelAlgorithm):
         if args.confidence_weights:
             self.mask = self.mask * confidence_weights(scores, self.positive_rate)
             row["weight_mean"] = float(self.mask.mean())
+        if self.unknown_lb is not None:
+            row |= self.fill_unknown(scores, raw_scores, outputs["feat"])
         return row
+
+    def fill_unknown(self, pool_scores: Tensor, raw_scores: Tensor, features: Tensor) -> dict[str, float]:
+        """Pseudo-label the unknown cells of labelled rows by their rank in the pool; returns values to log."""
+        args, labeled = self.args, self.read("pool_lb")
+        scores = self.scores(labeled)
+        if args.neighbours:
+            joined = torch.cat([scores, raw_scores]), torch.cat([labeled["feat"], features])
+            scores = smoothed_scores(*joined, args.neighbours)[: len(scores)]
+        targets = self.dataset_dict["pool_lb"].targets.to(self.device)
+        shares = {"positive_share": args.positive_share, "negative_share": args.negative_share}
+        self.targets_lb, mask = pseudo_label_unknown(
+            scores, pool_scores, targets, self.unknown_lb, self.positive_rate, **shares
+        )
+        self.mask_lb = mask.float()
+        if args.confidence_weights:
+            weights = confidence_weights(scores, self.positive_rate, pool_scores)
+            self.mask_lb = torch.where(self.unknown_lb, mask * weights, 1.0)
+        return {"labeled_pseudo_positive_rate": float(self.targets_lb[self.unknown_lb].mean())}
 
     @torch.no_grad()
     def from_queue(self, x_ulb_w: Any) -> tuple[Tensor, Tensor]:
@@ -159,10 +198,15 @@ class CAP(MultiLabelAlgorithm):
     def get_state(self) -> dict[str, Any]:
         if self.pseudo_targets is None:
             return {"queue": self.queue}
-        return {"queue": self.queue, "pseudo_targets": self.pseudo_targets.to(torch.uint8), "mask": self.mask}
+        state = {"queue": self.queue, "pseudo_targets": self.pseudo_targets.to(torch.uint8), "mask": self.mask}
+        if self.targets_lb is not None:
+            state |= {"targets_lb": self.targets_lb, "mask_lb": self.mask_lb}
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.queue = state["queue"].to(self.device)
         if "mask" in state:
             self.pseudo_targets = state["pseudo_targets"].to(self.device, torch.float32)
             self.mask = state["mask"].to(self.device)
+        if "targets_lb" in state:
+            self.targets_lb, self.mask_lb = (state[name].to(self.device) for name in ("targets_lb", "mask_lb"))

@@ -18,12 +18,13 @@ from semilearn_bbam.engine.options import (
     LOSS_REDUCTION,
     asymmetric_options,
 )
-from semilearn_bbam.losses import asymmetric_loss, reduce_loss
+from semilearn_bbam.losses import asymmetric_loss
 from semilearn_bbam.nets.twins import LOCAL_VIEWS, TwinHeads, TwinNet
 from semilearn_bbam.thresholds import FORMS, TIES, f_beta_thresholds
 
 # Only images have patches; the second view of other data is this project's choice.
 DEFAULT_VIEWS = {"image": "patches", "text": "projection", "features": "projection"}
+STATE = ("thresholds", "pseudo_targets", "targets_lb")
 
 
 @ALGORITHMS.register("d2l")
@@ -77,6 +78,7 @@ class D2L(MultiLabelAlgorithm):
     shares_batches = True
     thresholds: Tensor | None = None
     pseudo_targets: Tensor | None = None
+    targets_lb: Tensor | None = None  # of labelled rows with unknown cells, which are pseudo-labelled
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
 
     @classmethod
@@ -100,23 +102,36 @@ class D2L(MultiLabelAlgorithm):
 
     # ------------------------------------------------------------------ steps
 
-    def views_loss(self, outputs: dict[str, Tensor], targets: Tensor, suffix: str = "") -> Tensor:
+    def views_loss(
+        self, outputs: dict[str, Tensor], targets: Tensor, suffix: str = "", known: Tensor | None = None
+    ) -> Tensor:
         """Sum over both views of the reduced loss of the heads that make ("") or use ("_used") pseudo-labels."""
         whole, local = (
             asymmetric_loss(outputs[f"{view}{suffix}"], targets, **asymmetric_options(self.args))
             for view in ("global", "local")
         )
         reduction = self.args.loss_reduction
-        return reduce_loss(whole, None, reduction) + reduce_loss(local, None, reduction)
+        return self.reduce_labeled(whole, known, reduction) + self.reduce_labeled(local, known, reduction)
 
-    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def warmup_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             outputs = self.model(x_lb_s)
-        return self.step_result(self.views_loss(outputs, y_lb))
+        return self.step_result(self.views_loss(outputs, y_lb, known=known_lb))
 
     def train_step(
-        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_w: Any, x_ulb_s: Any
+        self,
+        x_lb_s: Any,
+        y_lb: Tensor,
+        idx_lb: Tensor,
+        idx_ulb: Tensor,
+        x_ulb_w: Any,
+        x_ulb_s: Any,
+        known_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.targets_lb is not None:  # with pseudo-labels where the labels are unknown
+            y_lb, known_lb = self.targets_lb[idx_lb], None
         targets = self.pseudo_label(x_ulb_w)
         if self.pseudo_targets is None:
             # For the diagnostic only: the last pseudo-labels of each row, zeros for a row that was not drawn yet.
@@ -124,7 +139,7 @@ class D2L(MultiLabelAlgorithm):
         self.pseudo_targets[self.world.gather_batch(idx_ulb)] = self.world.gather_batch(targets)
         with self.amp_cm():
             labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)
-        loss_lb = self.views_loss(labeled, y_lb)
+        loss_lb = self.views_loss(labeled, y_lb, known=known_lb)
         loss_ulb = self.views_loss(unlabeled, targets, "_used" if self.args.decouple else "")
         return self.step_result(
             loss_lb + self.lambda_u * loss_ulb,
@@ -148,10 +163,13 @@ class D2L(MultiLabelAlgorithm):
             for net in (self.model, self.ema_model):
                 net.head.hand_over()
         args, scores = self.args, self.scores(self.read("pool_lb"))
-        targets = self.dataset_dict["pool_lb"].targets.to(self.device)
+        pool = self.dataset_dict["pool_lb"]
+        targets, known = pool.targets.to(self.device), None if pool.known is None else pool.known.to(self.device)
         self.thresholds, f_beta = f_beta_thresholds(
-            scores, targets, beta=args.beta, form=args.f_beta_form, ties=args.threshold_ties
+            scores, targets, beta=args.beta, form=args.f_beta_form, ties=args.threshold_ties, known=known
         )
+        if self.unknown_lb is not None:
+            self.targets_lb = torch.where(self.unknown_lb, (scores >= self.thresholds).to(targets), targets)
         reached = self.thresholds.isfinite()
         finite = self.thresholds[reached] if bool(reached.any()) else self.thresholds.new_zeros(1)
         return {
@@ -163,9 +181,9 @@ class D2L(MultiLabelAlgorithm):
         }
 
     def get_state(self) -> dict[str, Any]:
-        state = {"thresholds": self.thresholds, "pseudo_targets": self.pseudo_targets}
+        state = {name: getattr(self, name) for name in STATE}
         return {name: value for name, value in state.items() if value is not None}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        for name in ("thresholds", "pseudo_targets"):
+        for name in STATE:
             setattr(self, name, state[name].to(self.device) if name in state else None)

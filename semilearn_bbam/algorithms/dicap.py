@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,6 +60,7 @@ class DiCaP(MultiLabelAlgorithm):
     head = "linear"
     shares_batches = True
     labels: WeightedLabels | None = None
+    labels_lb: WeightedLabels | None = None  # of labelled rows with unknown cells; labels weigh 1
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
 
     @classmethod
@@ -87,6 +89,8 @@ class DiCaP(MultiLabelAlgorithm):
         pools["train_est"], pools["pool_est"] = labeled.part(estimation_rows), pools["pool_lb"].part(estimation_rows)
         for name in ("train_lb", "pool_lb"):
             pools[name] = pools[name].part(training_rows)
+        if self.unknown_lb is not None:
+            self.unknown_lb = self.unknown_lb[training_rows]
         # The rows of the pool come first, so that the diagnostic and the prior thresholds use only them.
         self.num_unlabeled = len(unlabeled)
         if not args.include_lb_to_ulb:
@@ -125,20 +129,37 @@ class DiCaP(MultiLabelAlgorithm):
             asymmetric_loss(logits, targets, **asymmetric_options(self.args)), weights, self.args.loss_reduction
         )
 
-    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def warmup_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             logits = self.model(x_lb_s)["logits"]
-        return self.step_result(self.reduced_loss(logits, y_lb))
+        return self.step_result(self.labeled_loss(logits, y_lb, known_lb))
+
+    def labeled_loss(self, logits: Tensor, targets: Tensor, known: Tensor | None) -> Tensor:
+        loss = asymmetric_loss(logits, targets, **asymmetric_options(self.args))
+        return self.reduce_labeled(loss, known, self.args.loss_reduction)
 
     def train_step(
-        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor | None = None, x_ulb_w: Any = None, x_ulb_s: Any = None
+        self,
+        x_lb_s: Any,
+        y_lb: Tensor,
+        idx_lb: Tensor,
+        idx_ulb: Tensor | None = None,
+        x_ulb_w: Any = None,
+        x_ulb_s: Any = None,
+        known_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         if idx_ulb is None:  # a batch of the estimation split
-            return self.finetune_step(x_lb_s, y_lb)
+            return self.finetune_step(x_lb_s, y_lb, known_lb)
         args, state = self.args, self.labels
         with self.amp_cm():
             outputs_lb, weak, strong = self.joint(x_lb_s, x_ulb_w, x_ulb_s)
-        loss_lb = self.reduced_loss(outputs_lb["logits"], y_lb)
+        if self.labels_lb is None:
+            loss_lb = self.labeled_loss(outputs_lb["logits"], y_lb, known_lb)
+        else:  # with pseudo-labels where the labels are unknown
+            filled = self.labels_lb
+            loss_lb = self.reduced_loss(outputs_lb["logits"], filled.pseudo_targets[idx_lb], filled.weights[idx_lb])
         loss_ulb = self.reduced_loss(strong["logits"], state.pseudo_targets[idx_ulb], state.weights[idx_ulb])
         ambiguous, head = self.world.gather_batch(state.ambiguous[idx_ulb]), self.model.head
         class_weights = head.weight if isinstance(head, CosinePrototypes) else head.linear.weight
@@ -150,7 +171,9 @@ class DiCaP(MultiLabelAlgorithm):
         total = loss_lb + self.lambda_u * loss_ulb + args.contrastive_weight * contrast
         return self.step_result(total, sup_loss=loss_lb, unsup_loss=loss_ulb, contrastive_loss=contrast)
 
-    def finetune_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def finetune_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The head on labelled rows of the estimation split, at a separate learning rate."""
         if self.args.finetune_lr:
             # The schedule, which is nearly at its end here, sets the rate after every step.
@@ -162,7 +185,7 @@ class DiCaP(MultiLabelAlgorithm):
         self.model.train()
         with self.amp_cm():
             logits = self.model(features, only_fc=True)
-        return self.step_result(self.reduced_loss(logits, y_lb))
+        return self.step_result(self.labeled_loss(logits, y_lb, known_lb))
 
     # ------------------------------------------------------------------ the refresh
 
@@ -173,18 +196,29 @@ class DiCaP(MultiLabelAlgorithm):
         args, pools = self.args, self.dataset_dict
         scores = {name: self.scores(self.read(name)) for name in ("pool_lb", "pool_est", "pool_ulb")}
         targets = {name: pools[name].targets.to(self.device) for name in ("pool_lb", "pool_est")}
-        self.labels = WeightedLabels.estimate(
-            scores["pool_ulb"],
+        known = {name: None if pools[name].known is None else pools[name].known.to(self.device) for name in targets}
+        estimate = partial(
+            WeightedLabels.estimate,
             labeled=(scores["pool_lb"], targets["pool_lb"]),
             estimation=(scores["pool_est"], targets["pool_est"]),
             bins=args.correctness_bins,
             knots=args.bin_knots,
+            labeled_known=known["pool_lb"],
+            estimation_known=known["pool_est"],
         )
+        self.labels = estimate(scores["pool_ulb"])
+        if self.unknown_lb is not None:
+            self.labels_lb = estimate(scores["pool_lb"]).within(self.unknown_lb, targets["pool_lb"])
         return self.labels.summary()
 
     def get_state(self) -> dict[str, Any]:
-        return {} if self.labels is None else asdict(self.labels)
+        state = {} if self.labels is None else asdict(self.labels)
+        return state if self.labels_lb is None else {**state, "labeled": asdict(self.labels_lb)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        tensors = {name: tensor.to(self.device) for name, tensor in state.items()}
-        self.labels = WeightedLabels(**tensors) if state else None
+        state = dict(state)
+        labeled = state.pop("labeled", None)
+        self.labels, self.labels_lb = (
+            WeightedLabels(**{name: tensor.to(self.device) for name, tensor in tensors.items()}) if tensors else None
+            for tensors in (state, labeled)
+        )

@@ -79,7 +79,7 @@ class DRML(MultiLabelAlgorithm):
     # ------------------------------------------------------------------ steps
 
     def fit(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Mean of the element loss over rows, by their weights, and labels: [B,K], [B,K] and [B] -> []."""
+        """Mean of the element loss over rows, by their weights, and labels: [B,K], [B,K] and [B] or [B,K] -> []."""
         if self.args.element_loss == "bce":
             loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         else:
@@ -90,17 +90,30 @@ class DRML(MultiLabelAlgorithm):
         """L_C, half the sum of both classifiers' losses (Eq. 2)."""
         return (self.fit(first, targets, weights) + self.fit(second, targets, weights)) / 2
 
-    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def warmup_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             outputs = self.model(x_lb_s)
-        return self.relation_step(outputs, y_lb, y_lb.new_ones(len(y_lb)))
+        return self.relation_step(outputs, y_lb, self.cell_weights(known_lb, y_lb.new_ones(len(y_lb))))
+
+    def cell_weights(self, known_lb: Tensor | None, weights: Tensor) -> Tensor:
+        """Weights of rows [B], labelled ones first, or of cells [B,K] where some of the labelled ones are unknown.
+
+        The known cells weigh 1 / share, share their share among all labelled cells, so that their mean keeps its size.
+        """
+        if known_lb is None:
+            return weights
+        cells = weights.unsqueeze(1).repeat(1, known_lb.shape[1])
+        cells[: len(known_lb)] *= known_lb / self.known_share
+        return cells
 
     def train_step(
-        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any
+        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any, known_lb: Tensor | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         added = self.added[idx_ulb]
         targets = torch.cat([y_lb, self.pseudo_targets[idx_ulb]])
-        weights = torch.cat([y_lb.new_ones(len(y_lb)), self.lambda_u * added])
+        weights = self.cell_weights(known_lb, torch.cat([y_lb.new_ones(len(y_lb)), self.lambda_u * added]))
         loss_da = self.discrepancy_steps(x_lb_s, x_ulb_s, targets, weights, (~added).to(y_lb.dtype))
         with self.amp_cm():  # again, since P, C1 and C2 have changed
             parts = self.joint(x_lb_s, x_ulb_s)
@@ -171,7 +184,10 @@ class DRML(MultiLabelAlgorithm):
 def row_mean(loss: Tensor, weights: Tensor, world: World) -> Tensor:
     """Mean over labels and, by their weights [B] >= 0, over rows of element losses [B,K]; 0 where no row counts.
 
-    The rows are those of all processes.
+    Weights [B,K] are those of cells. The rows are those of all processes.
     """
+    if weights.ndim == 2:
+        total = world.all_reduce(weights.mean(dim=1).sum())
+        return world.all_reduce((loss * weights).mean(dim=1).sum()) / torch.where(total > 0, total, 1.0)
     total = world.all_reduce(weights.sum())
     return world.all_reduce((loss.mean(dim=1) * weights).sum()) / torch.where(total > 0, total, 1.0)

@@ -19,7 +19,7 @@ from semilearn_bbam.nets.latent import GaussianLabels, latent_divergence
 class MIME(MultiLabelAlgorithm):
     """MIME (Liu et al., ICML 2023), a method for one known positive per sample, ported to labelled rows and a pool.
 
-    Labelled rows have all their labels. Rows of the pool start without a positive; at the start of every
+    Rows of the pool, and unknown cells of labelled rows, start without a positive; at the start of every
     semi-supervised epoch label k of row i becomes positive where sigmoid(z_ik) > theta, and stays positive. Everything
     else counts as negative. The warm-up minimises the first term, the steps after it
 
@@ -51,6 +51,7 @@ class MIME(MultiLabelAlgorithm):
     def set_up(self) -> None:
         shape = (len(self.dataset_dict["pool_ulb"]), self.num_classes)
         self.pseudo_targets = torch.zeros(shape, dtype=torch.bool, device=self.device)
+        self.positives_lb = None if self.unknown_lb is None else torch.zeros_like(self.unknown_lb)
 
     @classmethod
     def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
@@ -58,22 +59,34 @@ class MIME(MultiLabelAlgorithm):
 
     # ------------------------------------------------------------------ steps
 
-    def objective(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
-        """Mean over B and K of cross-entropy and beta KL."""
+    def objective(self, outputs: dict[str, Tensor], targets: Tensor, known: Tensor | None = None) -> Tensor:
+        """Mean over B and K of cross-entropy, of known cells only, and beta KL."""
         entropy = F.binary_cross_entropy_with_logits(outputs["logits"], targets, reduction="none")
+        if known is not None:
+            entropy = entropy.masked_fill(~known, 0.0) / self.known_share
         return reduce_loss(entropy + self.args.beta * latent_divergence(outputs["mean"], outputs["deviation"]))
 
-    def warmup_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def warmup_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             outputs = self.model(x_lb_s)
-        return self.step_result(self.objective(outputs, y_lb))
+        return self.step_result(self.objective(outputs, y_lb, known_lb))
 
     def train_step(
-        self, x_lb_s: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb_s: Any
+        self,
+        x_lb_s: Any,
+        y_lb: Tensor,
+        idx_lb: Tensor,
+        idx_ulb: Tensor,
+        x_ulb_s: Any,
+        known_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)
-        loss_lb = self.objective(labeled, y_lb)
+        if self.positives_lb is not None:  # those added to unknown cells
+            y_lb, known_lb = y_lb + self.positives_lb[idx_lb], None
+        loss_lb = self.objective(labeled, y_lb, known_lb)
         loss_ulb = self.objective(unlabeled, self.pseudo_targets[idx_ulb].to(y_lb.dtype))
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
 
@@ -84,13 +97,19 @@ class MIME(MultiLabelAlgorithm):
         model = self.model if self.args.refresh_model == "student" else self.ema_model
         before = self.pseudo_targets
         self.pseudo_targets = before | (self.scores(self.read("pool_ulb", model)) > self.args.theta)
+        if self.positives_lb is not None:
+            confident = self.scores(self.read("pool_lb", model)) > self.args.theta
+            self.positives_lb = self.positives_lb | (confident & self.unknown_lb)
         return {
             "pseudo_positive_rate": float(self.pseudo_targets.float().mean()),
             "new_positive_rate": float((self.pseudo_targets & ~before).float().mean()),
         }
 
     def get_state(self) -> dict[str, Any]:
-        return {"pseudo_targets": self.pseudo_targets}
+        state = {"pseudo_targets": self.pseudo_targets}
+        return state if self.positives_lb is None else {**state, "positives_lb": self.positives_lb}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self.pseudo_targets = state["pseudo_targets"].to(self.device)
+        if "positives_lb" in state:
+            self.positives_lb = state["positives_lb"].to(self.device)

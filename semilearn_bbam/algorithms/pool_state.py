@@ -20,7 +20,8 @@ class PoolState:
     """Pseudo-labels [N_u,K], masks beta of labelled and unlabelled rows, the angle statistics, and optional weights.
 
     beta_lb [N_l,H K], beta_ulb [N_u,H K] and the statistics [H K] are those of a net with H branches; `weights`
-    [N_u,K] are those of the terms of pseudo-labels, None for 1.
+    [N_u,K] are those of the terms of pseudo-labels, None for 1. `targets_lb` [N_l,K] are the targets of labelled rows
+    with pseudo-labels in their unknown cells, None where there are none.
     """
 
     pseudo_targets: Tensor
@@ -28,6 +29,7 @@ class PoolState:
     beta_ulb: Tensor
     statistics: AngleStatistics
     weights: Tensor | None = None
+    targets_lb: Tensor | None = None
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -36,6 +38,7 @@ class PoolState:
             "beta_ulb": self.beta_ulb,
             "statistics": self.statistics.state_dict(),
             **({} if self.weights is None else {"weights": self.weights}),
+            **({} if self.targets_lb is None else {"targets_lb": self.targets_lb.to(torch.uint8)}),
         }
 
     @classmethod
@@ -46,6 +49,7 @@ class PoolState:
             state["beta_ulb"].to(device),
             AngleStatistics.from_state_dict(state["statistics"]).to(device),
             state["weights"].to(device) if "weights" in state else None,
+            state["targets_lb"].to(device, torch.float32) if "targets_lb" in state else None,
         )
 
     def summary(self) -> dict[str, float]:
@@ -77,15 +81,20 @@ def estimate_statistics(
     generator: torch.Generator,
     previous: PoolState | None,
     weights: Tensor | None = None,
+    valid_lb: Tensor | None = None,
+    known_lb: Tensor | None = None,
 ) -> PoolState:
     """Prototypes, label angles, negative samples and statistics from the features of all rows.
 
     features [N_l + N_u, D], labelled rows first; targets_lb [N_l,K]; pseudo_targets and mask [N_u,K]. Entries
-    outside the mask are neither positive nor negative anywhere.
+    outside the mask are neither positive nor negative anywhere; nor are those of labelled rows outside valid_lb
+    [N_l,K]. known_lb [N_l,K]: the cells of labelled rows whose label is known, where some are unknown.
     """
     num_lb = len(targets_lb)
     targets = torch.cat([targets_lb, pseudo_targets])
-    valid = torch.cat([torch.ones_like(targets_lb, dtype=torch.bool), mask])
+    if valid_lb is None:
+        valid_lb = torch.ones_like(targets_lb, dtype=torch.bool)
+    valid = torch.cat([valid_lb, mask])
     branches = features.chunk(args.num_branches, dim=1)
     angles = torch.cat([label_angles(z, label_prototypes(z, targets * valid)) for z in branches], dim=1)
     targets, valid, targets_lb = (for_branches(values, angles) for values in (targets, valid, targets_lb))
@@ -98,9 +107,11 @@ def estimate_statistics(
     beta = negatives | ((targets > 0) & valid)
     beta_lb = beta[:num_lb]
     if args.labeled_negatives == "all":
-        beta_lb = torch.ones_like(beta_lb)
+        beta_lb = valid[:num_lb] if known_lb is not None else torch.ones_like(beta_lb)
     elif args.labeled_negatives == "frozen" and previous is not None:
         beta_lb = previous.beta_lb
+        if known_lb is not None:  # pseudo-labels are not frozen
+            beta_lb = torch.where(for_branches(known_lb, beta_lb), beta_lb, beta[:num_lb])
     negative_weights = negatives.float() if args.statistics_negatives == "sampled" else None
     previous_statistics = previous.statistics if previous is not None else None
     statistics = update_statistics(

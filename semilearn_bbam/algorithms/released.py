@@ -52,7 +52,7 @@ class ReleasedFaults(MultiLabelAlgorithm):
         pools = super().set_dataset()
         if args.reproduce_released_leak:
             rows = pools["train_ulb"].rows
-            if (rows >= len(source.targets)).any():
+            if (rows >= len(source.targets)).any() or (source.targets[rows] < 0).any():
                 raise UserError("reproduce_released_leak: some unlabelled items have no true labels; leave it out")
             self.true_targets = torch.from_numpy(source.targets[rows]).to(self.device, torch.float32)
             self.hidden_labels = "leak"

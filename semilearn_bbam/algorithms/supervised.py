@@ -30,10 +30,13 @@ class Supervised(MultiLabelAlgorithm):
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def train_step(self, x_lb_s: Any, y_lb: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    def train_step(
+        self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             outputs = self.model(x_lb_s)
-        return self.step_result(self.element_loss(outputs, y_lb).mean())
+        loss = self.element_loss(outputs, y_lb)
+        return self.step_result(loss.mean() if known_lb is None else self.reduce_labeled(loss, known_lb))
 
     warmup_step = train_step
 

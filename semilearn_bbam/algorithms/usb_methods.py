@@ -38,7 +38,7 @@ from semilearn_bbam.engine.hooks.labelwise import (
     LabelwiseSoftMatchHook,
     SavedDashHook,
 )
-from semilearn_bbam.engine.labelwise import Labelwise
+from semilearn_bbam.engine.labelwise import Labelwise, partly_known
 
 # Defaults that depend on the kind of the data: texts can only be mixed as features and perturbed in their embeddings,
 # and only images can be rotated.
@@ -93,6 +93,7 @@ class MLMixMatch(Labelwise, MixMatch):
 
     kind_defaults = MANIFOLD
     second_view_is_weak = True
+    mixes = True
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -116,7 +117,10 @@ class MLDash(Labelwise, Dash):
     def refresh(self) -> dict[str, float]:
         hook = self.masking
         if hook.rho_init is None:
-            targets = self.dataset_dict["pool_lb"].targets.long().to(self.device)
+            pool = self.dataset_dict["pool_lb"]
+            targets = pool.targets.long().to(self.device)
+            if pool.known is not None:
+                targets = partly_known(targets, pool.known.to(self.device))
             self.rho_init = float(self.ce_loss(self.read("pool_lb")["logits"], targets, reduction="mean"))
             hook.rho_init = hook.rho = self.rho_init
         return {"rho": hook.rho}
@@ -276,6 +280,7 @@ class MLReMixMatch(Labelwise, _ReMixMatchWithoutCounts):
     """ReMixMatch label by label, aligned to the labelled rate; only images can be rotated (`rot_loss_ratio`)."""
 
     kind_defaults = ROTATION
+    mixes = True
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:

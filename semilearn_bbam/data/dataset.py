@@ -51,8 +51,8 @@ class Source:
 
     `kind` is "image" (items are uint8 [C,H,W]), "text" (items are strings, or token ids once tokenized) or
     "features" (items are rows of a float array [N,D]). `targets` [L,K], L <= N, and `test_targets` [M,K] are
-    float32 0/1; a label may have no positive at all. Training items from L on have no labels: they can only be
-    unlabelled. `fingerprint` identifies items, targets and label names.
+    float32 0, 1 or -1, which is unknown (`known_cells`); a label may have no positive at all. Training items from L on
+    have no labels: they can only be unlabelled. `fingerprint` identifies items, targets and label names.
 
     `train_ids` and `test_ids` name the items in messages; `strong_texts` holds, per training item, ready texts
     for the strong view (back-translations); `problems` are the bad items that the reader left out, `notes`
@@ -163,7 +163,7 @@ def source_conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
 
 
 def check_source(source: Source, *, may_be_empty: bool = False) -> None:
-    """DataError unless shapes agree, N, M and K are at least 1 and all targets are 0 or 1."""
+    """DataError unless shapes agree, N, M and K are at least 1 and all targets are 0, 1 or -1 (unknown)."""
     where = f"dataset {source.name!r}"
     if source.kind not in KINDS:
         raise DataError(f"{where}: kind must be one of {', '.join(KINDS)}, not {source.kind!r}")
@@ -180,20 +180,26 @@ def check_source(source: Source, *, may_be_empty: bool = False) -> None:
             raise DataError(
                 f"{where}: {targets.shape[1]} columns of {part} targets but {len(source.label_names)} label names"
             )
-        if targets.dtype != np.float32 or not np.isin(targets, (0.0, 1.0)).all():
-            raise DataError(f"{where}: {part} targets must be float32 and 0 or 1 everywhere")
+        if targets.dtype != np.float32 or not np.isin(targets, (-1.0, 0.0, 1.0)).all():
+            raise DataError(f"{where}: {part} targets must be float32 and 0, 1 or -1 (unknown) everywhere")
 
 
 def frequent_labels(
     targets: ArrayLike, test_targets: ArrayLike, min_positives: int, min_test_positives: int = 1
 ) -> NDArray[np.bool_]:
     """Mask [K] of labels with as many training and as many test positives; `min_positives` 0 keeps all."""
-    train_counts = np.asarray(targets).sum(0)
+    train_counts = (np.asarray(targets) > 0).sum(0)
     if min_positives <= 0:
         return np.ones(len(train_counts), dtype=bool)
-    in_test = np.asarray(test_targets).sum(0) >= max(min_test_positives, 1)
+    in_test = (np.asarray(test_targets) > 0).sum(0) >= max(min_test_positives, 1)
     frequent: NDArray[np.bool_] = (train_counts >= min_positives) & in_test
     return frequent
+
+
+def known_cells(targets: ArrayLike) -> NDArray[np.bool_]:
+    """Mask [N,K] of the cells whose label is known; -1 in `targets` [N,K] is unknown."""
+    known: NDArray[np.bool_] = np.asarray(targets) >= 0
+    return known
 
 
 def data_folder(args: argparse.Namespace) -> Path:

@@ -17,6 +17,7 @@ from semilearn_bbam.data.dataset import (
     Source,
     check_source,
     frequent_labels,
+    known_cells,
     read_source,
     take,
 )
@@ -25,11 +26,15 @@ from semilearn_bbam.data.images import ImageFiles, inspect_image
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.problems import settle
 from semilearn_bbam.data.remember import remembered
+from semilearn_bbam.data.unknown import rows_with_any, settle_unknown, unlabeled_rows
 from semilearn_bbam.util.progress import in_threads, progress_bar
 
 # What an item without any label is, by dataset: COCO has images without annotations, which the released code drops;
-# where labels are a list per item, an empty list is more likely a mistake; else it means that no label applies.
-EMPTY_LABELS = {"coco2014": "drop", "coco2017": "drop", "manifest": "bad", "aapd": "bad"}
+# in the released lists of AAPD an empty one is more likely a mistake; in a manifest it is an item that nobody labelled;
+# else it means that no label applies.
+EMPTY_LABELS = {"coco2014": "drop", "coco2017": "drop", "manifest": "pool", "aapd": "bad"}
+# Readers that tell a row without labels (-1) from a row whose labels are all known not to apply (0).
+MARK_EMPTY = {"manifest"}
 ROWS_AT_ONCE = 65536
 
 
@@ -45,6 +50,7 @@ def load_source(args: argparse.Namespace) -> Source:
         if source.problems and not len(targets):
             raise DataError(f"dataset {source.name!r}: no {part} item is left: {'; '.join(notes)}; fix the data")
     source = keep_frequent_labels(replace(source, notes=notes), args.min_positives, args.min_test_positives)
+    source = settle_unknown(source)  # labels that were dropped may have been all that was known of a row
     check_source(source)
     train, test = source.train, source.test
     if args.cache == "none" or not isinstance(train, ImageFiles) or not isinstance(test, ImageFiles):
@@ -61,8 +67,18 @@ def inspect_source(args: argparse.Namespace) -> Source:
 
 
 def screen_source(source: Source, args: argparse.Namespace) -> Source:
-    """The source without its bad items, which are in `problems`, and without those that `empty_labels` drops."""
-    policy = args.empty_labels if args.empty_labels != "auto" else EMPTY_LABELS.get(source.name, "keep")
+    """The source without its bad items, which are in `problems`, with those without labels as `empty_labels` says.
+
+    A row without a known cell is unlabelled, unless it is bad or dropped; test rows without one are left out.
+    """
+    policy = args.empty_labels if args.empty_labels != "auto" else EMPTY_LABELS.get(source.name, "negative")
+    if args.empty_labels == "pool" and source.name not in MARK_EMPTY:
+        source = unlabeled_rows(source, ~rows_with_any(source.targets != 0))
+    source = _without_bad(source, args, policy)
+    return settle_unknown(source)
+
+
+def _without_bad(source: Source, args: argparse.Namespace, policy: str) -> Source:
     screens = {part: _Screen(source, part, args, policy) for part in ("train", "test")}
     problems = tuple(problem for screen in screens.values() for problem in screen.problems)
     dropped = sum(screen.dropped for screen in screens.values())
@@ -70,7 +86,7 @@ def screen_source(source: Source, args: argparse.Namespace) -> Source:
         return source
     notes = source.notes
     if dropped:
-        notes += (f"left out {dropped} item(s) without any label (empty_labels: keep keeps them)",)
+        notes += (f"left out {dropped} item(s) without any label (empty_labels: negative keeps them)",)
     train_mask, test_mask = screens["train"].keep, screens["test"].keep
     num_labeled = len(source.targets)
     strong_texts = source.strong_texts
@@ -127,7 +143,8 @@ class _Screen:
             self._mark([row for row, text in enumerate(items) if not text.strip()], "empty_text")
         elif source.kind == "features":
             self._mark(np.flatnonzero(~finite_rows(items, args.cache_dir)), "not_finite")
-        rows = np.flatnonzero((targets.sum(1) == 0) & self.keep[: len(targets)])
+        empty = ~rows_with_any(targets != 0) | ~rows_with_any(known_cells(targets))
+        rows = np.flatnonzero(empty & self.keep[: len(targets)])
         self.dropped = 0
         if policy == "bad":
             self._mark(rows, "no_label")

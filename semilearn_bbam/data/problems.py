@@ -16,7 +16,10 @@ KINDS = {
     "outside": ("path(s) that leave data_dir", "write paths below data_dir"),
     "row": ("row(s) that cannot be read", ""),
     "label": ("item(s) with a label out of range", ""),
-    "no_label": ("item(s) without any label", "set empty_labels: keep if none applies to them"),
+    "no_label": (
+        "item(s) without any label",
+        "set empty_labels: negative if none applies to them, or pool if they are unlabelled",
+    ),
     "empty_text": ("empty text(s)", ""),
     "not_finite": ("vector(s) with a value that is not finite", ""),
     "in_test": ("training or unlabelled item(s) that are in the test part too", ""),

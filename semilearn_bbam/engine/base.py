@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from semilearn_bbam.config import Settings
 from semilearn_bbam.data import Pool, Source, save_split, with_all_labels
+from semilearn_bbam.data.unknown import settle_unknown, unknown_summary
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device
 from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook, check_finite
@@ -28,7 +29,9 @@ from semilearn_bbam.engine.schedule import build_optimizer, build_scheduler, pla
 from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
 from semilearn_bbam.errors import UserError
+from semilearn_bbam.losses import reduce_loss
 from semilearn_bbam.metrics import multilabel_metrics
+from semilearn_bbam.nets.ensemble import for_branches
 from semilearn_bbam.nets.shared_norm import share_batch_norms
 from semilearn_bbam.runs.folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.util.distributed import World
@@ -71,6 +74,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         """
         self.device = resolve_device(settings.device) if device is None else device
         self.world, self.folder, self.net = world, folder, net
+        source = settle_unknown(source)
         self.facts = Facts.of(settings, source)
         self.kind = source.kind
         self.check(settings, self.kind)
@@ -132,11 +136,10 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         args = self.args
         pools = build_pools(self.source, self.split, self.views, *self.batch_views(), args.include_lb_to_ulb)
         self.evaluated = [name for name in ("validation", "test") if name in pools]
-        labeled = pools["train_lb"].targets
-        self.positive_rate = labeled.mean(0)
+        self.read_known_cells(pools["train_lb"])
         if args.report_pseudo_label_quality or args.report_figures:
             rows = torch.from_numpy(pools["train_ulb"].rows)
-            known = rows < len(self.source.targets)
+            known = rows < len(self.source.targets)  # the items; of their cells some may be -1, unknown
             self.diagnostic = known, torch.from_numpy(self.source.targets[rows[known]])
         self.identity = {
             "labels": list(self.source.label_names),
@@ -152,6 +155,26 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             f"{len(pools['test'])} test rows, {args.num_classes} labels"
         )
         return pools
+
+    def read_known_cells(self, labeled: Pool) -> None:
+        """Set `positive_rate` [K] over known cells, and what steps need of the unknown cells of labelled rows.
+
+        `known_share` is the share of known cells, by which masked means are divided; `unknown_lb` [N_l,K] marks the
+        cells to pseudo-label, None where there are none.
+        """
+        targets, known = labeled.targets, labeled.known
+        unknown = torch.from_numpy(self.source.targets[labeled.rows] < 0)
+        self.known_share, self.unknown_lb = 1.0, None
+        if known is None:
+            self.positive_rate = targets.mean(0)
+        else:
+            self.positive_rate = targets.sum(0) / known.sum(0)
+            self.known_share = float(known.float().mean())
+        if bool(unknown.any()):
+            for line in unknown_summary(self.source.targets[labeled.rows], self.source.label_names):
+                self.print_fn(f"{self.args.dataset}: {line}")
+            if self.args.unknown_labels == "pseudo":
+                self.unknown_lb = unknown.to(self.device)
 
     def count_rows(self, pools: Mapping[str, Pool]) -> None:
         """Set the sizes of the two training pools, as USB names them."""
@@ -221,6 +244,17 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         parts = {key: out.split([len(b) for b in inputs]) for key, out in net(torch.cat(inputs)).items()}
         return [{key: part[i] for key, part in parts.items()} for i in range(len(inputs))]
 
+    def reduce_labeled(self, loss: Tensor, known: Tensor | None, reduction: str = "mean") -> Tensor:
+        """Reduced element losses [B,H K] of labelled rows, of the known cells [B,K] only; None: all are known.
+
+        The mean is sum(known * loss) / (B K share), share that of the known cells among all labelled ones: the mean
+        over the known cells of a batch of average share, so that the term keeps its weight against others.
+        """
+        if known is None:
+            return reduce_loss(loss, None, reduction)
+        value = reduce_loss(loss, for_branches(known, loss), reduction)
+        return value if reduction == "sum" else value / self.known_share
+
     def step_result(self, total: Tensor, **parts: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """The pair that USB expects of a step; logged values stay tensors, so that no step waits for the device."""
         logged = {key: value.detach() for key, value in {**parts, "total_loss": total}.items()}
@@ -259,7 +293,8 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     ) -> dict[str, Any]:
         """Multi-label metrics of the EMA model, with its own buffers, keyed `<eval_dest>/<metric>`."""
         outputs = self.read(eval_dest)
-        metrics = multilabel_metrics(self.scores(outputs).cpu(), self.dataset_dict[eval_dest].targets)
+        pool = self.dataset_dict[eval_dest]
+        metrics = multilabel_metrics(self.scores(outputs).cpu(), pool.targets, known=pool.known)
         values: dict[str, Any] = {f"{eval_dest}/{key}": value for key, value in metrics.items()}
         if return_logits:
             values[f"{eval_dest}/logits"] = outputs[out_key].cpu().numpy()

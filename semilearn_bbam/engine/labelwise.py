@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any, ClassVar
 
+import torch
 from semilearn.core.criterions import CELoss, ConsistencyLoss
 from semilearn.core.hooks import Hook
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from semilearn_bbam.config import Option, Settings
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
@@ -27,20 +29,73 @@ LABELED_VIEWS = {"x_lb": "weak", "x_lb_s": "strong"}
 UNLABELED_VIEWS = {"x_ulb_w": "weak", "x_ulb_s": "strong", "x_ulb_s_0": "strong", "x_ulb_s_1": "strong"}
 
 
+IGNORED = -100  # the target of an unknown cell: torch's cross-entropy gives it no loss
+
+
+class PartlyKnown(Tensor):
+    """Labelled targets [B,K] with `IGNORED` in unknown cells, for USB's steps, which know of none.
+
+    One-hot encoded, as USB's mixing methods do, an unknown cell is NaN, and so is its mixture with any other.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            if func is F.one_hot:
+                targets, num_classes = args
+                hot = F.one_hot(targets.clamp(min=0), num_classes).float()
+                return hot.masked_fill((targets == IGNORED).unsqueeze(-1), float("nan"))
+            return func(*args, **(kwargs or {}))
+
+
+def known_targets(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets [B,K,2] with zeros for NaN, and which of the cells [B,K] are known."""
+    known = ~targets.isnan().any(dim=-1)
+    return torch.where(known.unsqueeze(-1), targets, 0.0), known
+
+
 class LabelwiseCELoss(CELoss):
-    """USB's cross-entropy for logits [B,K,2] and targets [B,K] or [B,K,2] -> [B,K], or their mean."""
+    """USB's cross-entropy for logits [B,K,2] and targets [B,K] or [B,K,2] -> [B,K], or their mean.
+
+    Unknown cells (`PartlyKnown`, or NaN where targets are mixed) have no loss; the others of labelled targets are
+    divided by `known_share`, the share of known cells among all labelled ones, so that their mean keeps its size.
+    """
+
+    def __init__(self, known_share: float | None = None, mixed: bool = False) -> None:
+        super().__init__()
+        self.known_share, self.mixed = known_share, mixed
 
     def forward(self, logits: Tensor, targets: Tensor, reduction: str = "none") -> Tensor:
+        share = self.known_share if isinstance(targets, PartlyKnown) else None
+        if self.mixed and self.known_share is not None and targets.is_floating_point():
+            share, (targets, _) = self.known_share, known_targets(targets)
         loss = super().forward(logits.flatten(0, 1), targets.flatten(0, 1), reduction="none").view(logits.shape[:2])
+        if share is not None:
+            loss = loss / share
         return loss.mean() if reduction == "mean" else loss
 
 
 class LabelwiseConsistencyLoss(ConsistencyLoss):
-    """USB's consistency loss for logits [B,K,2], targets [B,K] or [B,K,2] and mask [B,K] -> mean over B and K."""
+    """USB's consistency loss for logits [B,K,2], targets [B,K] or [B,K,2] and mask [B,K] -> mean over B and K.
+
+    mixed: targets may be mixtures with unknown cells, NaN, which are masked.
+    """
+
+    def __init__(self, mixed: bool = False) -> None:
+        super().__init__()
+        self.mixed = mixed
 
     def forward(self, logits: Tensor, targets: Tensor, name: str = "ce", mask: Tensor | None = None) -> Tensor:
+        if self.mixed and targets.is_floating_point():
+            targets, known = known_targets(targets)
+            mask = known.to(logits.dtype) if mask is None else mask * known
         flat = None if mask is None else mask.flatten(0, 1)
         return super().forward(logits.flatten(0, 1), targets.flatten(0, 1), name, flat)
+
+
+def partly_known(targets: Tensor, known: Tensor) -> PartlyKnown:
+    """Targets [B,K] of 0 and 1 of which only some are known, bool [B,K]."""
+    return targets.masked_fill(~known, IGNORED).as_subclass(PartlyKnown)
 
 
 class Labelwise(MultiLabelAlgorithm):
@@ -63,6 +118,7 @@ class Labelwise(MultiLabelAlgorithm):
     head = "linear"
     shares_batches = True
     second_view_is_weak: ClassVar[bool] = False  # whether USB's second unlabelled view is a weak one
+    mixes: ClassVar[bool] = False  # whether USB's step mixes targets of labelled rows with others
 
     def set_up(self) -> None:
         self.use_cat = self.use_cat and self.kind != "text"  # texts of different lengths do not stack
@@ -85,7 +141,9 @@ class Labelwise(MultiLabelAlgorithm):
 
     def set_hooks(self) -> None:
         self.num_classes = 2
-        self.ce_loss, self.consistency_loss = LabelwiseCELoss(), LabelwiseConsistencyLoss()
+        partly = self.dataset_dict["train_lb"].known is not None
+        self.ce_loss = LabelwiseCELoss(self.known_share if partly else None, mixed=self.mixes)
+        self.consistency_loss = LabelwiseConsistencyLoss(mixed=self.mixes and partly)
         with without_prints():
             super().set_hooks()
 
@@ -102,7 +160,10 @@ class Labelwise(MultiLabelAlgorithm):
 
     def process_batch(self, input_args: list[str] | None = None, **batch: Any) -> dict[str, Any]:
         arguments = super().process_batch(input_args, **batch)
-        return {key: value.long() if key == "y_lb" else value for key, value in arguments.items()}
+        arguments = {key: value.long() if key == "y_lb" else value for key, value in arguments.items()}
+        if "known_lb" in batch and "y_lb" in arguments:
+            arguments["y_lb"] = partly_known(arguments["y_lb"], self.to_device(batch["known_lb"]))
+        return arguments
 
     def process_log_dict(self, log_dict: Any = None, prefix: str = "train", **parts: Any) -> dict[str, Any]:
         parts.setdefault("total_loss", parts.get("sup_loss"))  # a supervised step of USB's has no total

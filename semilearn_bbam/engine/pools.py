@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from semilearn_bbam.data import Pool, Source, Split, View, load_split, make_split
+from semilearn_bbam.data.unknown import never_denied
 
 
 def read_split(args: argparse.Namespace, source: Source) -> Split:
@@ -42,12 +43,13 @@ def build_pools(
 
     `train_lb` and `train_ulb` have the views of the algorithm (key of the batch -> name of the view); `pool_lb` and
     `pool_ulb` the weak view only, for the refresh; `prior`, `validation` and `test` the plain view.
-    The unlabelled pools are built without any targets.
+    The unlabelled pools are built without any targets. In the labelled ones an unknown cell of a label that no labelled
+    row denies counts as negative: a loss over its positives alone would predict it everywhere.
     """
     unlabeled = np.concatenate([split.labeled, split.unlabeled]) if include_labeled else split.unlabeled
 
     weak, plain = {"x_lb": views["weak"]}, {"x_lb": views["eval"]}
-    lb_targets = _labels(source.targets, split.labeled)
+    lb_targets = _assumed(_labels(source.targets, split.labeled))
     test_rows = np.arange(len(source.test))
     pools = {
         "train_lb": labeled_pool(source, split, views, labeled_views),
@@ -65,7 +67,7 @@ def build_pools(
 
 def labeled_pool(source: Source, split: Split, views: Mapping[str, View], labeled_views: Mapping[str, str]) -> Pool:
     """The labelled rows of a split with their labels, as training batches have them."""
-    targets = _labels(source.targets, split.labeled)
+    targets = _assumed(_labels(source.targets, split.labeled))
     return Pool(source.train, split.labeled, _select(views, labeled_views), targets, suffix="lb")
 
 
@@ -75,3 +77,9 @@ def _select(views: Mapping[str, View], keys: Mapping[str, str]) -> dict[str, Vie
 
 def _labels(targets: np.ndarray, rows: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.asarray(targets[rows], np.float32))
+
+
+def _assumed(targets: torch.Tensor) -> torch.Tensor:
+    """Targets [N,K] with 0 in the unknown cells of labels that have no known negative."""
+    assumed = torch.from_numpy(never_denied(targets.numpy()))
+    return torch.where((targets < 0) & assumed, 0.0, targets)

@@ -43,7 +43,7 @@ def draw_contact_sheet(
                 _show_image(axis, batch[0])
             else:
                 _show_text(axis, tokenizer.decode(batch["input_ids"][0][batch["attention_mask"][0] > 0]))
-        names = [source.label_names[k] for k in np.flatnonzero(source.targets[row])]
+        names = [source.label_names[k] for k in np.flatnonzero(source.targets[row] > 0)]
         title = f"{source.item_name('train', int(row))}\n{textwrap.fill(', '.join(names) or 'no label', 60)}"
         line[0].set_title(title, fontsize=8, loc="left")
     for axis, name in zip(axes[0][1:], COLUMNS[1:], strict=True):

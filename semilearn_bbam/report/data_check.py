@@ -8,13 +8,16 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.dataset import Source
+from semilearn_bbam.data.dataset import Source, known_cells
 from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
 
 
 def describe_source(source: Source) -> str:
-    """Counts, cardinality (labels per item), density (cardinality / K), distinct label sets, and label frequencies."""
+    """Counts, cardinality (labels per item), density (cardinality / K), distinct label sets, and label frequencies.
+
+    All of known cells; where some are unknown, also how many, in all and of each label.
+    """
     unlabelled = len(source.train) - len(source.targets)
     parts = (("training", source.targets), ("test", source.test_targets))
     lines = [f"dataset {source.name} ({source.kind}), {len(source.label_names)} labels"]
@@ -25,16 +28,28 @@ def describe_source(source: Source) -> str:
         "items for the pool only": [f"{unlabelled}", "-"],
         "labels per item": [f"{_cardinality(targets):.3f}" for _, targets in parts],
         "density": [f"{_cardinality(targets) / targets.shape[1]:.4f}" for _, targets in parts],
+        **_unknown_cells([targets for _, targets in parts]),
         "distinct label sets": [f"{len(np.unique(targets, axis=0))}" for _, targets in parts],
-        "items without any label": [f"{int((targets.sum(1) == 0).sum())}" for _, targets in parts],
+        "items without any label": [f"{int((~(targets != 0).any(1)).sum())}" for _, targets in parts],
     }
     lines += [f"{name:28}{first:>12}{second:>12}" for name, (first, second) in rows.items()]
-    lines += ["", f"{'label':28}{'training':>19}{'test':>19}"]
-    counts = [targets.sum(0) for _, targets in parts]
+    counts = [(targets > 0).sum(0) for _, targets in parts]
+    known = [known_cells(targets).sum(0) for _, targets in parts]
+    partly = any((n < len(targets)).any() for n, (_, targets) in zip(known, parts, strict=True))
+    columns = ("training", "test", *(("unknown", "in test") if partly else ()))
+    lines += ["", f"{'label':28}" + "".join(f"{column:>19}" for column in columns)]
     for k in np.argsort(-counts[0], kind="stable"):
-        shares = [f"{int(n[k])} ({100 * n[k] / max(len(t), 1):.2f} %)" for n, (_, t) in zip(counts, parts, strict=True)]
-        lines.append(f"{_short(source.label_names[k]):28}{shares[0]:>19}{shares[1]:>19}")
+        shares = [f"{n[k]} ({100 * n[k] / max(of[k], 1):.2f} %)" for n, of in zip(counts, known, strict=True)]
+        if partly:
+            shares += [f"{len(targets) - n[k]}" for n, (_, targets) in zip(known, parts, strict=True)]
+        lines.append(f"{_short(source.label_names[k]):28}" + "".join(f"{share:>19}" for share in shares))
     return "\n".join(lines)
+
+
+def _unknown_cells(parts: Sequence[NDArray[np.float32]]) -> dict[str, list[str]]:
+    """The row of unknown cells, where there are any."""
+    shares = [1 - known_cells(targets).mean() if targets.size else 0.0 for targets in parts]
+    return {"unknown cells": [f"{100 * share:.2f} %" for share in shares]} if any(shares) else {}
 
 
 def suspicious_items(source: Source, cache_dir: str = "") -> list[str]:
@@ -48,9 +63,7 @@ def suspicious_items(source: Source, cache_dir: str = "") -> list[str]:
         "training items that occur more than once", (" = ".join(names[r] for r in rows) for rows in repeated)
     )
     labelled = len(source.targets)
-    contradicting = [
-        rows for rows in repeated if rows[-1] < labelled and len(np.unique(source.targets[rows], axis=0)) > 1
-    ]
+    contradicting = [rows for rows in repeated if rows[-1] < labelled and _contradicting(source.targets[rows])]
     lines += _line(
         "equal training items with different labels", (" = ".join(names[r] for r in rows) for rows in contradicting)
     )
@@ -80,8 +93,9 @@ def check_report(source: Source, cache_dir: str = "") -> tuple[str, bool]:
 
 def _useless_labels(source: Source) -> Iterator[str]:
     for part, targets in (("training", source.targets), ("test", source.test_targets)):
-        positives = targets.sum(0)
-        kinds = {"no positive": positives == 0, "no negative": positives == len(targets)}
+        positives, known = (targets > 0).sum(0), known_cells(targets).sum(0)
+        # Of a label with unknown cells the negatives are those that are known.
+        kinds = {"no positive": positives == 0, "no negative": positives == known}
         if part == "training":
             kinds["a single positive"] = positives == 1
         for problem, mask in kinds.items():
@@ -90,7 +104,7 @@ def _useless_labels(source: Source) -> Iterator[str]:
             )
     names_of: dict[bytes, list[str]] = defaultdict(list)
     for column, name in zip(np.asarray(source.targets).T, source.label_names, strict=True):
-        if column.any():
+        if (column > 0).any():
             names_of[column.tobytes()].append(name)
     equal = (" = ".join(names) for names in names_of.values() if len(names) > 1)
     yield from _line("labels that are positive on exactly the same training items", equal)
@@ -109,7 +123,15 @@ def _groups(keys: Sequence[Hashable]) -> dict[Hashable, list[int]]:
 
 
 def _cardinality(targets: NDArray[np.float32]) -> float:
-    return float(targets.sum() / max(len(targets), 1))
+    known = known_cells(targets)
+    if known.all():
+        return float(targets.sum() / max(len(targets), 1))
+    return float((targets > 0).sum() / max(known.sum(), 1) * targets.shape[1])
+
+
+def _contradicting(targets: NDArray[np.float32]) -> bool:
+    """Whether a label is positive in one of these rows and negative in another."""
+    return bool(((targets == 1).any(axis=0) & (targets == 0).any(axis=0)).any())
 
 
 def _short(name: str) -> str:

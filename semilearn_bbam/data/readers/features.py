@@ -21,6 +21,7 @@ from semilearn_bbam.data.dataset import (
     take,
 )
 from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.readers.cells import read_cells
 
 REQUIRED = ("train_x", "train_y", "test_x", "test_y")
 OPTIONAL = ("unlabeled_x", "label_names", "train_id", "test_id")
@@ -32,8 +33,8 @@ def load_features(args: argparse.Namespace) -> Source:
     """Read `train_x` [L,D], `train_y` [L,K], `test_x` [M,D], `test_y` [M,K] from `<data_dir>/<feature_file>`.
 
     That is an `.npz`, or a folder with one `.npy` file per key, whose vectors are memory-mapped and may be larger
-    than memory. Optional are `unlabeled_x` [U,D], more training items without labels, `label_names` [K],
-    `train_id` [L+U] and `test_id` [M]; other keys are ignored. float16 and float32 stay as they are, other numbers
+    than memory. Labels are 0 and 1, and -1 or NaN where unknown (see `cells.read_cells`). Optional are `unlabeled_x`
+    [U,D], more training items without labels, `label_names` [K], `train_id` [L+U] and `test_id` [M]; other keys are ignored. float16 and float32 stay as they are, other numbers
     become float32 (not on disk). DataError naming file and key for anything unusable.
     """
     path = data_folder(args) / args.feature_file
@@ -41,6 +42,10 @@ def load_features(args: argparse.Namespace) -> Source:
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it needs the keys {', '.join(REQUIRED)}")
+    for key in ("train_y", "test_y"):
+        _check_table(path, key, arrays[key])
+    cells, notes = read_cells({key: np.asarray(arrays[key]) for key in ("train_y", "test_y")})
+    arrays = {**arrays, **cells}
     train, test = _part(path, arrays, "train"), _part(path, arrays, "test")
     for letter in ("x", "y"):
         train_width, test_width = (arrays[f"{part}_{letter}"].shape[1] for part in ("train", "test"))
@@ -49,7 +54,7 @@ def load_features(args: argparse.Namespace) -> Source:
                 f"{path}: test_{letter} has {test_width} columns but train_{letter} has {train_width}; make them equal"
             )
     names = _label_names(path, arrays, train.targets.shape[1])
-    return Source.of("features", "features", train, test, names)
+    return Source.of("features", "features", train, test, names, notes=notes)
 
 
 def _read_folder(path: Path) -> dict[str, Array]:
@@ -92,7 +97,6 @@ def _part(path: Path, arrays: dict[str, Array], part: str) -> Part:
     """Vectors [N,D], targets [L,K] and names of the training or the test part, without rows of unusable targets."""
     x_key, y_key = f"{part}_x", f"{part}_y"
     x, y = _vectors(path, arrays, x_key), arrays[y_key]
-    _check_table(path, y_key, y)
     if len(x) != len(y):
         raise DataError(f"{path}: {x_key} has {len(x)} rows but {y_key} has {len(y)}; make them equal")
     if part == "train" and "unlabeled_x" in arrays:
@@ -101,13 +105,13 @@ def _part(path: Path, arrays: dict[str, Array], part: str) -> Part:
             raise DataError(f"{path}: unlabeled_x has {unlabeled.shape[1]} columns but train_x has {x.shape[1]}")
         x = _join(path, x, unlabeled)
     y, ids = np.asarray(y), _ids(path, arrays, f"{part}_id", len(x))
-    invalid = ~np.isin(y, (0, 1))
+    invalid = ~np.isin(y, (-1, 0, 1))
     if not invalid.any():
         return Part(x, y.astype(np.float32), ids)
     problems = []
     for row in map(int, np.flatnonzero(invalid.any(axis=1))):
         k = int(invalid[row].argmax())
-        detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0 or 1"
+        detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0, 1 or -1 (unknown)"
         problems.append(Problem("test" if part == "test" else "training", row_name(ids, row), "label", detail))
     keep = np.ones(len(x), dtype=bool)
     keep[: len(y)] = ~invalid.any(axis=1)

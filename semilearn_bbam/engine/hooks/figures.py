@@ -21,21 +21,25 @@ LABELED = ("pool_lb", "pool_est")
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """Angles [N,K] around the prototypes of `targets` [N,K], labelled rows first; rows [N]: which have targets."""
+    """Angles [N,K] around the prototypes of `targets` [N,K], labelled rows first.
+
+    rows [N]: which have targets; cells [N,K]: which of their labels are known, elsewhere `targets` has 0.
+    """
 
     angles: Tensor
     targets: Tensor
     rows: Tensor
+    cells: Tensor
 
     @classmethod
     def of(cls, features: Tensor, targets: Tensor, rows: Tensor) -> Reading:
-        """Angles of features [N,D], around prototypes of the rows that have targets."""
-        return cls(label_angles(features, label_prototypes(features, targets * rows.unsqueeze(1))), targets, rows)
+        """Angles of features [N,D], around prototypes of the rows that have targets; -1 is an unknown cell."""
+        cells, targets = rows.unsqueeze(1) & (targets >= 0), targets.clamp(min=0)
+        return cls(label_angles(features, label_prototypes(features, targets * cells)), targets, rows, cells)
 
     def summary(self, name: str) -> dict[str, float]:
         """Variances (squared radians) and their difference, each the mean over usable labels; every negative counts."""
-        valid = self.rows.unsqueeze(1).expand_as(self.targets)
-        statistics = AngleStatistics.estimate(self.angles, self.targets, valid=valid)
+        statistics = AngleStatistics.estimate(self.angles, self.targets, valid=self.cells)
         usable = statistics.usable
         values = {"vdfd": statistics.difference(), "var_pos": statistics.var_pos, "var_neg": statistics.var_neg}
         return {f"{key}_{name}": float(value[usable].mean()) for key, value in values.items()}
@@ -70,7 +74,7 @@ class FigureDataHook(Hook):
             if len(known):  # an upper bound has no pool; some methods append labelled rows to it
                 parts.append(algorithm.read("pool_ulb")["feat"][: len(known)])
         features = torch.cat(parts).chunk(getattr(algorithm.args, "num_branches", 1), dim=1)[0]
-        targets_lb = torch.cat([algorithm.dataset_dict[name].targets for name in labeled]).to(device)
+        targets_lb = torch.cat([algorithm.dataset_dict[name].partly_known_targets() for name in labeled]).to(device)
         all_labeled = torch.ones(len(targets_lb), dtype=torch.bool, device=device)
         true = targets_lb.new_zeros(len(known), targets_lb.shape[1])
         true[known] = self.targets.to(true)
@@ -98,6 +102,10 @@ class FigureDataHook(Hook):
             "known": array(true.rows, np.bool_),
             "angles_true": array(true.angles, np.float16),
         }
+        test_known = algorithm.dataset_dict["test"].known
+        if test_known is not None or not bool((true.cells == true.rows.unsqueeze(1)).all()):
+            arrays["known_cells"] = array(true.cells, np.bool_)
+            arrays["test_known"] = array(torch.ones_like(test_targets) if test_known is None else test_known, np.bool_)
         if "pseudo" in readings:
             pseudo = readings["pseudo"]
             arrays["angles_pseudo"] = array(pseudo.angles, np.float16)

@@ -29,7 +29,7 @@ class PseudoLabelQualityHook(Hook):
     """A diagnostic that only logs: precision and recall of the pseudo-labels against the true labels of the pool.
 
     It has those labels only if `report_pseudo_label_quality` is true, and trains nothing. `known` [N_u] marks the items
-    of the pool that have true labels, `targets` are their labels.
+    of the pool that have true labels, `targets` are their labels; unknown cells (-1) do not count.
     """
 
     def __init__(self, known: Tensor, targets: Tensor) -> None:
@@ -39,7 +39,7 @@ class PseudoLabelQualityHook(Hook):
         pseudo = getattr(algorithm, "pseudo_targets", None)
         if pseudo is None or algorithm.plan.in_warmup(algorithm.epoch):
             return
-        predicted, true = pseudo.cpu()[self.known] > 0, self.targets > 0
+        predicted, true = (pseudo.cpu()[self.known] > 0) & (self.targets >= 0), self.targets > 0
         hits = float((predicted & true).sum())
         row = {
             "pseudo_precision": hits / max(float(predicted.sum()), 1.0),

@@ -35,11 +35,17 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
-def per_label(names: Sequence[str], scores: Tensor, targets: Tensor, thresholds: Tensor) -> list[dict[str, Any]]:
-    """A row per label: test positives, average precision, F1 at 0.5 and at the prior threshold, and that threshold."""
-    precision = average_precision_per_label(scores, targets)
-    true = targets.numpy() > 0
-    decisions = {"f1": scores.numpy() >= 0.5, "f1_prior": prior_predictions(scores, thresholds)}
+def per_label(
+    names: Sequence[str], scores: Tensor, targets: Tensor, thresholds: Tensor, known: Tensor | None = None
+) -> list[dict[str, Any]]:
+    """A row per label: test positives, average precision, F1 at 0.5 and at the prior threshold, and that threshold.
+
+    With known [N,K], where some labels are unknown, all of it over known cells, and `known` counts them.
+    """
+    precision = average_precision_per_label(scores, targets, known)
+    cells = np.ones(targets.shape, dtype=bool) if known is None else known.numpy()
+    true = (targets.numpy() > 0) & cells
+    decisions = {"f1": (scores.numpy() >= 0.5) & cells, "f1_prior": prior_predictions(scores, thresholds) & cells}
     # F1 of a label that is neither true nor predicted anywhere is 0, as in the macro mean.
     f1 = {
         key: 2 * (predicted & true).sum(0) / np.maximum(predicted.sum(0) + true.sum(0), 1)
@@ -49,6 +55,7 @@ def per_label(names: Sequence[str], scores: Tensor, targets: Tensor, thresholds:
         {
             "label": name,
             "positives": int(true[:, k].sum()),
+            **({} if known is None else {"known": int(cells[:, k].sum())}),
             "average_precision": float(precision[k]),
             **{key: float(values[k]) for key, values in f1.items()},
             "threshold_prior": float(thresholds[k]),
@@ -95,11 +102,12 @@ class ResultsHook(Hook):
         }
         for part in algorithm.evaluated:
             scores, targets = algorithm.predict(part)
+            known = algorithm.dataset_dict[part].known
             at_prior = prior_predictions(scores.cpu(), thresholds)
-            results[part] = multilabel_metrics(scores.cpu(), targets)
+            results[part] = multilabel_metrics(scores.cpu(), targets, known=known)
             # The ranking metrics are the same, and the slowest.
-            results[f"{part}_prior"] = {**results[part], **prediction_metrics(at_prior, targets)}
+            results[f"{part}_prior"] = {**results[part], **prediction_metrics(at_prior, targets, known)}
         results["thresholds"] = {"prior": thresholds.tolist()}  # null in the file where no score reaches it
-        results["per_label"] = per_label(algorithm.identity["labels"], scores.cpu(), targets, thresholds)
+        results["per_label"] = per_label(algorithm.identity["labels"], scores.cpu(), targets, thresholds, known)
         algorithm.results_dict = results
         algorithm.folder.write_json(RESULTS, results)

@@ -40,8 +40,10 @@ class LabelAngles:
         """
         arrays, labeled = run.arrays, int(run.arrays["num_labeled"])
         rows, angles, targets = arrays["known"], arrays["angles_true"], arrays["targets"].astype(np.float32)
+        cells = arrays["known_cells"][:, label] if "known_cells" in arrays else rows
+        rows = rows & cells
         if pseudo := "pseudo_targets" in arrays:
-            rows = np.concatenate([np.ones(labeled, bool), arrays["pseudo_rows"]])
+            rows = np.concatenate([cells[:labeled], arrays["pseudo_rows"]])
             angles = arrays["angles_pseudo"]
             targets = np.concatenate([targets[:labeled], arrays["pseudo_targets"].astype(np.float32)])
         if mapped := "counted" in arrays:

@@ -23,7 +23,13 @@ NEEDED = "scores (train with --report_figures true)"
 
 def label_shares(run: Run) -> NDArray[np.float64]:
     """Share of positives of each label [K] among all training rows whose labels are known."""
-    shares: NDArray[np.float64] = run.arrays["targets"][run.arrays["known"]].mean(axis=0, dtype=np.float64)
+    arrays = run.arrays
+    targets, rows = arrays["targets"], arrays["known"]
+    if "known_cells" in arrays:
+        known = arrays["known_cells"]
+        partly: NDArray[np.float64] = (targets * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        return partly
+    shares: NDArray[np.float64] = targets[rows].mean(axis=0, dtype=np.float64)
     return shares
 
 
@@ -89,9 +95,10 @@ def draw_precision_recall(methods: Sequence[Method], labels: Sequence[str] = ())
     panels = figure.subplots(1, 1 + len(columns), squeeze=False, sharex=True, sharey=True)[0]
     for panel, column in zip(panels, [None, *columns], strict=True):
         for number, method in enumerate(compared):
-            scores, targets = _scores(method.runs[0])
-            rows = slice(None) if column is None else column
-            _curve(panel, method, number, scores[:, rows].ravel(), targets[:, rows].ravel())
+            scores, targets, known = _scores(method.runs[0])
+            labels_shown = slice(None) if column is None else column
+            cells = known[:, labels_shown]
+            _curve(panel, method, number, scores[:, labels_shown][cells], targets[:, labels_shown][cells])
         title = "all labels, micro-averaged" if column is None else f"label '{names[column]}'"
         panel.set_title(verbatim(title), fontsize=10)
         panel.set(xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
@@ -103,8 +110,11 @@ def draw_precision_recall(methods: Sequence[Method], labels: Sequence[str] = ())
     return finish(figure, title, compared, note, legend=False)
 
 
-def _scores(run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    return run.arrays["test_scores"], run.arrays["test_targets"]
+def _scores(run: Run) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Scores and targets of the test set [M,K], and which of its labels are known."""
+    targets = run.arrays["test_targets"]
+    known = run.arrays["test_known"] if "test_known" in run.arrays else np.ones(targets.shape, dtype=bool)
+    return run.arrays["test_scores"], targets, known
 
 
 def _typical(run: Run) -> list[int]:
