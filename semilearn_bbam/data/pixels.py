@@ -106,4 +106,5 @@ def _scaled(image: Image.Image, value_range: Range | None) -> NDArray[np.uint8]:
     low, high = value_range or natural_range(*extremes(image), image.mode == "F") or extremes(image)
     values: NDArray[Any] = np.asarray(image).astype(np.float64)
     scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    return rounded
