@@ -18,6 +18,7 @@ from semilearn_bbam.config import Settings
 from semilearn_bbam.data import Pool, Source, collate
 from semilearn_bbam.data.dataset import Items
 from semilearn_bbam.data.images import ImageItems
+from semilearn_bbam.data.pixels import parse_range
 from semilearn_bbam.data.text import token_ids
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device, to_device
@@ -141,7 +142,8 @@ class Predictor:
         if isinstance(items, (str, Path)) or not isinstance(items, Sequence):
             raise UserError(f"the run reads a list of {self.kind} items, not {type(items).__name__}")
         if self.kind == "image":
-            return ImageItems(items, channels=self.facts.in_features)
+            value_range = parse_range(self.settings.image_range)
+            return ImageItems(items, channels=self.facts.in_features, value_range=value_range)
         if not all(isinstance(text, str) for text in items):
             raise UserError("the run was trained on texts; give a list of strings")
         return token_ids(items, self.preprocessor.tokenizer, self.preprocessor.max_length)

@@ -27,6 +27,7 @@ TEXTS = "text,labels\none,cat\ntwo,dog\n"
 TESTS = {"picture": "path,labels\n8.png,cat\n9.png,dog\n", "text": "text,labels\nheld out,cat;dog\n"}
 SHORT = {"net": "small_cnn", "img_size": 16, "label_ratio": 0.5, "epoch": 2, "warmup_epochs": 1}
 SHORT |= {"warmup_iter_per_epoch": 2, "num_train_iter": 4, "batch_size": 2, "ulb_batch_size": 2}
+STRICT = {"image_modes": "strict"}
 
 Build = Callable[[Path], dict[str, str]]
 
@@ -54,13 +55,13 @@ def manifest(folder: Path, content: str | bytes, kind: str = "picture", name: st
     return {"dataset": "manifest", "manifest": name, "test": "test.csv"}
 
 
-def picture(name: str, spoil: Callable[[Path], object]) -> Build:
+def picture(name: str, spoil: Callable[[Path], object], **options: str) -> Build:
     """The sound pictures and one more, made by `spoil`."""
 
     def build(folder: Path) -> dict[str, str]:
         changes = manifest(folder, f"{PICTURES}{name},cat\n")
         spoil(folder / name)
-        return changes
+        return changes | options
 
     return build
 
@@ -79,6 +80,10 @@ def row(line: str, kind: str = "picture", labels: str = "") -> Build:
 
 def texts(content: str | bytes, name: str = "train.csv") -> Build:
     return lambda folder: manifest(folder, content, "text", name)
+
+
+def strict(name: str, mode: str) -> Build:
+    return picture(name, lambda path: Image.new(mode, (8, 8)).save(path), **STRICT)
 
 
 def cut(path: Path) -> None:
@@ -121,9 +126,9 @@ CASES = (
     Case("image cut short", picture("broken.jpg", cut), f"broken.jpg ({LAST})"),
     Case("image of zero bytes", picture("broken.png", Path.touch), f"broken.png ({LAST})"),
     Case("text file named .jpg", picture("broken.jpg", lambda p: p.write_text("no picture")), f"broken.jpg ({LAST})"),
-    Case("CMYK image", picture("print.jpg", lambda p: Image.new("CMYK", (8, 8)).save(p)), f"print.jpg ({LAST})"),
-    Case("palette image", picture("web.png", palette), f"web.png ({LAST})"),
-    Case("16-bit image", picture("ct.png", lambda p: Image.new("I;16", (8, 8)).save(p)), f"ct.png ({LAST})"),
+    Case("CMYK image, `image_modes: strict`", strict("print.jpg", "CMYK"), f"print.jpg ({LAST})"),
+    Case("palette image, `image_modes: strict`", picture("web.png", palette, **STRICT), f"web.png ({LAST})"),
+    Case("16-bit image, `image_modes: strict`", strict("ct.png", "I;16"), f"ct.png ({LAST})"),
     Case("image file that does not exist", row("gone.png,cat"), f"gone.png ({LAST})"),
     Case("small PNG that claims 40000 x 40000 pixels", picture("x.png", lambda p: claim(p, 40_000)), f"x.png ({LAST})"),
     Case("path that leads out of data_dir", row("../secret.png,cat"), f"../secret.png ({LAST})"),

@@ -38,7 +38,7 @@ def claim(path: Path, side: int) -> str:
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "webp", "ppm"])
 def test_pixels_are_those_that_were_saved(tmp_path: Path, suffix: str) -> None:
     path = save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
-    assert inspect_image(path) == ("", "")
+    assert inspect_image(path)[:2] == ("", "")
     decoded = decode_image(path)
     assert decoded.dtype == torch.uint8
     assert decoded.is_contiguous()
@@ -47,7 +47,7 @@ def test_pixels_are_those_that_were_saved(tmp_path: Path, suffix: str) -> None:
 
 def test_a_jpeg_is_inspected_small_and_decoded_whole(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", quality=95)
-    assert inspect_image(path) == ("", "")
+    assert inspect_image(path)[:2] == ("", "")
     decoded = decode_image(path).permute(1, 2, 0).numpy().astype(int)
     assert decoded.shape == PIXELS.shape
     assert abs(decoded.mean() - PIXELS.mean()) < 2
@@ -69,12 +69,12 @@ def test_faults_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "noise.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)))
-    assert inspect_image(str(tmp_path / "cut.jpg")) == ("unreadable", "the file is cut short")
-    assert inspect_image(str(tmp_path / "empty.png")) == ("unreadable", "the file is empty")
-    assert inspect_image(str(tmp_path / "text.jpg")) == ("unreadable", "not an image file")
+    assert inspect_image(str(tmp_path / "cut.jpg"))[:2] == ("unreadable", "the file is cut short")
+    assert inspect_image(str(tmp_path / "empty.png"))[:2] == ("unreadable", "the file is empty")
+    assert inspect_image(str(tmp_path / "text.jpg"))[:2] == ("unreadable", "not an image file")
     assert inspect_image(str(tmp_path / "noise.jpg"))[0] == "unreadable"
-    assert inspect_image(str(tmp_path)) != ("", "")
-    assert inspect_image(str(tmp_path / "none.png")) == ("missing", "")
+    assert inspect_image(str(tmp_path))[:2] != ("", "")
+    assert inspect_image(str(tmp_path / "none.png"))[:2] == ("missing", "")
     assert inspect_image("a\0b.png")[0] == "unreadable"
 
 
@@ -86,7 +86,7 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path: Path, place: int) -> 
         data = bytearray(path.read_bytes())
         data[place % len(data)] ^= 0xFF
         path.write_bytes(bytes(data))
-        kind, _ = inspect_image(str(path))
+        kind = inspect_image(str(path)).kind
         if kind == "":
             assert decode_image(str(path)).ndim == 3
 
@@ -94,7 +94,7 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path: Path, place: int) -> 
 @pytest.mark.parametrize(
     ("mode", "suffix", "detail"),
     [("CMYK", "jpg", "CMYK"), ("P", "png", "palette"), ("P", "gif", "palette"), ("I;16", "png", "16-bit")]
-    + [("I", "tif", "16-bit"), ("F", "tif", "32-bit float"), ("LAB", "tif", "Lab")],
+    + [("I", "tif", "32-bit"), ("F", "tif", "32-bit float"), ("LAB", "tif", "Lab")],
 )
 def test_odd_modes_are_named_and_can_still_be_decoded(tmp_path: Path, mode: str, suffix: str, detail: str) -> None:
     # Two colours, since a GIF of one grey is grey.
@@ -103,7 +103,7 @@ def test_odd_modes_are_named_and_can_still_be_decoded(tmp_path: Path, mode: str,
         image.putpalette([255, 0, 0, 0, 255, 0])
         image.putpixel((0, 0), 1)
     path = save(tmp_path / f"a.{suffix}", image)
-    assert inspect_image(path) == ("mode", detail)
+    assert inspect_image(path)[:2] == ("mode", detail)
     assert decode_image(path).shape == (3, 8, 8)
 
 
@@ -111,7 +111,7 @@ def test_odd_modes_are_named_and_can_still_be_decoded(tmp_path: Path, mode: str,
 def test_plain_modes(tmp_path: Path, mode: str) -> None:
     assert mode in PLAIN_MODES
     path = save(tmp_path / "a.png", Image.fromarray(PIXELS).convert(mode))
-    assert inspect_image(path) == ("", "")
+    assert inspect_image(path)[:2] == ("", "")
     decoded = decode_image(path).permute(1, 2, 0).numpy()
     assert np.array_equal(decoded, np.asarray(Image.fromarray(PIXELS).convert(mode).convert("RGB")))
 
@@ -134,15 +134,15 @@ def test_transparency_is_put_on_white(tmp_path: Path) -> None:
 def test_sixteen_bits_are_scaled_not_cut(tmp_path: Path) -> None:
     values = np.array([[0, 256, 257, 32896, 65535]], dtype=np.uint16)
     path = save(tmp_path / "a.png", Image.fromarray(values))
-    assert decode_image(path)[:, 0].tolist() == [[0, 0, 1, 128, 255]] * 3
+    assert decode_image(path)[:, 0].tolist() == [[0, 1, 1, 128, 255]] * 3
 
 
 def test_a_bomb_is_found_without_decoding_it(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert inspect_image(claim(tmp_path / "a.png", 40_000)) == ("bomb", "1600000000 pixels")
+        assert inspect_image(claim(tmp_path / "a.png", 40_000))[:2] == ("bomb", "1600000000 pixels")
         side = int(max_pixels() ** 0.5) + 1
-        assert inspect_image(claim(tmp_path / "b.png", side)) == ("bomb", f"{side} x {side}")
+        assert inspect_image(claim(tmp_path / "b.png", side))[:2] == ("bomb", f"{side} x {side}")
         assert inspect_image(claim(tmp_path / "c.png", side - 1))[0] != "bomb"
     assert caught == []
     with pytest.raises(DataError, match=naming("a.png", "decoded")):
@@ -153,7 +153,7 @@ def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path: Path) -> N
     path, before = claim(tmp_path / "a.png", 10_000), list(warnings.filters)
     with ThreadPoolExecutor(16) as pool:
         faults = list(pool.map(inspect_image, [path] * 400))
-    assert faults == [("bomb", "10000 x 10000")] * 400
+    assert [fault[:2] for fault in faults] == [("bomb", "10000 x 10000")] * 400
     assert warnings.filters == before
 
 

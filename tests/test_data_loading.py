@@ -112,7 +112,7 @@ def test_images_are_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:60])
     Image.new("CMYK", (8, 8)).save(tmp_path / "3.jpg")
     (tmp_path / "3.jpg").rename(tmp_path / "3.png")
-    args = settings(cache_dir=tmp_path / "cache")
+    args = settings(cache_dir=tmp_path / "cache", image_modes="strict")
     screened = screen_source(source, args)
     assert [(p.part, p.kind, p.detail != "") for p in screened.problems] == [
         ("training", "unreadable", True),
@@ -120,7 +120,7 @@ def test_images_are_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
     assert isinstance(screened.train, ImageFiles)
     assert [Path(path).name for path in screened.train.paths] == ["0.png", "2.png"]
-    monkeypatch.setattr("semilearn_bbam.data.loading.inspect_image", lambda path: pytest.fail("looked again"))
+    monkeypatch.setattr("semilearn_bbam.data.verify.inspect_image", lambda path: pytest.fail("looked again"))
     assert screen_source(source, args).problems == screened.problems
     assert len(screen_source(source, settings(cache_dir=tmp_path / "cache", image_modes="convert")).problems) == 1
     assert screen_source(source, settings(verify_images=False)) is source

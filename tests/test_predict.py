@@ -26,7 +26,7 @@ class Predictor:
     thresholds = THRESHOLDS
 
     def __init__(self, kind: str, image_modes: str) -> None:
-        self.kind, self.settings = kind, SimpleNamespace(image_modes=image_modes)
+        self.kind, self.settings = kind, SimpleNamespace(image_modes=image_modes, image_range="auto")
         self.items: Any = None
         self.batch_size: Any = "not asked"
 

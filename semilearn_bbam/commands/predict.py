@@ -63,7 +63,10 @@ def predict(predictor: Any, path: Path, out: Path, args: argparse.Namespace) -> 
     if args.threshold not in predictor.thresholds:
         known = ", ".join(predictor.thresholds) or "no thresholds"
         raise UserError(f"--threshold: the run has {known}, not {args.threshold!r}; name one that it has")
-    inputs = read_inputs(path, predictor.kind, odd_modes=predictor.settings.image_modes == "convert")
+    modes, value_range = predictor.settings.image_modes, predictor.settings.image_range
+    inputs = read_inputs(path, predictor.kind, odd_modes=modes == "convert", image_range=value_range)
+    for note in inputs.notes:
+        print(note, file=sys.stderr)
     if inputs.problems:
         lines = "; ".join(describe(inputs.problems, len(inputs.problems)))
         print(f"{len(inputs.problems)} bad item(s), nothing was written: {lines}. Fix or remove them", file=sys.stderr)

@@ -17,13 +17,15 @@ from semilearn_bbam.util.files import write_atomically
 from semilearn_bbam.util.machine import free_memory
 from semilearn_bbam.util.progress import in_threads
 
+PIXELS = "2"  # a new one wherever `decode_image` gives other pixels for a file, so that older caches are not read
+
 
 def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> NDArray[np.uint8] | MappedArray:
     """The images as uint8 [N,3,size,size], the same pixels that the views would resize them to.
 
     `where="ram"` keeps them in memory; `"disk"` in `<cache folder>/images_<size>_<fingerprint>.npy`, made once
-    for all runs on the same files (their paths, sizes and times of change are the fingerprint). DataError if
-    they do not fit into what is free.
+    for all runs on the same files (their paths, sizes and times of change are the fingerprint, with the range that
+    they are scaled from). DataError if they do not fit into what is free.
     """
     shape = (len(files), 3, size, size)
     needed = int(np.prod(shape))
@@ -32,7 +34,8 @@ def cache_images(files: ImageFiles, size: int, where: str, cache_dir: str) -> ND
         images = np.empty(shape, np.uint8)
         _fill(images, files, size)
         return images
-    path = cache_folder(cache_dir) / f"images_{size}_{files_key(files.paths, str(size))[:24]}.npy"
+    key = files_key(files.paths, str(size), PIXELS, str(files.value_range))
+    path = cache_folder(cache_dir) / f"images_{size}_{key[:24]}.npy"
     if not _is_complete(path, shape):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ def _write(path: Path, shape: tuple[int, ...], files: ImageFiles, size: int) -> 
 
 def _fill(images: NDArray[np.uint8], files: ImageFiles, size: int) -> None:
     def fill_row(row: int) -> None:
-        images[row] = resize_square(decode_image(files.paths[row]), size).numpy()
+        images[row] = resize_square(decode_image(files.paths[row], files.value_range), size).numpy()
 
     in_threads(fill_row, len(files), "caching images")
 

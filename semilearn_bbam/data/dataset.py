@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from semilearn_bbam.config import Conflict
 from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.pixels import parse_range
 from semilearn_bbam.errors import UserError, did_you_mean
 
 Items = Sequence[Any] | NDArray[Any] | MappedArray
@@ -155,11 +156,15 @@ def read_source(args: argparse.Namespace) -> Source:
 
 
 def source_conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
-    """Why no data can be read: the name is not registered."""
+    """Why no data can be read: the name is not registered, or `image_range` is no range."""
     name = str(values["dataset"])
     if name not in SOURCES:
         hint = did_you_mean(name, SOURCES)
         yield ("dataset",), f"dataset {name!r} is unknown; {hint and hint + ' '}known are: {', '.join(sorted(SOURCES))}"
+    try:
+        parse_range(str(values.get("image_range", "auto")))
+    except UserError as error:
+        yield ("image_range",), str(error)
 
 
 def check_source(source: Source, *, may_be_empty: bool = False) -> None:

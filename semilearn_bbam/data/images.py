@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.fingerprint import file_size
+from semilearn_bbam.data.pixels import (
+    DEEP,
+    SIXTEEN_BIT,
+    TRANSPARENT,
+    Range,
+    extremes,
+    image_pixels,
+    orientation_of,
+)
+from semilearn_bbam.util.silence import silence
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .avif .heic .heif".split())
 # Modes whose picture RGB shows as it is meant; grey images are repeated, transparency is put on white.
 PLAIN_MODES = ("RGB", "L", "1", "RGBA", "LA", "PA", "La", "RGBa", "RGBX")
 ODD_MODES = {"CMYK": "CMYK", "YCbCr": "YCbCr", "LAB": "Lab", "HSV": "HSV", "P": "palette", "F": "32-bit float"}
-SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+ODD_MODES |= {"I": "32-bit", **dict.fromkeys(SIXTEEN_BIT, "16-bit")}
+HEIF = re.compile(rb"^.{4}ftyp(?=.{0,60}?(heic|heix|hevc|heim|heis|mif1|msf1))", re.DOTALL)
+LARGEST_LOST = 15  # of 255, in the upper 8 bits of values of 12 bits
 
 
 def max_pixels() -> int:
@@ -32,77 +43,101 @@ def max_pixels() -> int:
     return Image.MAX_IMAGE_PIXELS or 2**31
 
 
-class _Silence:
-    """`warnings.catch_warnings` for many threads: the first to enter sets the filter, the last to leave restores it."""
+class Inspection(NamedTuple):
+    """What is known of an image file after decoding it once.
 
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
+    `kind`, of `problems.KINDS`, and `detail` say what is wrong with it, two empty strings if nothing is. `mode` is
+    Pillow's; `low` and `high` are the extreme values of an image of more than 8 bits, else NaN.
+    """
 
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.catch = warnings.catch_warnings()
-                self.catch.__enter__()
-                warnings.simplefilter("ignore")
-            self.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                self.catch.__exit__(None, None, None)
+    kind: str
+    detail: str
+    mode: str = ""
+    low: float = math.nan
+    high: float = math.nan
+    turned: bool = False  # by its EXIF orientation
+    transparent: bool = False
+    constant: bool = False  # one value everywhere
+    several: bool = False  # pictures, of which the first is used
 
 
-_silence = _Silence()
-
-
-def inspect_image(path: str) -> tuple[str, str]:
-    """What is wrong with an image file: a kind of `problems.KINDS` and a detail, or two empty strings.
+def inspect_image(path: str) -> Inspection:
+    """What an image file holds and what is wrong with it.
 
     The whole file is decoded, JPEGs at an eighth of their size, since only that shows a truncated one.
     """
     try:
         if os.path.getsize(path) == 0:
-            return "unreadable", "the file is empty"
-        with _silence, Image.open(path) as image:  # a bomb is recognised by its size below
+            return Inspection("unreadable", "the file is empty")
+        with silence, open_image(path) as image:  # a bomb is recognised by its size below
             width, height = image.size
             if width * height > max_pixels():
-                return "bomb", f"{width} x {height}"
-            mode = image.mode
+                return Inspection("bomb", f"{width} x {height}")
+            mode, tile = image.mode, str(getattr(image, "tile", ""))
+            several = image.format != "MPO" and getattr(image, "is_animated", False)  # MPO: a phone's own extras
             image.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
             image.load()
+            # A TIFF is upright by now, whatever its tag was.
+            turned, transparent = orientation_of(image) != 1, mode in TRANSPARENT or "transparency" in image.info
+            low, high = extremes(image) if mode in DEEP else (math.nan, math.nan)
+            constant = _is_constant(image)
+            if ";16" in tile and mode not in DEEP and 0 < max(band[1] for band in _bands(image)[:3]) <= LARGEST_LOST:
+                return Inspection("range", "the upper 8 of 16 bits, which Pillow keeps, are nearly empty", mode)
+        if constant and width * height > 1 and image.format in ("JPEG", "MPO"):  # of the small one it may be a mean
+            with open_image(path) as image:
+                constant = _is_constant(image)
     except FileNotFoundError:
-        return "missing", ""
+        return Inspection("missing", "")
     except Image.DecompressionBombError as error:
-        return "bomb", "".join(re.findall(r"\d+ pixels", str(error))[:1])
+        return Inspection("bomb", "".join(re.findall(r"\d+ pixels", str(error))[:1]))
     except Exception as error:  # Pillow's plugins raise anything from OSError to struct.error on broken files
-        return "unreadable", _reason(error)
-    if mode in PLAIN_MODES:
-        return "", ""
-    return "mode", "16-bit" if mode in SIXTEEN_BIT else ODD_MODES.get(mode, mode)
+        return Inspection("unreadable", _reason(error))
+    kind, detail = ("", "") if mode in PLAIN_MODES else ("mode", ODD_MODES.get(mode, mode))
+    return Inspection(kind, detail, mode, low, high, turned, transparent, constant, several)
 
 
-def decode_image(path: str) -> Tensor:
-    """uint8 RGB [3,H,W] of a file; DataError naming it if it cannot be decoded. Modes as in `image_pixels`."""
+def open_image(path: str) -> Image.Image:
+    """The image of a file, not yet decoded, HEIC by pillow-heif; an error of Pillow's or OSError."""
     try:
-        with Image.open(path) as image:
-            return image_pixels(image)
+        return Image.open(path)
+    except UnidentifiedImageError:
+        with open(path, "rb") as file:
+            start = file.read(80)
+        if HEIF.match(start):
+            try:
+                from pillow_heif import register_heif_opener
+            except ImportError as error:
+                raise ValueError("HEIC needs pillow-heif (pip install pillow-heif)") from error
+            register_heif_opener()
+            return Image.open(path)
+        if start.startswith(b"version https://git-lfs"):
+            raise ValueError("it only names a file of Git LFS; fetch that with git lfs pull") from None
+        if start[:4] in (b"II*\0", b"MM\0*"):
+            raise ValueError("a TIFF of a kind that Pillow does not read, such as 64-bit or colour floats") from None
+        raise
+
+
+def decode_image(path: str, value_range: Range | None = None) -> Tensor:
+    """uint8 RGB [3,H,W] of a file, as in `image_pixels`; DataError naming it if it cannot be decoded."""
+    try:
+        with open_image(path) as image:
+            return image_pixels(image, value_range)
     except Exception as error:
         raise DataError(
             f"the image {path} cannot be decoded ({_reason(error)}); restore the file or set bad_data: skip"
         ) from error
 
 
-def image_pixels(image: Image.Image) -> Tensor:
-    """uint8 RGB [3,H,W] of an image: transparent pixels are put on white, 16-bit values divided by 257, other modes
-    converted by Pillow."""
-    if image.mode in SIXTEEN_BIT:
-        grey = np.clip(np.asarray(image).astype(np.int64) // 257, 0, 255).astype(np.uint8)
-        image = Image.fromarray(grey)
-    elif image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+def _bands(image: Image.Image) -> list[Range]:
+    """The extreme values of each channel."""
+    found: Any = image.getextrema()
+    return list(found) if isinstance(found[0], tuple) else [found]
+
+
+def _is_constant(image: Image.Image) -> bool:
+    bands = _bands(image)
+    hidden = image.mode in ("LA", "RGBA") and bands[-1][1] == 0
+    return hidden or all(low == high for low, high in bands)
 
 
 def resize_square(image: Tensor, size: int) -> Tensor:
@@ -122,10 +157,13 @@ def _reason(error: Exception) -> str:
 
 
 class ImageFiles(Sequence[Any]):
-    """Image files decoded on access: item i is a uint8 RGB tensor [3,H,W] of the file's own size."""
+    """Image files decoded on access: item i is a uint8 RGB tensor [3,H,W] of the file's own size.
 
-    def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.paths = [str(path) for path in paths]
+    value_range: what becomes black and white in images of more than 8 bits; None: as in `image_pixels`.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], value_range: Range | None = None) -> None:
+        self.paths, self.value_range = [str(path) for path in paths], value_range
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -133,10 +171,10 @@ class ImageFiles(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return decode_image(self.paths[index])
+        return decode_image(self.paths[index], self.value_range)
 
     def take_rows(self, rows: NDArray[np.int64]) -> ImageFiles:
-        return ImageFiles([self.paths[row] for row in rows])
+        return ImageFiles([self.paths[row] for row in rows], self.value_range)
 
     def identity(self) -> list[str]:
         """File names with their sizes in bytes, -1 for a missing file: what a fingerprint is taken over."""
@@ -146,12 +184,12 @@ class ImageFiles(Sequence[Any]):
 class ImageItems(Sequence[Any]):
     """Images of several forms as uint8 tensors [channels,H,W], decoded on access.
 
-    items: paths, PIL images, or uint8 arrays and tensors [C,H,W]; channels: 3, or 1 for nets that read grey images.
-    DataError for a file that cannot be decoded and for anything else.
+    items: paths, PIL images, or uint8 arrays and tensors [C,H,W]; channels: 3, or 1 for nets that read grey images;
+    value_range: as in `ImageFiles`. DataError for a file that cannot be decoded and for anything else.
     """
 
-    def __init__(self, items: Sequence[Any], *, channels: int) -> None:
-        self.items, self.channels = items, channels
+    def __init__(self, items: Sequence[Any], *, channels: int, value_range: Range | None = None) -> None:
+        self.items, self.channels, self.value_range = items, channels, value_range
 
     def __len__(self) -> int:
         return len(self.items)
@@ -159,9 +197,9 @@ class ImageItems(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         item = self.items[index]
         if isinstance(item, (str, Path)):
-            image = decode_image(str(item))
+            image = decode_image(str(item), self.value_range)
         elif isinstance(item, Image.Image):
-            image = image_pixels(item)
+            image = image_pixels(item, self.value_range)
         else:
             image = torch.as_tensor(item)
             if image.dtype != torch.uint8 or image.dim() != 3:

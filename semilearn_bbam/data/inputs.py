@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import DataError, Problem
+from semilearn_bbam.data.folders import files_below
 from semilearn_bbam.data.images import SUFFIXES, inspect_image
 from semilearn_bbam.data.readers.tables import read_text
+from semilearn_bbam.data.verify import as_arrays, notes_on_images
 from semilearn_bbam.util.progress import progress_bar
 
 PART = "input"
@@ -28,14 +30,15 @@ KEYS = ("test_x", "x")  # of an .npz, the first that is there
 
 @dataclass(frozen=True)
 class Inputs:
-    """N items of one kind, a name for each, and which of them are bad."""
+    """N items of one kind, a name for each, which of them are bad, and remarks on how they are read."""
 
     items: Sequence[Any] | NDArray[Any]
     ids: list[str]
     problems: list[Problem]
+    notes: tuple[str, ...] = ()
 
 
-def read_inputs(path: Path, kind: str, *, odd_modes: bool = False) -> Inputs:
+def read_inputs(path: Path, kind: str, *, odd_modes: bool = False, image_range: str = "auto") -> Inputs:
     """Read the items at `path`.
 
     Args:
@@ -43,6 +46,7 @@ def read_inputs(path: Path, kind: str, *, odd_modes: bool = False) -> Inputs:
         kind: "image" (items are paths, named relative to the folder), "text" (named by line, from 1) or "features"
             (named by `test_id` or `id` of the archive, else by row, from 0).
         odd_modes: whether images in CMYK, palette or 16-bit modes are accepted.
+        image_range: the option of that name, which the run was trained with.
 
     Raises:
         DataError: nothing is there, it holds another kind, or no item.
@@ -52,11 +56,10 @@ def read_inputs(path: Path, kind: str, *, odd_modes: bool = False) -> Inputs:
     other = _other_kind(path, kind)
     if other:
         raise DataError(f"'{path}' is {other}, but the run reads {EXPECTED[kind]}; give that")
-    inputs = {"image": _images, "text": _texts, "features": _vectors}[kind](path)
+    readers = {"image": lambda path: _images(path, odd_modes, image_range), "text": _texts, "features": _vectors}
+    inputs = readers[kind](path)
     if not len(inputs.items):
         raise DataError(f"'{path}' holds no item; give {EXPECTED[kind]}")
-    if odd_modes:
-        inputs = Inputs(inputs.items, inputs.ids, [problem for problem in inputs.problems if problem.kind != "mode"])
     return inputs
 
 
@@ -72,19 +75,24 @@ def _other_kind(path: Path, kind: str) -> str:
     return "" if kind == "text" else "neither image nor folder" if kind == "image" else "no file of arrays"
 
 
-def _images(path: Path) -> Inputs:
-    files = [path]
+def _images(path: Path, odd_modes: bool, image_range: str) -> Inputs:
+    files, notes = [path], []
     if path.is_dir():
-        below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        files = sorted(file for file in below if not any(p.startswith(".") for p in file.relative_to(path).parts))
+        found = files_below(path)
+        files = [file for file in found.files if file.suffix.lower() in SUFFIXES]
+        notes = found.notes(path)
     root = path if path.is_dir() else path.parent
     ids = [file.relative_to(root).as_posix() for file in files]
-    problems = []
-    for name, file in progress_bar(list(zip(ids, files, strict=True)), "images checked"):
-        kind, detail = inspect_image(str(file))
-        if kind:
-            problems.append(Problem(PART, name, kind, detail))
-    return Inputs([str(file) for file in files], ids, problems)
+    inspections = [inspect_image(str(file)) for file in progress_bar(files, "images checked")]
+    kinds = ["" if one.kind == "mode" and odd_modes else one.kind for one in inspections]
+    problems = [
+        Problem(PART, name, kind, one.detail) for name, kind, one in zip(ids, kinds, inspections, strict=True) if kind
+    ]
+    sound = [row for row, kind in enumerate(kinds) if not kind]
+    notes += notes_on_images(
+        [(as_arrays([inspections[row] for row in sound]), [ids[row] for row in sound])], image_range
+    )
+    return Inputs([str(file) for file in files], ids, problems, tuple(notes))
 
 
 def _texts(path: Path) -> Inputs:

@@ -22,12 +22,14 @@ from semilearn_bbam.data.dataset import (
     take,
 )
 from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
-from semilearn_bbam.data.images import ImageFiles, inspect_image
+from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.mapped import MappedArray
+from semilearn_bbam.data.pixels import parse_range
 from semilearn_bbam.data.problems import settle
 from semilearn_bbam.data.remember import remembered
 from semilearn_bbam.data.unknown import rows_with_any, settle_unknown, unlabeled_rows
-from semilearn_bbam.util.progress import in_threads, progress_bar
+from semilearn_bbam.data.verify import Inspections, notes_on_images, verify_images, with_range
+from semilearn_bbam.util.progress import progress_bar
 
 # What an item without any label is, by dataset: COCO has images without annotations, which the released code drops;
 # in the released lists of AAPD an empty one is more likely a mistake; in a manifest it is an item that nobody labelled;
@@ -61,7 +63,7 @@ def load_source(args: argparse.Namespace) -> Source:
 
 def inspect_source(args: argparse.Namespace) -> Source:
     """The dataset `args.dataset` without its bad items, which are all in `problems`, whatever `bad_data` says."""
-    source = read_source(args)
+    source = with_range(read_source(args), parse_range(args.image_range))
     check_source(source, may_be_empty=True)  # the names of its bad items say more of an empty part
     return screen_source(source, args)
 
@@ -82,9 +84,9 @@ def _without_bad(source: Source, args: argparse.Namespace, policy: str) -> Sourc
     screens = {part: _Screen(source, part, args, policy) for part in ("train", "test")}
     problems = tuple(problem for screen in screens.values() for problem in screen.problems)
     dropped = sum(screen.dropped for screen in screens.values())
+    notes = (*source.notes, *notes_on_images([screen.inspections() for screen in screens.values()], args.image_range))
     if not problems and not dropped:
-        return source
-    notes = source.notes
+        return source if notes == source.notes else replace(source, notes=notes)
     if dropped:
         notes += (f"left out {dropped} item(s) without any label (empty_labels: negative keeps them)",)
     train_mask, test_mask = screens["train"].keep, screens["test"].keep
@@ -137,6 +139,7 @@ class _Screen:
         self.source, self.part, self.labelled = source, part, len(targets)
         self.keep = np.ones(len(items), dtype=bool)
         self.problems: list[Problem] = []
+        self.inspected: Inspections | None = None
         if isinstance(items, ImageFiles):
             self._images(items, args)
         elif source.kind == "text":
@@ -155,27 +158,25 @@ class _Screen:
     def _images(self, files: ImageFiles, args: argparse.Namespace) -> None:
         if not args.verify_images:
             return
-        faults = verify_images(files, args.cache_dir)
+        self.inspected = faults = verify_images(files, args.cache_dir)
         for row in np.flatnonzero(faults["kind"] != ""):
             kind = str(faults["kind"][row])
             if kind != "mode" or args.image_modes == "strict":
                 self._mark([row], kind, str(faults["detail"][row]))
+
+    def inspections(self) -> tuple[Inspections, list[str]] | None:
+        """What is known of the images that are kept, and their names; None where they were not verified."""
+        if self.inspected is None:
+            return None
+        rows = np.flatnonzero(self.keep)
+        names = [self.source.item_name(self.part, int(row)) for row in rows]
+        return {field: values[rows] for field, values in self.inspected.items()}, names
 
     def _mark(self, rows: Any, kind: str, detail: str = "") -> None:
         for row in rows:
             part = "test" if self.part == "test" else "training" if row < self.labelled else "unlabelled"
             self.problems.append(Problem(part, self.source.item_name(self.part, int(row)), kind, detail))
             self.keep[row] = False
-
-
-def verify_images(files: ImageFiles, cache_dir: str) -> dict[str, NDArray[Any]]:
-    """`kind` and `detail` of what is wrong with each file, empty for a sound file; checked once, then remembered."""
-
-    def inspect_all() -> dict[str, NDArray[Any]]:
-        faults = in_threads(lambda row: inspect_image(files.paths[row]), len(files), "verifying images")
-        return {"kind": np.array([kind for kind, _ in faults]), "detail": np.array([detail for _, detail in faults])}
-
-    return remembered(cache_dir, "verified", files_key(files.paths), inspect_all)
 
 
 def finite_rows(vectors: Items, cache_dir: str) -> NDArray[np.bool_]:

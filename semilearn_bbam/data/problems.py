@@ -13,6 +13,7 @@ KINDS = {
     "unreadable": ("image(s) that cannot be decoded", ""),
     "bomb": ("image(s) with more pixels than Pillow decodes safely", "scale them down"),
     "mode": ("image(s) in a mode that is not RGB or grey", "set image_modes: convert"),
+    "range": ("image(s) in 16-bit colour with values of 12 bits", "save them with 8 bits"),
     "outside": ("path(s) that leave data_dir", "write paths below data_dir"),
     "row": ("row(s) that cannot be read", ""),
     "label": ("item(s) with a label out of range", ""),

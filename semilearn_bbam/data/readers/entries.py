@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import DataError, Items, Problem
+from semilearn_bbam.data.folders import files_below
 from semilearn_bbam.data.images import SUFFIXES as IMAGE_SUFFIXES
 from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.problems import describe
@@ -158,16 +159,14 @@ def read_unlabeled(root: Path, name: str, kind: str, notes: list[str], settings:
 
 
 def _read_folder(entries: Entries, root: Path, folder: Path, notes: list[str]) -> None:
-    """Add the images or `.txt` files below a folder, hidden ones apart; a text that cannot be read is a problem."""
+    """Add the images or `.txt` files below a folder, as `files_below`; a text that cannot be read is a problem."""
     suffixes = IMAGE_SUFFIXES if entries.kind == "image" else (".txt",)
-    try:
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-    except OSError as error:
-        raise DataError(f"unlabeled: {folder} cannot be read ({error.strerror}); check its rights") from error
-    files = [file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)]
-    matching = [file for file in files if file.suffix.lower() in suffixes]
-    if len(matching) < len(files):
-        notes.append(f"ignored {len(files) - len(matching)} files of {folder} that do not end in {', '.join(suffixes)}")
+    found = files_below(folder)
+    notes += found.notes(folder)
+    matching = [file for file in found.files if file.suffix.lower() in suffixes]
+    if len(matching) < len(found.files):
+        number = len(found.files) - len(matching)
+        notes.append(f"ignored {number} files of {folder} that do not end in {', '.join(suffixes)}")
     for file in matching:
         name = str(file.relative_to(root) if file.is_relative_to(root) else file)
         try:
