@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from semilearn_bbam.data.readers.forms.coco_json import COCO
+from semilearn_bbam.data.readers.forms.folders import FOLDERS
 from semilearn_bbam.data.readers.forms.form import Form
+from semilearn_bbam.data.readers.forms.voc_xml import VOC
 
-FORMS: tuple[Form, ...] = ()
+FORMS: tuple[Form, ...] = (COCO, VOC, FOLDERS)
 
 
 def find_form(path: Path) -> Form | None:
