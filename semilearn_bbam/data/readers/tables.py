@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.readers.parquet import read_rows
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 LONGEST_FIELD = 2**27  # characters; Python's own limit of 131,072 is short for a text
 LONGEST_HEADER = 2**16  # characters in which to look for the delimiter
 _BRIEF = reprlib.Repr()
@@ -35,8 +36,10 @@ def read_table(path: Path) -> Table:
     `.json` is a list of objects, or USB's form, an object of objects by number. Rows that cannot be read are
     in `bad`; DataError for a file that cannot be read at all.
     """
-    text = read_text(path)
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return Table(read_rows(path))
+    text = read_text(path)
     table = Table()
     try:
         if suffix in (".csv", ".tsv"):

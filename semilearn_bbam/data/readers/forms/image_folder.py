@@ -18,15 +18,10 @@ def tables_in(path: Path) -> list[tuple[Path, str]]:
     """The table of a folder, or those of its folders train, valid and test, each with its part."""
     if not path.is_dir():
         return []
-    folders: list[tuple[Path, str]] = [
-        (path, ""),
-        *((folder, part_of(folder.name)) for folder in subfolders(path) if part_of(folder.name)),
-    ]
-    tables: list[tuple[Path, str]] = [
-        (folder / name, part) for folder, part in folders for name in TABLES if (folder / name).is_file()
-    ]
-    at_top = [(table, part) for table, part in tables if not part]
-    return at_top or tables
+    folders = {"": path} | {part_of(folder.name): folder for folder in subfolders(path) if part_of(folder.name)}
+    tables = [(folder / name, part) for part, folder in folders.items() for name in TABLES]
+    tables = [(table, part) for table, part in tables if table.is_file()]
+    return [(table, part) for table, part in tables if not part] or tables
 
 
 def matches(path: Path) -> bool:
