@@ -10,6 +10,8 @@ from typing import Any
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.errors import first_line
 
+PANDAS_INDEX = "__index_level_"
+
 
 def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The rows of a file by name, such as `a.parquet, row 0`; lists stay lists, dates become text.
@@ -24,9 +26,9 @@ def read_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
         raise DataError(f"{path}: Parquet needs the package pyarrow; run pip install pyarrow") from error
     try:
         table = pyarrow.parquet.read_table(path)
-        columns = {name: table.column(name) for name in table.column_names}
-        if len(columns) < len(table.column_names):
+        if len(set(table.column_names)) < len(table.column_names):
             raise DataError(f"{path}: two columns have one name; give each column its own name")
+        columns = {name: table.column(name) for name in table.column_names if not name.startswith(PANDAS_INDEX)}
         values = {name: column.to_pylist() for name, column in columns.items() if not _is_bytes(column.type)}
     except (OSError, ValueError, NotImplementedError, pyarrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}); write it again or check its name") from error
@@ -51,6 +53,8 @@ def _is_bytes(kind: Any) -> bool:
 
     if types.is_struct(kind):
         return any(_is_bytes(kind.field(i).type) for i in range(kind.num_fields))
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _is_bytes(kind.value_type)
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
 
 

@@ -17,7 +17,7 @@ from semilearn_bbam.data.readers.entries import Entries
 
 # Names of folders and files that are a part rather than a label, in lower case.
 PART_OF = {"train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test"}
-PART_OF |= {"val": "val", "valid": "val", "validation": "val", "dev": "val"}
+PART_OF |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
 PART_OF |= {"unlabeled": "unlabeled", "unlabelled": "unlabeled"}
 NO_DATA = ("__MACOSX",)  # what archivers add
 
@@ -55,7 +55,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def part_of(name: str) -> str:
-    """train, val, test or unlabeled where a folder or a file is called so, else an empty text."""
+    """train, validation, test or unlabeled where a folder or a file is called so, else an empty text."""
     return PART_OF.get(name.lower(), "")
 
 
@@ -168,7 +168,8 @@ class Collector:
         if not self.entries.items:
             reason = "".join(f" ({line})" for line in describe(self.entries.problems))
             raise DataError(f"{path} has no usable image{reason}; {cure}")
-        return replace(self.entries, label_names=tuple(label_names), notes=list(notes))
+        parts = [part or "train" for part in self.entries.parts] if any(self.entries.parts) else []
+        return replace(self.entries, label_names=tuple(label_names), parts=parts, notes=list(notes))
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -206,7 +206,7 @@ def _images(
                 raise DataError(
                     f"{file}: {key} is {brief(value)}, which is not there; write a path from the file's folder"
                 )
-            rows += _listed(root, place, key, finder)
+            rows += _listed(root, place, part_of(key), finder)
     lists = [top / name for name in LISTS if (top / name).is_file()]
     if not sources:
         for text in lists:
