@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     convert_parser = actions.add_parser(
         "convert",
         help="write the data as a manifest, vectors as .npz",
-        description="Write images or texts as a manifest with a column split, vectors as .npz; they read back the same.",
+        description="Write images or texts as a manifest with a column split, vectors as .npz, to be read back.",
         epilog=parser.epilog,
         allow_abbrev=False,
     )

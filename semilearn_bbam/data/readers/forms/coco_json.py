@@ -14,7 +14,7 @@ from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.problems import SHOWN
 from semilearn_bbam.data.readers.coco import load_json, objects
 from semilearn_bbam.data.readers.entries import Entries
-from semilearn_bbam.data.readers.forms.files import Collector, ImageFinder, part_of, shown, subfolders
+from semilearn_bbam.data.readers.forms.files import Collector, ImageFinder, part_folders, part_of, shown
 from semilearn_bbam.data.readers.forms.form import Form
 from semilearn_bbam.data.readers.tables import brief
 from semilearn_bbam.errors import first_few
@@ -58,9 +58,8 @@ def files_in(path: Path) -> list[tuple[Path, str]]:
         return []
     files = [(file, _part(file)) for pattern in IN_FOLDER for file in sorted(path.glob(pattern)) if is_coco(file)]
     if not files:
-        for folder in subfolders(path):
-            if part_of(folder.name):
-                files += [(file, part_of(folder.name)) for name in IN_FOLDER[:-1] if is_coco(file := folder / name)]
+        for folder, part in part_folders(path):
+            files += [(file, part) for name in IN_FOLDER[:-1] if is_coco(file := folder / name)]
     return files
 
 

@@ -16,9 +16,12 @@ from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.readers.entries import Entries
 
 # Names of folders and files that are a part rather than a label, in lower case.
-PART_OF = {"train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test"}
-PART_OF |= dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
-PART_OF |= {"unlabeled": "unlabeled", "unlabelled": "unlabeled"}
+PART_OF = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("unlabeled", "unlabelled"), "unlabeled"),
+}
 NO_DATA = ("__MACOSX",)  # what archivers add
 
 
@@ -57,6 +60,13 @@ def subfolders(folder: Path) -> list[Path]:
 def part_of(name: str) -> str:
     """train, validation, test or unlabeled where a folder or a file is called so, else an empty text."""
     return PART_OF.get(name.lower(), "")
+
+
+def part_folders(folder: Path) -> list[tuple[Path, str]]:
+    """The folders in a folder that are called as a part, each with its part: train first, then validation and test."""
+    order = list(dict.fromkeys(PART_OF.values()))
+    folders = [(path, part_of(path.name)) for path in subfolders(folder) if part_of(path.name)]
+    return sorted(folders, key=lambda pair: order.index(pair[1]))
 
 
 def shown(root: Path, path: Path) -> str:

@@ -111,8 +111,8 @@ def _parts(path: Path) -> dict[str, Path]:
         raise DataError(f"{path}: {twice[0].name} and {twice[1].name} are the same part; join or rename one of them")
     if labels:
         raise DataError(
-            f"{path}: {next(iter(parts.values())).name} may be a part or a label, beside {labels[0].name}; "
-            f"move the labels into folders of parts, or rename it"
+            f"{path}: {' and '.join(folder.name for folder in parts.values())} may be a part or a label, beside "
+            f"{labels[0].name}; move the labels into folders of parts, or rename it"
         )
     return parts
 

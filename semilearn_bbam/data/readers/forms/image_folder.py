@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.readers.entries import Entries, read_manifest
-from semilearn_bbam.data.readers.forms.files import part_of, shown, subfolders
+from semilearn_bbam.data.readers.forms.files import part_folders, part_of, shown
 from semilearn_bbam.data.readers.forms.form import Form
 
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "_classes.csv")
@@ -18,9 +18,8 @@ def tables_in(path: Path) -> list[tuple[Path, str]]:
     """The table of a folder, or those of its folders train, valid and test, each with its part."""
     if not path.is_dir():
         return []
-    folders = {"": path} | {part_of(folder.name): folder for folder in subfolders(path) if part_of(folder.name)}
-    tables = [(folder / name, part) for part, folder in folders.items() for name in TABLES]
-    tables = [(table, part) for table, part in tables if table.is_file()]
+    folders = [(path, ""), *part_folders(path)]
+    tables = [(folder / name, part) for folder, part in folders for name in TABLES if (folder / name).is_file()]
     return [(table, part) for table, part in tables if not part] or tables
 
 

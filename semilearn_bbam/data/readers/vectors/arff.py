@@ -87,6 +87,8 @@ def parse(path: Path) -> Content:
     except (arff.ArffError, ValueError, StopIteration, IndexError) as error:
         raise DataError(f"{path}: the lines before @data cannot be read ({first_line(error)}); fix them") from error
     attributes = [Attribute(_plain(name), tuple(map(_plain, meta[name][1] or ()))) for name in meta.names()]
+    if not attributes:
+        raise DataError(f"{path}: the lines before @data name no attribute; fix them")
     data = [(k, line.strip()) for k, line in enumerate(lines[start + 1 :], start + 2)]
     data = [(k, line) for k, line in data if line and not line.startswith("%")]
     if not data:

@@ -28,7 +28,7 @@ def read(paths: list[Path], label_file: Path | None) -> VectorTable:
     has that number. DataError naming the line that is not of this form, and for labels that are -1 and 1.
     """
     texts, notes = zip(*(_text(path) for path in paths), strict=True)
-    width, first = _features(texts)
+    width, first = _features(paths[0], texts)
     loaded: list[tuple[Any, list[tuple[float, ...]]]] = []
     for path, text in zip(paths, texts, strict=True):
         try:
@@ -97,10 +97,10 @@ def _text(path: Path) -> tuple[bytes, str]:
     return text, note
 
 
-def _features(texts: tuple[bytes, ...]) -> tuple[int, int]:
+def _features(path: Path, texts: tuple[bytes, ...]) -> tuple[int, int]:
     """How many features there are in all files, and whether they are counted from 0 or 1."""
     numbers = [int(n) for text in texts for n in re.findall(rb"(?<=\s)(\d+):", b" " + re.sub(rb"#[^\n]*", b"", text))]
     if not numbers:
-        raise DataError("the file has no number:value pair; fix the file")
+        raise DataError(f"{path} has no number:value pair; fix the file")
     first = 0 if min(numbers) == 0 else 1
     return max(numbers) + 1 - first, first
