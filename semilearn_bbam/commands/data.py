@@ -1,12 +1,15 @@
-"""Look at a dataset before training: check counts and items, or browse pictures of its views."""
+"""Look at a dataset before training: check counts and items, browse pictures of its views, or convert it."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from semilearn_bbam.commands import ANYWHERE
+from semilearn_bbam.commands.predict import check_writable
 from semilearn_bbam.config.quick import check_quickly
+from semilearn_bbam.errors import UserError
 from semilearn_bbam.util.signals import interruptible
 
 OPTIONS = ANYWHERE
@@ -14,8 +17,8 @@ INTERRUPTED = "interrupted; nothing was written"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`check` or `browse`, and the options of a contact sheet."""
-    actions = parser.add_subparsers(required=True, metavar="check|browse", dest="action")
+    """`check`, `browse` or `convert`, with the file to write and the options of a contact sheet."""
+    actions = parser.add_subparsers(required=True, metavar="check|browse|convert", dest="action")
     actions.add_parser(
         "check",
         help="print counts, label frequencies, overlaps, bad and suspicious items",
@@ -32,6 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     browse_parser.add_argument("--out", default="contact_sheet.png", help="the PNG to write")
     browse_parser.add_argument("--rows", type=int, default=8, help="number of items")
+    convert_parser = actions.add_parser(
+        "convert",
+        help="write the data as a manifest, vectors as .npz",
+        description="Write images or texts as a manifest with a column split, vectors as .npz, to be read back.",
+        epilog=parser.epilog,
+        allow_abbrev=False,
+    )
+    convert_parser.add_argument("--out", required=True, metavar="FILE", help=".csv or .jsonl; for vectors .npz")
 
 
 def run(args: argparse.Namespace, options: Sequence[str]) -> int:
@@ -41,7 +52,9 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     import semilearn_bbam.run  # noqa: F401  they take seconds, in which an exception could be swallowed
 
     with interruptible():
-        return check(options) if args.action == "check" else browse(args, options)
+        if args.action == "check":
+            return check(options)
+        return browse(args, options) if args.action == "browse" else convert(args, options)
 
 
 def check(options: Sequence[str]) -> int:
@@ -76,4 +89,30 @@ def browse(args: argparse.Namespace, options: Sequence[str]) -> int:
         tokenizer=preprocessor.tokenizer,
     )
     print(f"wrote {args.out}")
+    return 0
+
+
+def convert(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """Write the data, without their bad items under `bad_data: skip`, and print the settings that read them."""
+    import yaml
+
+    from semilearn_bbam.data import load_source
+    from semilearn_bbam.data.dataset import data_folder
+    from semilearn_bbam.data.table_out import write_source
+    from semilearn_bbam.run import read_settings
+
+    settings = read_settings(options).having(cache="none")  # paths are written, not pixels
+    out = Path(args.out)
+    check_writable(out)
+    source = load_source(settings)
+    try:
+        written = write_source(source, data_folder(settings), out)
+    except OSError as error:
+        raise UserError(f"--out: '{out}' cannot be written ({error.strerror}); name another file") from error
+    unlabeled = len(source.train) - len(source.targets)
+    print(
+        f"wrote {out}: {len(source.targets)} training, {unlabeled} unlabelled and {len(source.test)} test items; "
+        f"it is read by\n{yaml.safe_dump(written, allow_unicode=True, sort_keys=False)}",
+        end="",
+    )
     return 0

@@ -1,4 +1,4 @@
-"""Cells of label tables that hold numbers: 1, 0, and what stands for unknown."""
+"""Label tables that hold numbers: 1, 0, and what stands for unknown."""
 
 from __future__ import annotations
 
@@ -8,34 +8,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semilearn_bbam.data.readers.codes import cell_code, cell_meaning
 
-def read_cells(tables: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+
+def read_cells(
+    tables: Mapping[str, NDArray[Any]], negative_cells: str, where: str
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """The label tables of a file with 0 for a negative and -1 for unknown, and remarks on how they were read.
 
-    tables: by name, each [N,K] of numbers. NaN is unknown everywhere. -1 is unknown too, but for tables that hold -1
-    and 1 and nowhere a 0: with -1 unknown no label would be denied anywhere, so that nothing could be learnt or judged
-    by them, and -1 is read as negative. Other values stay as they are, for the caller to refuse.
+    tables: by name, each [N,K] of numbers; negative_cells: see `codes.cell_meaning`. NaN is unknown. Other values than
+    1, 0, -1 and NaN stay as they are, for the caller to refuse. DataError, with both readings, for -1 and 1 without 0.
     """
-    unknown = {key: np.isnan(y) if y.dtype.kind == "f" else np.zeros(y.shape, dtype=bool) for key, y in tables.items()}
-    values = {value for value in (-1, 0, 1) if any((y == value).any() for y in tables.values())}
-    signed = values == {-1, 1}
-    cells = {}
-    for key, y in tables.items():
-        if unknown[key].any():
-            y = np.where(unknown[key], -1, y)
-        cells[key] = np.where((y == -1) & ~unknown[key], 0, y) if signed else y
-    notes = []
-    if signed:
-        notes.append(
-            f"{' and '.join(tables)} hold -1 and 1 but no 0: -1 is read as negative; "
-            "where it means unknown, write NaN for it, and 0 for the negatives"
-        )
-    count = sum(int((y == -1).sum()) for y in cells.values())
-    if count:
-        words = [word for word, present in (("-1", not signed and -1 in values), ("NaN", _any(unknown))) if present]
-        notes.append(f"{count} cell(s) of {' and '.join(tables)} are unknown ({' or '.join(words)})")
+    present = [value for value in (-1, 0, 1) if any((table == value).any() for table in tables.values())]
+    meaning = cell_meaning(present, negative_cells, where)
+    cells, notes, unknown = {}, [], 0
+    for name, table in tables.items():
+        masks = {meaning[cell_code(value)]: table == value for value in present}
+        is_nan = np.isnan(table) if table.dtype.kind == "f" else np.zeros(table.shape, dtype=bool)
+        cells[name] = np.select([*masks.values(), is_nan], [*masks, -1.0], default=table)
+        unknown += int((cells[name] == -1).sum())
+    if -1 in present and meaning["-1"] == 0:
+        notes.append(f"{' and '.join(tables)}: -1 is read as negative (negative_cells)")
+    if unknown:
+        notes.append(f"{unknown} cell(s) of {' and '.join(tables)} are unknown (-1 or NaN)")
     return cells, notes
-
-
-def _any(masks: Mapping[str, NDArray[np.bool_]]) -> bool:
-    return any(bool(mask.any()) for mask in masks.values())

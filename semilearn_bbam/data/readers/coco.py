@@ -20,6 +20,8 @@ from semilearn_bbam.data.releases import cure
 from semilearn_bbam.data.remember import Arrays, remembered
 
 LONGEST_NAME = 255  # characters; one endless name would widen the array for all
+OF_RELEASE = "take the file instances_... of the release"
+OWN = "; a COCO json of your own is read by dataset: manifest, with the key manifest: <its path in data_dir>"
 UNKNOWN = -1  # an id that is missing or no whole number
 
 
@@ -70,7 +72,7 @@ def read_part(root: Path, name: str, part: str, cache_dir: str) -> tuple[Part, C
     path = _annotations(root, name)
     advice = cure(f"coco{name[-4:]}", [root], "set data_dir to the folder that holds them")
     if not path.is_file():
-        raise DataError(f"the COCO annotations {path} are missing; {advice}")
+        raise DataError(f"the COCO annotations {path} are missing; {advice}{_own_file(root)}")
     folder = next((candidate for candidate in (root / name, root / "images" / name) if candidate.is_dir()), None)
     if folder is None:
         raise DataError(f"the COCO images {root / name} are missing; {advice}")
@@ -87,8 +89,8 @@ def read_part(root: Path, name: str, part: str, cache_dir: str) -> tuple[Part, C
 
 def _parse(path: Path) -> Arrays:
     """Ids and names of one annotation file as arrays; ids that are no whole numbers become `UNKNOWN`, names empty."""
-    content = _load_json(path)
-    images, annotations, categories = (_objects(path, content, key) for key in ("images", "annotations", "categories"))
+    content = load_json(path)
+    images, annotations, categories = (objects(path, content, key) for key in ("images", "annotations", "categories"))
     if not images or not categories:
         raise DataError(f"{path} lists no {'categories' if images else 'images'}; extract it again")
     arrays: Arrays = {
@@ -102,27 +104,44 @@ def _parse(path: Path) -> Arrays:
     for key, missing in (("category_id", UNKNOWN), ("category_name", "")):
         values = arrays[key]
         if len(np.unique(values)) < len(values) or (values == missing).any():
-            raise DataError(f"{path}: every category needs its own id and its own name; extract the file again")
+            name = next(
+                (value for value in values if (values == value).sum() > 1 and value != missing), "that is missing"
+            )
+            what = "name" if key == "category_name" else "id"
+            raise DataError(
+                f"{path}: every category needs its own id and its own name, not the {what} {name}; extract the file "
+                f"again{OWN}"
+            )
+    if (arrays["image_id"] == UNKNOWN).all():
+        raise DataError(f"{path}: no image has a whole number as id, so the file is not of the release{OWN}")
     return arrays
 
 
-def _load_json(path: Path) -> Any:
+def _own_file(root: Path) -> str:
+    """Where there are other json files: how one of them is read."""
+    files = sorted(path for pattern in ("*.json", "annotations/*.json") for path in root.glob(pattern))
+    return f"{OWN} such as {files[0].relative_to(root)}" if files else ""
+
+
+def load_json(path: Path, advice: str = "extract it again") -> Any:
+    """The content of a large JSON file; DataError with the advice if it is none."""
     text, collects = read_text(path), gc.isenabled()
     # Millions of new lists make the garbage collector look through all of them many times in vain.
     gc.disable()
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON ({error}); extract it again") from error
+        raise DataError(f"{path} is no JSON ({error}); {advice}") from error
     finally:
         if collects:
             gc.enable()
 
 
-def _objects(path: Path, content: Any, key: str) -> list[dict[str, Any]]:
+def objects(path: Path, content: Any, key: str, advice: str = OF_RELEASE) -> list[dict[str, Any]]:
+    """The list of objects under a key; DataError with the advice if there is none."""
     rows = content.get(key) if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{path} has no list of objects {key!r}; take the file instances_... of the release")
+        raise DataError(f"{path} has no list of objects {key!r}; {advice}")
     return rows
 
 

@@ -31,7 +31,7 @@ class Entries:
 
     The labels of an item are a list of exact names, or None or [] for none, where the data are of one of `FORMS`.
     `label_names` are the labels in order where the data declare them, `parts` what the data call each item (train,
-    val, test or unlabeled; "" where they do not say), `notes` what was decided in reading, a sentence each.
+    validation, test or unlabeled; none where they do not say), `notes` what was decided in reading, a sentence each.
     """
 
     kind: str

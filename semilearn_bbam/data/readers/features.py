@@ -22,6 +22,8 @@ from semilearn_bbam.data.dataset import (
 )
 from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.readers.cells import read_cells
+from semilearn_bbam.data.readers.tables import in_folder
+from semilearn_bbam.data.readers.vectors import hold_out, is_sparse, read_dense, read_vectors
 
 REQUIRED = ("train_x", "train_y", "test_x", "test_y")
 OPTIONAL = ("unlabeled_x", "label_names", "train_id", "test_id")
@@ -34,18 +36,21 @@ def load_features(args: argparse.Namespace) -> Source:
 
     That is an `.npz`, or a folder with one `.npy` file per key, whose vectors are memory-mapped and may be larger
     than memory. Labels are 0 and 1, and -1 or NaN where unknown (see `cells.read_cells`). Optional are `unlabeled_x`
-    [U,D], more training items without labels, `label_names` [K], `train_id` [L+U] and `test_id` [M]; other keys are ignored. float16 and float32 stay as they are, other numbers
-    become float32 (not on disk). DataError naming file and key for anything unusable.
+    [U,D], more training items without labels, `label_names` [K], `train_id` [L+U] and `test_id` [M]; float16 and float32 stay as they are, other numbers
+    become float32 (not on disk). LibSVM, ARFF and sparse matrices of scipy are read too, with a second file `test`; see
+    `vectors`. Without a test part, a share `test_ratio` is held out. DataError naming file and key otherwise.
     """
-    path = data_folder(args) / args.feature_file
-    arrays = _read_folder(path) if path.is_dir() else _read(path)
+    root = data_folder(args)
+    path = root / args.feature_file
+    arrays, notes = _read_any(root, path, args)
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it needs the keys {', '.join(REQUIRED)}")
     for key in ("train_y", "test_y"):
         _check_table(path, key, arrays[key])
-    cells, notes = read_cells({key: np.asarray(arrays[key]) for key in ("train_y", "test_y")})
-    arrays = {**arrays, **cells}
+    tables = {key: np.asarray(arrays[key]) for key in ("train_y", "test_y")}
+    cells, remarks = read_cells(tables, args.negative_cells, path.name)
+    arrays, notes = {**arrays, **cells}, [*notes, *remarks]
     train, test = _part(path, arrays, "train"), _part(path, arrays, "test")
     for letter in ("x", "y"):
         train_width, test_width = (arrays[f"{part}_{letter}"].shape[1] for part in ("train", "test"))
@@ -57,11 +62,25 @@ def load_features(args: argparse.Namespace) -> Source:
     return Source.of("features", "features", train, test, names, notes=notes)
 
 
+def _read_any(root: Path, path: Path, args: argparse.Namespace) -> tuple[dict[str, Array], list[str]]:
+    """The arrays of a file or folder of any form, with a test part, and notes."""
+    files = [in_folder(root, name) if name else None for name in (args.test, args.label_file)]
+    arrays, notes = read_vectors(path, *files) or (_read_folder(path) if path.is_dir() else _read(path), [])
+    if {"train_x", "train_y"} <= arrays.keys() and not {"test_x", "test_y"} & arrays.keys():
+        for key in ("train_x", "train_y"):
+            _check_table(path, key, arrays[key])
+        arrays, count = hold_out(path, arrays, args.test_ratio)
+        notes.append(f"held out {count} items of {path.name} as test part (test_ratio)")
+    return arrays, notes
+
+
 def _read_folder(path: Path) -> dict[str, Array]:
     """The arrays of a folder of `.npy` files; the vectors stay on disk."""
     arrays: dict[str, Array] = {}
     for key in (*REQUIRED, *OPTIONAL):
-        file = path / f"{key}.npy"
+        file, matrix = path / f"{key}.npy", path / f"{key}.npz"
+        if not file.is_file() and is_sparse(matrix):
+            arrays[key] = read_dense(matrix)
         if not file.is_file():
             continue
         try:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.readers.parquet import read_rows
 from semilearn_bbam.data.spelling import hint_for
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 LONGEST_FIELD = 2**27  # characters; Python's own limit of 131,072 is short for a text
 LONGEST_HEADER = 2**16  # characters in which to look for the delimiter
 # How a file that is not UTF-8 may be encoded: by its first bytes, else what Windows writes.
@@ -61,8 +62,10 @@ def read_table(path: Path) -> Table:
     form, an object of objects by number; JSON lines under that name are read as such, with a note. Rows that cannot be
     read are in `bad`; DataError for a file that cannot be read at all.
     """
-    text = read_text(path)
     suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return Table(read_rows(path))
+    text = read_text(path)
     table = Table()
     try:
         if suffix == ".csv":

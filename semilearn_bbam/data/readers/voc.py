@@ -38,6 +38,7 @@ CLASSES = (
     "train",
     "tvmonitor",
 )
+XML = ("Annotations/*.xml", "VOC*/Annotations/*.xml", "VOCdevkit/VOC*/Annotations/*.xml")
 
 
 @register_source("voc2012", "image")
@@ -89,7 +90,7 @@ def find_tree(data_dir: Path, year: int) -> Path:
         if (root / "ImageSets" / "Main").is_dir() and (root / "JPEGImages").is_dir():
             return root
     advice = cure(f"voc{year}", [data_dir], "set data_dir to the folder that holds it")
-    raise DataError(f"no {tree} folder with ImageSets/Main and JPEGImages at {data_dir}; {advice}")
+    raise DataError(f"no {tree} folder with ImageSets/Main and JPEGImages at {data_dir}; {advice}{_own_xml(data_dir)}")
 
 
 def read_lists(root: Path, year: int, list_name: str, part: str) -> tuple[list[str], NDArray[np.int8], list[Problem]]:
@@ -102,7 +103,7 @@ def read_lists(root: Path, year: int, list_name: str, part: str) -> tuple[list[s
             # VOC2007 has no list of the test part before its second archive is extracted.
             archive = "VOCtest" if list_name == "test" else "VOCtrainval"
             advice = cure(f"voc{year}", root.parents[:2], f"extract the {archive} archive again")
-            raise DataError(f"the VOC list {path} is missing; {advice}")
+            raise DataError(f"the VOC list {path} is missing; {advice}{_own_xml(root)}")
         columns.append(_read_list(path, faults))
     ids, problems = [], []
     for image in dict.fromkeys(chain(*columns, faults)):
@@ -116,6 +117,14 @@ def read_lists(root: Path, year: int, list_name: str, part: str) -> tuple[list[s
             ids.append(image)
     values = np.array([[column[image] for column in columns] for image in ids], dtype=np.int8)
     return [f"{image}.jpg" for image in ids], values.reshape(len(ids), len(CLASSES)), problems
+
+
+def _own_xml(root: Path) -> str:
+    """Where there are xml files: how those of other classes are read."""
+    file = next((file for pattern in XML for file in sorted(root.glob(pattern))), None)
+    if file is None:
+        return ""
+    return f"; VOC xml with classes of your own is read by dataset: manifest, with manifest: {file.parent.parent}"
 
 
 def _read_list(path: Path, faults: dict[str, str]) -> dict[str, int]:
