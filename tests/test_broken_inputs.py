@@ -86,6 +86,10 @@ def strict(name: str, mode: str) -> Build:
     return picture(name, lambda path: Image.new(mode, (8, 8)).save(path), **STRICT)
 
 
+def without_labels(folder: Path) -> dict[str, str]:
+    return row("three,", "text")(folder) | {"empty_labels": "bad"}
+
+
 def cut(path: Path) -> None:
     noise(1, 64).save(path)
     path.write_bytes(path.read_bytes()[:1500])
@@ -136,7 +140,7 @@ CASES = (
     Case("label by number out of range", row("3.png,2", labels="cat\ndog\n"), f"3.png ({LAST})"),
     Case("2 in a column of 0 and 1", texts("text,cat,dog\none,1,0\ntwo,0,2\n"), "train.csv, line 3"),
     Case("label_file names a label that is no column", columns_and_label_file, "train.csv", whole=True),
-    Case("sample without labels", row("three,", "text"), "train.csv, line 4"),
+    Case("sample without labels, with empty_labels: bad", without_labels, "train.csv, line 4"),
     Case("empty text", row(" ,cat", "text"), "train.csv, line 4"),
     Case("CSV row with a field too many", row("three,cat,dog", "text"), "train.csv, line 4"),
     Case("CSV row with a stray quote", row('"th"ree,cat', "text"), "train.csv, line 4"),

@@ -82,7 +82,8 @@ NAMES = ("a", "b", "c")
 
 
 @pytest.mark.parametrize(
-    ("numbers", "first"), [(["0", "2"], 0), (["1", "3"], 1), (["a", "b"], 0), (["a", "0"], 0), (["1", "9"], 0), ([], 0)]
+    ("numbers", "first"),
+    [(["0", "2"], 0), (["1", "3"], 1), (["a", "b"], 0), (["a", "0"], 0), (["a", "3"], 0), (["1", "9"], 0), ([], 0)],
 )
 def test_where_numbers_start(numbers: list[str], first: int) -> None:
     number, note = first_number([numbers, None, {"a": 1.0}], NAMES, "auto", "t.csv")

@@ -23,9 +23,12 @@ def read_cells(
     meaning = cell_meaning(present, negative_cells, where)
     cells, notes, unknown = {}, [], 0
     for name, table in tables.items():
-        masks = {meaning[cell_code(value)]: table == value for value in present}
         is_nan = np.isnan(table) if table.dtype.kind == "f" else np.zeros(table.shape, dtype=bool)
-        cells[name] = np.select([*masks.values(), is_nan], [*masks, -1.0], default=table)
+        changed = [value for value in present if meaning[cell_code(value)] != value]
+        masks = [*(table == value for value in changed), is_nan]
+        cells[name] = table.copy()
+        for mask, target in zip(masks, [*(meaning[cell_code(value)] for value in changed), -1], strict=True):
+            cells[name][mask] = target
         unknown += int((cells[name] == -1).sum())
     if -1 in present and meaning["-1"] == 0:
         notes.append(f"{' and '.join(tables)}: -1 is read as negative (negative_cells)")

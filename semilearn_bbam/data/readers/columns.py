@@ -204,7 +204,7 @@ def _holds_cells(values: Sequence[Any]) -> bool:
 def _is_readable(values: Sequence[Any]) -> bool:
     """Whether most values that are not empty are cells of a label, so that the others are faults."""
     filled = [value for value in values if not is_empty(value)]
-    return sum(map(is_cell, filled)) > len(filled) * MOSTLY or not filled
+    return sum(map(is_cell, filled)) >= len(filled) * MOSTLY
 
 
 def _holds_words(values: Sequence[Any]) -> bool:

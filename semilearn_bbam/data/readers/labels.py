@@ -89,20 +89,14 @@ def occurring(labels: Iterable[Labels], *, merged: bool = False) -> list[str]:
 def first_number(labels: Iterable[Labels], names: Sequence[str], first_label: str, where: str) -> tuple[int, str]:
     """The number of the first label of a `label_file` with these names, and a note where it is not 0.
 
-    first_label: "0", "1" or "auto": 0, or 1 where the number of labels K occurs and 0 does not. DataError, with both
+    first_label: "0", "1" or "auto": 0, or 1 where all are numbers, K occurs and 0 does not. DataError, with both
     readings, where neither occurs.
     """
     if first_label != "auto":
         return int(first_label), ""
-    known = set(names)
-    numbers = {
-        int(name)
-        for value in labels
-        if isinstance(value, list)
-        for name in value
-        if name not in known and name.isdecimal() and len(name) < 10
-    }
-    if not numbers or 0 in numbers or all(name.isdecimal() for name in names):
+    given = {name for value in labels if isinstance(value, list) for name in value}
+    numbers = {int(name) for name in given if name.isdecimal() and len(name) < 10}
+    if not numbers or 0 in numbers or given & set(names) or all(name.isdecimal() for name in names):
         return 0, ""
     if len(names) in numbers and max(numbers) == len(names):
         return 1, f"{where}: labels are numbers from 1 to {len(names)}, in the order of label_file (first_label)"

@@ -159,13 +159,13 @@ def _one_item_per_row(entries: Entries, where: str, notes: list[str]) -> Entries
     for row, item in enumerate(entries.items):
         rows_of[item, entries.parts[row] if entries.parts else ""].append(row)
     groups = [rows for rows in rows_of.values() if len(rows) > 1]
-    single = all(isinstance(entries.labels[row], list) and len(entries.labels[row]) == 1 for g in groups for row in g)
-    if not single or not any(len({entries.labels[row][0] for row in rows}) > 1 for rows in groups):
+    single = all(value is None or (isinstance(value, list) and len(value) == 1) for value in entries.labels)
+    labels = {rows[0]: list(dict.fromkeys(n for row in rows for n in entries.labels[row] or ())) for rows in groups}
+    if not single or not any(len(names) > 1 for names in labels.values()):
         return entries  # repeated rows, which data check names
     merged = entries.select(np.isin(np.arange(len(entries.items)), [rows[0] for rows in rows_of.values()]))
-    labels = {rows[0]: list(dict.fromkeys(entries.labels[row][0] for row in rows)) for rows in groups}
     kept = sorted(rows[0] for rows in rows_of.values())
-    merged.labels = [labels.get(row, entries.labels[row]) for row in kept]
+    merged.labels = [labels.get(row, entries.labels[row]) or None for row in kept]
     count = sum(map(len, groups))
     notes.append(
         f"{where}: {count} rows with one label each are merged into {len(groups)} items, such as {merged.names[0]}"
