@@ -35,10 +35,11 @@ def load_features(args: argparse.Namespace) -> Source:
     """Read `train_x` [L,D], `train_y` [L,K], `test_x` [M,D], `test_y` [M,K] from `<data_dir>/<feature_file>`.
 
     That is an `.npz`, or a folder with one `.npy` file per key, whose vectors are memory-mapped and may be larger
-    than memory. Labels are 0 and 1, and -1 or NaN where unknown (see `cells.read_cells`). Optional are `unlabeled_x`
-    [U,D], more training items without labels, `label_names` [K], `train_id` [L+U] and `test_id` [M]; float16 and float32 stay as they are, other numbers
-    become float32 (not on disk). LibSVM, ARFF and sparse matrices of scipy are read too, with a second file `test`; see
-    `vectors`. Without a test part, a share `test_ratio` is held out. DataError naming file and key otherwise.
+    than memory. Labels are 0, 1, or -1 or NaN for unknown (see `cells.read_cells`). Optional are `unlabeled_x` [U,D],
+    more training items without labels, `label_names` [K], `train_id` [L+U] and `test_id` [M]; other keys are ignored.
+    float16 and float32 stay as they are, other numbers become float32 (not on disk). LibSVM, ARFF and sparse matrices
+    of scipy are read too, with a second file `test`; see `vectors`. Without a test part, a share `test_ratio` is held
+    out. DataError naming file and key otherwise.
     """
     root = data_folder(args)
     path = root / args.feature_file
