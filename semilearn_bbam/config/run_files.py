@@ -31,7 +31,7 @@ def default_save_name(values: Mapping[str, Any]) -> str:
     sets 'features' and 'manifest' are called by their file; labels read from a split file are called `split`.
     """
     file = values.get(OWN_FILES.get(values["dataset"], ""), "")
-    data = Path(file).stem if file else values["dataset"]
+    data = Path(file).stem or values["dataset"]  # the folder "." has no name
     if values["split_file"]:
         labels = "split"
     elif values["num_labels"]:

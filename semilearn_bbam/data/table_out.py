@@ -22,18 +22,18 @@ RESERVED = ("path", "text", "labels", "label", "split", "strong", "id", "aug_0",
 
 
 def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
-    """Write a source to `out`, and the order of its labels to `<out>.labels.txt` where a column `labels` is written.
+    """Write a source to `out`, and the order of its labels to `<out>.labels.txt` beside it.
 
     A manifest has the columns `path` (below `data_dir`) or `text`, `labels` and `split` (train, test or unlabeled).
     It has a column of 0, 1 and ? for each label instead of `labels` where a cell is unknown, a labelled item has no
-    label, or a name holds the separator. Vectors become the arrays of `dataset: features`.
+    label, or a name holds a separator or a bracket. Vectors become the arrays of `dataset: features`, in one file.
 
     Returns:
         The settings that read it.
 
     Raises:
-        DataError: an image lies outside data_dir or is no file, a text or a name cannot be written, or `out` ends in
-        another suffix than `SUFFIXES`.
+        DataError: an image lies outside data_dir or is no file, a name of a label cannot be written, or `out` ends in
+            another suffix than `SUFFIXES`.
         OSError: `out` cannot be written.
     """
     if out.suffix.lower() not in SUFFIXES[source.kind]:
@@ -43,31 +43,37 @@ def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
     if source.kind == "features":
         write_atomically(out, lambda path: _write_vectors(source, path))
         return {"dataset": "features", **settings, "feature_file": os.path.abspath(out)}
-    settings = {"dataset": "manifest", **settings, "manifest": os.path.abspath(out)}
     wide = _is_wide(source)
+    for name in source.label_names:
+        if not name.isprintable() or name != name.strip() or not name or (wide and name in RESERVED):
+            where = "the name of a column" if wide else "a line of a file"
+            raise DataError(f"the label {name!r} cannot be {where}; rename it first")
     rows = list(_rows(source, data_dir, wide))
-    if not wide:
-        label_file = out.with_name(f"{out.stem}.labels.txt")
-        names = "".join(f"{name}\n" for name in source.label_names)
-        write_atomically(label_file, lambda path: path.write_text(names, encoding="utf-8"))
-        settings["label_file"] = os.path.abspath(label_file)
+    label_file = out.with_name(f"{out.stem}.labels.txt")
+    names = "".join(f"{name}\n" for name in source.label_names)
+    write_atomically(label_file, lambda path: path.write_text(names, encoding="utf-8"))
     write_atomically(out, lambda path: _write_rows(rows, path))
-    return settings
+    settings = {"dataset": "manifest", **settings, "manifest": os.path.abspath(out), "split_column": "split"}
+    settings["label_file"] = os.path.abspath(label_file)
+    if wide:
+        return settings | {"negative_cells": "0", "empty_labels": "negative"}
+    return settings | {"label_form": "names"} | ({"label_separator": SEPARATOR} if _has_several(source) else {})
 
 
 def _is_wide(source: Source) -> bool:
     """Whether each label needs a column of its own."""
     rows = [source.targets, source.test_targets]
     unclear = any((targets < 0).any() or (targets.sum(1) == 0).any() for targets in rows)
-    return unclear or any(re.search(r"[;|\n\r]", name) or name != name.strip() for name in source.label_names)
+    return unclear or any(re.search(r"[;|<>()\[\]{}]", name) for name in source.label_names)
+
+
+def _has_several(source: Source) -> bool:
+    """Whether a field of labels has a separator in it."""
+    return any((targets > 0).sum(1).max(initial=0) > 1 for targets in (source.targets, source.test_targets))
 
 
 def _rows(source: Source, data_dir: Path, wide: bool) -> Iterator[dict[str, Any]]:
     """The fields of each item: the labelled ones, those for the pool only, the test part."""
-    if wide:
-        for name in source.label_names:
-            if name in RESERVED or not name.strip() or name != name.strip():
-                raise DataError(f"the label {name!r} cannot be the name of a column; rename it first")
     labelled = len(source.targets)
     for part, items, targets in (("train", source.train, source.targets), ("test", source.test, source.test_targets)):
         for row in range(len(items)):
