@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ EXIT_CODES = "exit codes: 0 done, 1 bad items found, 2 a mistake that the user c
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of a command line; returns its exit code."""
+    print_anything()
     if argv is None:  # as a program
         exit_at_signals(f"{PROGRAM}: interrupted before it started")  # `call` takes over
     words = sys.argv[1:] if argv is None else list(argv)
@@ -49,6 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return call(words[0], words[1:])
 
 
+def print_anything() -> None:
+    """Let stdout and stderr write what their encoding lacks as \\u escapes, so that no name ends a command."""
+    for stream in (sys.stdout, sys.stderr):
+        # Where the locale is C, Python gives back the bytes of an odd file name; that stays.
+        bytes_pass = stream.errors == "surrogateescape" and (stream.encoding or "").lower().replace("-", "") == "utf8"
+        if isinstance(stream, io.TextIOWrapper) and not bytes_pass:
+            stream.reconfigure(errors="backslashreplace")
+
+
 def overview() -> str:
     """The help of the program: a line for every command."""
     lines = "\n".join(f"  {name:<9} {words}" for name, (_, words) in COMMANDS.items())
@@ -58,6 +69,7 @@ def overview() -> str:
 
 def call(name: str, argv: Sequence[str], prog: str = "") -> int:
     """Run one command with its arguments; `prog` is the start of its messages if an older script calls it."""
+    print_anything()
     prog = prog or f"{PROGRAM} {name}"
     message = "interrupted"
     try:

@@ -92,3 +92,36 @@ def test_where_usb_does_not_import_a_sentence_says_so(tmp_path: Path) -> None:
     assert last.startswith("semilearn_bbam.errors.InstallError")
     for word in ("undefined symbol", "semilearn-bbam doctor --imports"):
         assert word in last
+
+
+PLACEHOLDER = """
+import sys; sys.path.insert(0, {folder!r})
+import importlib.util
+import semilearn_bbam.engine.usb_adapter
+import semilearn, torchaudio
+from semilearn_bbam.errors import InstallError
+assert not hasattr(torchaudio, "__path__")
+assert importlib.util.find_spec("torchaudio") is not None  # as transformers asks
+try:
+    torchaudio.sox_effects
+except InstallError as error:
+    print(error)
+"""
+
+
+def test_where_torchaudio_does_not_import_usb_does(tmp_path: Path) -> None:
+    (tmp_path / "torchaudio.py").write_text("raise RuntimeError('built for another torch')\n")
+    done = python(PLACEHOLDER.format(folder=str(tmp_path)), "-W", "ignore")
+    assert done.returncode == 0, done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if "torchaudio" in line]
+    assert "built for another torch" in said
+    assert "audio parts" in said
+
+
+def test_where_torchaudio_imports_it_stays() -> None:
+    done = python(
+        "import semilearn_bbam.util.usb, torchaudio; print(hasattr(torchaudio, 'transforms'))", "-W", "ignore"
+    )
+    if "No module named" in done.stderr or "InstallError" in done.stderr:
+        pytest.skip("torchaudio does not import here")
+    assert done.stdout.split()[-1] == "True"

@@ -80,7 +80,7 @@ def browse(args: argparse.Namespace, options: Sequence[str]) -> int:
     settings = read_settings(options).having(normalize="none")  # plain pixel values can be shown
     source = load_source(settings)
     preprocessor = Preprocessor.of(settings, source.kind, strong_texts=source.strong_texts is not None)
-    draw_contact_sheet(
+    names = draw_contact_sheet(
         preprocessor.encode(source),
         preprocessor.views,
         args.out,
@@ -88,7 +88,7 @@ def browse(args: argparse.Namespace, options: Sequence[str]) -> int:
         rows=args.rows,
         tokenizer=preprocessor.tokenizer,
     )
-    print(f"wrote {args.out}")
+    print(f"wrote {args.out}" + "".join(f", full names in {path}" for path in names))
     return 0
 
 

@@ -9,11 +9,15 @@ import platform
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import first_line
+from semilearn_bbam.util.audio import import_audio
 from semilearn_bbam.util.machine import usable_cpus
 
 OPTIONS = NOWHERE
@@ -21,9 +25,9 @@ INTERRUPTED = "interrupted"
 SHOWN = """semilearn-bbam semilearn torch torchvision torchaudio transformers timm scikit-learn numpy scipy
     safetensors filelock PyYAML wandb aim tensorboard ruamel.yaml""".split()
 # Packages that this one and USB import.
-NEEDED = """numpy scipy sklearn torch torchvision torchaudio transformers timm huggingface_hub safetensors filelock PIL
+NEEDED = """numpy scipy sklearn torch torchvision transformers timm huggingface_hub safetensors filelock PIL
     yaml tqdm matplotlib iterstrat wandb aim tensorboard ruamel.yaml semilearn""".split()
-FIX = "fix: install with the tested set, pip install -c constraints.txt semilearn-bbam"
+FIX = "fix: install the tested set, in the project's folder: pip install -c constraints.txt ."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +43,7 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     for name in SHOWN:
         print(f"  {name} {installed(name) or 'not installed'}")
     problems = {"not installed": missing(), "known conflicts": conflicts()}
+    audio = audio_note(imports=args.imports)
     if args.imports:
         problems["does not import"] = broken_imports(problems["not installed"])
         if "torch" in sys.modules:
@@ -46,6 +51,8 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     for title, lines in problems.items():
         if lines:
             print(f"{title}\n" + "\n".join(f"  {line}" for line in lines))
+    if audio:
+        print(f"works without\n  {audio}")
     if any(problems.values()):
         print(FIX)
         return 1
@@ -72,17 +79,46 @@ def series(number: str) -> str:
 def conflicts() -> list[str]:
     """Known conflicts between the installed versions, a line each with its fix."""
     lines = []
-    torch, audio, vision = installed("torch"), installed("torchaudio"), installed("torchvision")
-    # From 2.11 on torchaudio is released less often than torch; versions of different series do not load.
-    if torch and audio and series(torch) != series(audio):
-        fix = f"pip install torch=={series(audio)}.* torchaudio=={series(audio)}.*"
-        lines.append(f"torchaudio {audio} was built for torch {series(audio)}, not {torch}; {fix}")
+    torch, vision, wanted = installed("torch"), installed("torchvision"), torch_of_torchvision()
+    if torch and vision and wanted and not wanted.contains(torch, prereleases=True):
+        lines.append(f"torchvision {vision} needs torch{wanted}, not {torch}; pip install torch{wanted} torchvision")
     if torch and vision and ("+" in torch) != ("+" in vision) and "cu" in torch + vision:
         lines.append(f"torch {torch} and torchvision {vision} come from different indexes; install both from one")
     usb = installed("semilearn")
     if usb and usb != "0.3.2":
         lines.append(f"semilearn {usb} is not the version this package was tested with; pip install semilearn==0.3.2")
     return lines
+
+
+def torch_of_torchvision() -> SpecifierSet | None:
+    """The versions of torch that the installed torchvision was built for; None where it does not say."""
+    try:
+        needed = [Requirement(line) for line in requires("torchvision") or ()]
+    except PackageNotFoundError:
+        return None
+    return next((item.specifier for item in needed if item.name == "torch" and item.specifier), None)
+
+
+def audio_note(*, imports: bool) -> str:
+    """Why USB's audio parts do not work or may not, with a fix, or an empty text; nothing here needs them."""
+    audio, torch = installed("torchaudio"), installed("torch")
+    problem = ""
+    if not audio:
+        problem = "torchaudio is not installed"
+    elif imports:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fault = import_audio()
+        problem = f"torchaudio {audio} does not import ({fault})" if fault else ""
+    elif torch and series(audio) != series(torch):  # from 2.11 on torchaudio is released less often than torch
+        problem = f"torchaudio {audio} was built for torch {series(audio)}, not {torch}, and may not import"
+    return f"{problem}; only USB's audio parts need it, which are not used here; {audio_fix(audio)}" if problem else ""
+
+
+def audio_fix(audio: str) -> str:
+    """The pip line for a torch and a torchvision that fit this torchaudio; pip finds the torchvision."""
+    pinned = f"=={series(audio)}.*" if audio else ""
+    return f"to have them: pip install torch{pinned} torchvision torchaudio{pinned}"
 
 
 def missing() -> list[str]:

@@ -62,7 +62,11 @@ def described(job: Job, record: Run) -> dict[str, Any]:
 def make(job: Job) -> dict[str, Any] | str:
     """One run in a worker, silent but for its log file; a sentence where it failed."""
     try:
-        with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
+        with (
+            open(os.devnull, "w", encoding="utf-8") as devnull,
+            contextlib.redirect_stdout(devnull),
+            contextlib.redirect_stderr(devnull),
+        ):
             args = read_settings([*job.argv, "--overwrite"])
             run(args)
         return described(job, Run.read(Path(args.save_dir) / args.save_name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from semilearn_bbam.report.figures.sweeps import has_results
 
 # More of them cannot be distinguished in one picture.
 MAX_LINES, MAX_MARKERS = 8, 4
+LONGEST_NAME = 160  # bytes of the name of a picture's files; systems allow 255 with the suffix
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def draw_all(
             except FigureError as error:
                 log(f"left out {picture.name}: {error}")
                 continue
-            log(f"drew {paths[0]} and .svg{picture.without}")
+            listed = f", full names in {paths[2]}" if paths[2:] else ""
+            log(f"drew {paths[0]} and .svg{picture.without}{listed}")
             written += paths
     return written
 
@@ -217,4 +220,8 @@ def _mean_map(method: Method) -> float:
 
 
 def _name(*parts: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", "_".join(part for part in parts if part))
+    name = re.sub(r"[^\w.-]+", "-", "_".join(part for part in parts if part))
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha1(name.encode()).hexdigest()[:8]  # names that begin alike stay apart
+    return f"{name.encode()[:LONGEST_NAME].decode(errors='ignore')}_{digest}"

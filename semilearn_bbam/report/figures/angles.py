@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.errors import FigureError
+from semilearn_bbam.report.figures.names import METHOD_LONGEST, NamedFigure, verbatim
 from semilearn_bbam.report.figures.runs import Method
 from semilearn_bbam.report.figures.style import finish, grid, setting_words
 from semilearn_bbam.runs.reader import Run
@@ -113,24 +114,26 @@ def draw_angle_histogram(method: Method, label: str = "") -> Figure:
     number = label_number(run, label)
     before = LabelAngles.of(run, number)
     panels = [("before the map", before)]
-    if before.mapped and before.usable:
-        unused = "" if run.settings.get("balance", True) else f", which {method.name} does not use"
+    both = before.mapped and before.usable
+    figure = NamedFigure(figsize=(5.6 * (1 + both), 4.4), layout="constrained")
+    method_name = figure.shown(method.name, METHOD_LONGEST)
+    if both:
+        unused = "" if run.settings.get("balance", True) else f", which {method_name} does not use"
         panels.append((f"after the map{unused}", before.after()))
     elif not before.mapped:
         panels = [("no map", before)]
-    figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     all_angles = np.concatenate([shown.angles for _, shown in panels])
     low, high = (float(all_angles.min()), float(all_angles.max())) if len(all_angles) else (0.0, np.pi)
     edges = np.linspace(low, high + 1e-3, BINS + 1)
     for axis, (title, shown) in zip(axes, panels, strict=True):
         _panel(axis, shown, edges)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(verbatim(title), fontsize=10)
         axis.set(xlabel=r"mapped angle $\psi$ (rad)" if shown is not before else r"label angle $\phi$ (rad)")
         grid(axis)
     axes[0].set(ylabel="density (1/rad)")
-    name = run.arrays["label_names"][number]
-    title = f"Angles of label '{name}', {method.name} on {setting_words(run.setting)}"
+    label, setting = figure.shown(str(run.arrays["label_names"][number])), figure.shown(setting_words(run.setting))
+    title = f"Angles of label '{label}', {method_name} on {setting}"
     fitted = "Gaussians of the last epoch's statistics" if before.mapped else "Gaussians fitted to the angles shown"
     note = f"final EMA model, seed {run.seed}; {before.reading}; {fitted} ($\\mu$ in rad, $\\sigma^2$ in rad$^2$)"
     return finish(figure, title, [], note, legend=False)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from semilearn_bbam.report.figures.names import METHOD_LONGEST, NamedFigure, verbatim
 from semilearn_bbam.report.figures.runs import Method, comparable
 from semilearn_bbam.report.figures.style import finish, grid, metric_words, seeds_words, setting_words
 from semilearn_bbam.report.variances import READINGS
@@ -36,13 +37,14 @@ def draw_learning_curves(methods: Sequence[Method], metrics: Sequence[str] = ("t
     of several settings.
     """
     compared, seeds = comparable(methods, f"rows with {metrics[0]}", has_metric(metrics[0]))
-    figure = Figure(figsize=(5.4 * len(metrics), 4.2), layout="constrained")
+    figure = NamedFigure(figsize=(5.4 * len(metrics), 4.2), layout="constrained")
     for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for number, method in enumerate(compared):
-            _line(panel, method, number, partial(Run.series, column="it", key=metric))
+            label = verbatim(figure.shown(method.title, METHOD_LONGEST))
+            _line(panel, method, number, label, partial(Run.series, column="it", key=metric))
         panel.set(xlabel="optimiser steps", ylabel=metric_words(metric))
         grid(panel)
-    title = f"Learning curves on {setting_words(compared[0].runs[0].setting)}"
+    title = f"Learning curves on {figure.shown(setting_words(compared[0].runs[0].setting))}"
     return finish(figure, title, compared, f"EMA model; {seeds_words(seeds, BAND)}")
 
 
@@ -58,13 +60,14 @@ def draw_vdfd(methods: Sequence[Method]) -> Figure:
     readings = [
         name for name in READINGS if any(run.series("epoch", f"vdfd_{name}") for m in compared for run in m.runs)
     ]
-    figure = Figure(figsize=(5.4 * len(readings), 7.0), layout="constrained")
+    figure = NamedFigure(figsize=(5.4 * len(readings), 7.0), layout="constrained")
     panels = figure.subplots(2, len(readings), squeeze=False, sharex=True, sharey="row")
     warmups = {run.settings.get("warmup_epochs", 0) for method in compared for run in method.runs}
     for column, reading in enumerate(readings):
         for number, method in enumerate(compared):
+            label = verbatim(figure.shown(method.title, METHOD_LONGEST))
             for row, series in enumerate((_vdfd, _ratio)):
-                _line(panels[row, column], method, number, partial(series, reading=reading))
+                _line(panels[row, column], method, number, label, partial(series, reading=reading))
         panels[0, column].set_title(READINGS[reading], fontsize=10)
         panels[0, column].axhline(0, color="black", linewidth=0.8)
         panels[1, column].axhline(1, color="black", linewidth=0.8)
@@ -75,7 +78,7 @@ def draw_vdfd(methods: Sequence[Method]) -> Figure:
                 panel.axvline(end, color="grey", linestyle=":", linewidth=1)
     panels[0, 0].set(ylabel=r"VDFD  $\sigma_p^2 - \sigma_n^2$  (rad$^2$)")
     panels[1, 0].set(ylabel=r"variance ratio  $M = \sigma_p^2 / \sigma_n^2$")
-    title = f"Variances of label angles on {setting_words(compared[0].runs[0].setting)}"
+    title = f"Variances of label angles on {figure.shown(setting_words(compared[0].runs[0].setting))}"
     note = f"EMA model, mean over labels; {seeds_words(seeds, BAND)}"
     if len(warmups) == 1 and max(warmups):
         note += "; dotted: end of the warm-up"
@@ -91,7 +94,7 @@ def _ratio(run: Run, reading: str) -> dict[float, float]:
     return {epoch: value / negative[epoch] for epoch, value in positive.items() if negative.get(epoch)}
 
 
-def _line(panel: Axes, method: Method, number: int, series: Callable[[Run], dict[float, float]]) -> None:
+def _line(panel: Axes, method: Method, number: int, label: str, series: Callable[[Run], dict[float, float]]) -> None:
     """Mean over the runs of a method where all of them have a value, with the band from the least to the greatest."""
     curves = [series(run) for run in method.runs]
     steps = [step for step in curves[0] if all(step in values for values in curves)]
@@ -101,7 +104,7 @@ def _line(panel: Axes, method: Method, number: int, series: Callable[[Run], dict
     # A marker on some points only, and on others for each method, so that they do not hide one another.
     every = max(1, len(steps) // 8)
     options: dict[str, Any] = {**method.style.line, "markevery": (number % every, every)}
-    panel.plot(steps, values.mean(axis=0), label=method.title, **options)
+    panel.plot(steps, values.mean(axis=0), label=label, **options)
     if len(curves) > 1:
         panel.fill_between(
             steps, values.min(axis=0), values.max(axis=0), color=method.style.color, alpha=0.15, linewidth=0

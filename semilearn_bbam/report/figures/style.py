@@ -12,13 +12,14 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from semilearn_bbam.report.figures.names import NamedFigure, verbatim
 from semilearn_bbam.report.tables import marks_explained
 
 # Dark and light in turn. Lengths without a common factor: dash and marker repeat together only after 40 methods.
 COLORS = ("#000000", "#d98200", "#1f4e9c", "#3fa7d6", "#8b1a1a", "#5aae61", "#7b5aa6")
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2, 1, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "x", "P", "<")
-LETTERS = 14  # of the smallest print in an inch
+LETTERS, TITLE_LETTERS = 14, 11  # of the smallest print and of a title in an inch
 WORDS = {
     "mAP": "mAP",
     "mAP_present": "mAP of labels with positives",
@@ -94,17 +95,12 @@ def seeds_words(seeds: Sequence[int], spread: str) -> str:
     return f"mean over seeds {', '.join(map(str, seeds))}; {spread}"
 
 
-def verbatim(text: str) -> str:
-    """A name as it is, not as mathematics."""
-    return text.replace("$", r"\$")
-
-
 def finish(figure: Figure, title: str, methods: Sequence[Marked], note: str, *, legend: bool = True) -> Figure:
     """Title above; note and (unless panels have their own) one legend for all panels below."""
-    figure.suptitle(verbatim(title), fontsize=11)
+    width = figure.get_figwidth()
+    figure.suptitle(verbatim(textwrap.fill(title, int(width * TITLE_LETTERS))), fontsize=11)
     marks = marks_explained(method.hidden_labels for method in methods)
     note = ". ".join([note, *(text.replace(".", "") for text in marks)])  # sentences to a table, parts of a note here
-    width = figure.get_figwidth()
     note = textwrap.fill(note, int(width * LETTERS))
     if not legend:
         figure.supxlabel(note, fontsize=8)
@@ -139,10 +135,15 @@ def stem(path: str | Path) -> Path:
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Write a figure as `<path>.png` and `<path>.svg`; the same figure gives the same files, byte for byte."""
+    """Write a figure as `<path>.png` and `<path>.svg`; the same figure gives the same files, byte for byte.
+
+    Names that it can only number go into `<path>_names.txt`. Returns the paths of all files.
+    """
     base = stem(path)
     png, svg = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
+    if isinstance(figure, NamedFigure):
+        figure.use_fonts()
     figure.savefig(png, dpi=150)
     with rc_context({"svg.hashsalt": "semilearn_bbam"}):
         figure.savefig(svg, metadata={"Date": None})
-    return [png, svg]
+    return [png, svg, *(figure.write_names(png) if isinstance(figure, NamedFigure) else [])]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from semilearn_bbam.errors import FigureError
+from semilearn_bbam.report.figures.names import METHOD_LONGEST, NamedFigure, verbatim
 from semilearn_bbam.report.figures.runs import (
     Method,
     common_seeds,
@@ -26,7 +27,6 @@ from semilearn_bbam.report.figures.style import (
     metric_words,
     seeds_words,
     setting_words,
-    verbatim,
 )
 from semilearn_bbam.runs.reader import Run
 
@@ -52,7 +52,7 @@ def draw_ratios(methods: Sequence[Method], metrics: Sequence[str] = METRICS) -> 
     if len(shares) < 2:
         raise FigureError("all runs have the same labelled share")
     compared, seeds = common_seeds(compared)
-    figure = Figure(figsize=(4.8 * len(metrics), 4.4), layout="constrained")
+    figure = NamedFigure(figsize=(4.8 * len(metrics), 4.4), layout="constrained")
     gap = min(b - a for a, b in zip(shares, shares[1:], strict=False))
     for panel, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for number, method in enumerate(compared):
@@ -65,13 +65,13 @@ def draw_ratios(methods: Sequence[Method], metrics: Sequence[str] = METRICS) -> 
                 panel,
                 {share + shift: metric_values for share, metric_values in values.items()},
                 method.style,
-                method.title,
+                verbatim(figure.shown(method.title, METHOD_LONGEST)),
             )
         panel.set(xlabel="labelled share of the training part (%)", ylabel=metric_words(metric))
         panel.set_xticks(shares, [f"{share:g}" for share in shares])
         grid(panel)
     note = f"final EMA model; {seeds_words(seeds, DEVIATION)}; points are moved sideways to be seen"
-    return finish(figure, f"Labelled share on {data[0]}", compared, note)
+    return finish(figure, f"Labelled share on {figure.shown(data[0])}", compared, note)
 
 
 def draw_sensitivity(methods: Sequence[Method], metrics: Sequence[str] = METRICS) -> Figure:
@@ -92,7 +92,7 @@ def draw_sensitivity(methods: Sequence[Method], metrics: Sequence[str] = METRICS
         raise FigureError("no run differs from another of its algorithm in one option that is a number")
     used = {run for column in columns.values() for group in column.values() for run in group}
     compared, seeds = comparable(having(compared, used.__contains__), "results", has_results)
-    figure = Figure(figsize=(max(4.2, 3.6 * len(columns)), 3.0 * len(metrics) + 0.8), layout="constrained")
+    figure = NamedFigure(figsize=(max(4.2, 3.6 * len(columns)), 3.0 * len(metrics) + 0.8), layout="constrained")
     panels = figure.subplots(len(metrics), len(columns), squeeze=False, sharex="col", sharey="row")
     for row, metric in enumerate(metrics):
         for panel, (option, column) in zip(panels[row], columns.items(), strict=True):
@@ -107,7 +107,8 @@ def draw_sensitivity(methods: Sequence[Method], metrics: Sequence[str] = METRICS
     first = compared[0].runs[0]
     fixed = ", ".join(f"{option} {plain(base[option])}" for option in columns)
     note = f"dotted: the base ({fixed}); final EMA model; {seeds_words(seeds, DEVIATION)}"
-    return finish(figure, f"Sensitivity of {first.algorithm} on {setting_words(first.setting)}", [], note, legend=False)
+    title = f"Sensitivity of {first.algorithm} on {figure.shown(setting_words(first.setting))}"
+    return finish(figure, title, [], note, legend=False)
 
 
 def sweeps(runs: Sequence[Run]) -> tuple[dict[str, dict[float, list[Run]]], Mapping[str, Any]]:
