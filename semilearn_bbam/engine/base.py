@@ -80,7 +80,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             raise UserError(
                 "loss_reduction: sum does not work in several processes; set mean, or start without torchrun"
             )
-        preprocessor = Preprocessor.of(settings, self.kind, strong_texts=source.strong_texts is not None)
+        preprocessor = Preprocessor.of(settings, self.kind, net, strong_texts=source.strong_texts is not None)
         self.source, self.views = preprocessor.encode(source), preprocessor.views
         self.num_training = len(source.train)
         self.split = read_split(settings, source)
