@@ -66,6 +66,7 @@ class CAP(MultiLabelAlgorithm):
 
     head = "linear"
     shares_batches = True
+    joined_views = ("x_lb_s", "x_ulb_s")
     pseudo_targets: Tensor | None = None
     mask: Tensor | None = None
 

@@ -78,6 +78,7 @@ class D2L(MultiLabelAlgorithm):
     thresholds: Tensor | None = None
     pseudo_targets: Tensor | None = None
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
+    joined_views = ("x_lb_s", "x_ulb_s")
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:

@@ -48,6 +48,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     uses_all_labels: ClassVar[bool] = False  # an upper bound, not a semi-supervised method
     # Whether processes can share a batch: losses are means over rows, everything else about rows uses `world`.
     shares_batches: ClassVar[bool] = False
+    joined_views: ClassVar[tuple[str, ...] | None] = None  # those that a step passes at once with `use_cat`; None: all
     stage_name: ClassVar[str] = "semi-supervised"
     progress_metrics: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
 
