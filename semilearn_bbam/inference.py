@@ -211,7 +211,7 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
         thresholds=_thresholds(record.results, len(names)),
         net=net.to(target, memory_format=torch.channels_last).eval().requires_grad_(False),
         state=checkpoint["state"],
-        preprocessor=Preprocessor.of(settings, facts.kind),
+        preprocessor=Preprocessor.of(settings, facts.kind, net),
         device=target,
     )
 

@@ -24,6 +24,7 @@ from semilearn_bbam.config.usb_names import USB_ONLY, refused_names
 from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, view_conflicts
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
+from semilearn_bbam.engine.dry_run import dry_run
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS
 from semilearn_bbam.errors import Interrupted, RunError, first_line
 from semilearn_bbam.nets import net_conflicts
@@ -200,6 +201,7 @@ def _run(
         if settings.resume:
             algorithm.load_model(folder.path / LATEST)
             logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
+        dry_run(algorithm)
         with StopSignals() as stop:  # before the run replaces an older one
             folder.keep()
             logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")

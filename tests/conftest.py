@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.config import OPTIONS, Settings, config_words
@@ -94,9 +94,7 @@ def ohsumed_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bert_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT folder, small enough to train in a test, with weights and a tokenizer of eight words."""
     folder = tmp_path_factory.mktemp("bert")
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS]))
-    BertTokenizerFast(vocab_file=str(vocabulary)).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS]))
     torch.manual_seed(0)
     config = BertConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     BertModel(config).save_pretrained(folder)

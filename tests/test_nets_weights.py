@@ -58,6 +58,42 @@ def test_fitting_tensors_are_loaded_from_every_form(form: str, tmp_path: Path) -
     assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("wrap", "key"),
+    [
+        (lambda w: w("_orig_mod."), ""),
+        (lambda w: {"model": w("module._orig_mod.")}, "model"),
+        (lambda w: {"state_dict": w("model._orig_mod.")}, "state_dict"),
+        (lambda w: {"net": w(""), "epoch": 3, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}, "net"),
+        (lambda w: {"student": w("", 0), "teacher": w("module.backbone.")}, "teacher"),
+        (lambda w: {"encoder": w("")}, "encoder"),
+        (lambda w: {"checkpoint": {"my_net": w("")}}, "checkpoint.my_net"),
+    ],
+)
+def test_compiled_and_wrapped_weights_are_found(wrap: Any, key: str, tmp_path: Path) -> None:
+    source, target = SmallCNN(1), SmallCNN(1)
+    content = wrap(lambda prefix, factor=1: {f"{prefix}{name}": v * factor for name, v in source.state_dict().items()})
+    torch.save(content, tmp_path / "w.pth")
+    report = load_weights(target, tmp_path / "w.pth")
+    assert (report.loaded, report.missing, report.unused, report.key) == (len(source.state_dict()), (), (), key)
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
+    assert not key or has_line(str(report), "w.pth", key)
+
+
+def test_inserted_names_are_found_inside_too(tmp_path: Path) -> None:
+    source, target = SmallCNN(1), SmallCNN(1)
+    content = {name.replace("features.", "features._orig_mod."): value for name, value in source.state_dict().items()}
+    assert content.keys() != source.state_dict().keys()
+    torch.save(content, tmp_path / "w.pth")
+    assert load_weights(target, tmp_path / "w.pth").loaded == len(content)
+
+
+def test_two_state_dicts_of_unknown_names(tmp_path: Path) -> None:
+    torch.save({"left": SmallCNN(1).state_dict(), "right": SmallCNN(1).state_dict()}, tmp_path / "w.pth")
+    with pytest.raises(NetError, match=naming("pretrain_path", tmp_path / "w.pth", "left", "right")):
+        load_weights(SmallCNN(1), tmp_path / "w.pth")
+
+
 def test_report_names_all_that_did_not_match(tmp_path: Path) -> None:
     content = SmallCNN(3).state_dict()
     first = next(iter(content))

@@ -67,6 +67,7 @@ class CAP(MultiLabelAlgorithm):
 
     head = "linear"
     shares_batches = True
+    joined_views = ("x_lb_s", "x_ulb_s")
     pseudo_targets: Tensor | None = None
     mask: Tensor | None = None
     targets_lb: Tensor | None = None  # of labelled rows with unknown cells, which are pseudo-labelled, and their mask

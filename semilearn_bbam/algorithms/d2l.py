@@ -80,6 +80,7 @@ class D2L(MultiLabelAlgorithm):
     pseudo_targets: Tensor | None = None
     targets_lb: Tensor | None = None  # of labelled rows with unknown cells, which are pseudo-labelled
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_w": "weak", "x_ulb_s": "strong"}
+    joined_views = ("x_lb_s", "x_ulb_s")
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:

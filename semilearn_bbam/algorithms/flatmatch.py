@@ -31,6 +31,7 @@ class FlatMatch(MLFreeMatch):
     fixes confident samples as labelled.
     """
 
+    joined_views = ()
     options = (
         *MLFreeMatch.options,
         Option("rho", float, 0.1, "length of the perturbation (paper 0.1, its code 0.05)", minimum=0),

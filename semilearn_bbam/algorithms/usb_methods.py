@@ -67,11 +67,14 @@ class MLDeFixMatch(Labelwise, DeFixMatch):
 class MLPseudoLabel(Labelwise, PseudoLabel):
     """Pseudo-Label label by label, on one weak view."""
 
+    joined_views = ()
+
 
 @ALGORITHMS.register("ml_pimodel")
 class MLPiModel(Labelwise, PiModel):
     """Pi-Model label by label: squared difference between the predictions of two views."""
 
+    joined_views = ()
     second_view_is_weak = True
 
 
@@ -79,6 +82,7 @@ class MLPiModel(Labelwise, PiModel):
 class MLMeanTeacher(Labelwise, MeanTeacher):
     """Mean Teacher label by label: squared difference to the EMA model's prediction."""
 
+    joined_views = ()
     second_view_is_weak = True
 
 
@@ -91,6 +95,7 @@ class MLUDA(Labelwise, UDA):
 class MLMixMatch(Labelwise, MixMatch):
     """MixMatch label by label; texts, which cannot be averaged, are mixed as features (`mixup_manifold`)."""
 
+    joined_views = ()
     kind_defaults = MANIFOLD
     second_view_is_weak = True
     mixes = True
@@ -219,6 +224,7 @@ class MLVAT(Labelwise, VAT):
     Texts are perturbed in their embeddings (`vat_embed`).
     """
 
+    joined_views = ()
     kind_defaults = EMBEDDING
 
     @classmethod
@@ -279,6 +285,7 @@ class _ReMixMatchWithoutCounts(ReMixMatch):
 class MLReMixMatch(Labelwise, _ReMixMatchWithoutCounts):
     """ReMixMatch label by label, aligned to the labelled rate; only images can be rotated (`rot_loss_ratio`)."""
 
+    joined_views = ()
     kind_defaults = ROTATION
     mixes = True
 

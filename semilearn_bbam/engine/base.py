@@ -51,6 +51,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     uses_all_labels: ClassVar[bool] = False  # an upper bound, not a semi-supervised method
     # Whether processes can share a batch: losses are means over rows, everything else about rows uses `world`.
     shares_batches: ClassVar[bool] = False
+    joined_views: ClassVar[tuple[str, ...] | None] = None  # those that a step passes at once with `use_cat`; None: all
     stage_name: ClassVar[str] = "semi-supervised"
     progress_metrics: ClassVar[tuple[str, ...]] = ("validation/mAP", "test/mAP")
 
@@ -84,7 +85,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             raise UserError(
                 "loss_reduction: sum does not work in several processes; set mean, or start without torchrun"
             )
-        preprocessor = Preprocessor.of(settings, self.kind, strong_texts=source.strong_texts is not None)
+        preprocessor = Preprocessor.of(settings, self.kind, net, strong_texts=source.strong_texts is not None)
         self.source, self.views = preprocessor.encode(source), preprocessor.views
         self.num_training = len(source.train)
         self.split = read_split(settings, source)

@@ -13,6 +13,7 @@ from semilearn_bbam.util import usb as usb  # isort: split
 import semilearn.nets
 import timm
 import torch
+import torchvision
 from huggingface_hub import snapshot_download
 from semilearn.nets.bert.bert import ClassificationBert
 from torch import nn
@@ -20,7 +21,7 @@ from torch import nn
 from semilearn_bbam.config import Conflict
 from semilearn_bbam.errors import NetError, did_you_mean
 from semilearn_bbam.nets.heads import build_projection
-from semilearn_bbam.nets.hf import HFEncoder
+from semilearn_bbam.nets.hf import HFEncoder, has_weights
 from semilearn_bbam.nets.library import (
     check_timm_name,
     check_torchvision_name,
@@ -57,7 +58,8 @@ def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
     Names are those of USB, `plain`, `mlp` or `mlp:<layers>` for vectors, `small_cnn`, `timm:<name>`,
     `torchvision:<name>` and `hf:<folder or hub name>`. in_features is the width of vectors or the number of channels of
     images; `pretrained` means the weights in `pretrain_path`, or the library's if that is empty. The net has a
-    `weights_report` if weights of a path were loaded. NetError for an unknown name, with the nearest one.
+    `weights_report` if weights were loaded, or if it has random ones though there are others. NetError for
+    an unknown name, with the nearest one.
     """
     net = settings.net
     library, _, name = net.partition(":")
@@ -126,6 +128,16 @@ def has_own_weights(net: str) -> bool:
     return net in USB_BERTS or net.partition(":")[0] in ("hf", "timm", "torchvision")
 
 
+def has_pretrained_version(net: str) -> bool:
+    """Whether there are pretrained weights for a net that starts from random ones unless they are asked for."""
+    library, _, name = net.partition(":")
+    if library == "hf":
+        return has_weights(name)
+    if library == "timm":
+        return bool(timm.is_model_pretrained(name))
+    return library == "torchvision" and len(torchvision.models.get_model_weights(name)) > 0
+
+
 def check_input(net: str, kind: str) -> None:
     """NetError unless the net reads data of this kind: "image", "text" or "features"."""
     library = net.partition(":")[0]
@@ -166,6 +178,12 @@ def _builder(settings: argparse.Namespace, make: Callable[[_Facts, bool], nn.Mod
             net.weights_report = str(load_weights(net, path, settings.pretrain_match))
         elif pretrained and not has_own_weights(settings.net):
             raise NetError(NO_WEIGHTS)
+        elif not pretrained and (settings.pretrain_path or has_pretrained_version(settings.net)):
+            other = settings.pretrain_path or settings.net
+            net.weights_report = (
+                f"WARNING net: the initial weights are random, those of '{other}' are not read; "
+                f"set use_pretrain: true to start from them"
+            )
         return net
 
     return build

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -20,26 +22,33 @@ OWN_CLASSIFIERS = tuple(f"{name}." for name in CLASSIFIER_NAMES)  # `MultiLabelN
 CLASSIFIERS = (*OWN_CLASSIFIERS, "heads.", "_fc.", "last_linear.", "projection.")  # of files
 COUNTER = "num_batches_tracked"  # which files of older libraries lack, and nothing here reads
 KINDS = {"weight", "bias", "running_mean", "running_var"}
-# The averaged weights of a checkpoint come before the trained ones.
-WRAPPERS = ("ema_model", "state_dict_ema", "model", "state_dict", "model_state_dict")
+# Where checkpoints hold their tensors: averaged weights come before the trained ones.
+WRAPPERS = ("ema_model", "state_dict_ema", "model_ema", "ema", "teacher", "model", "state_dict", "model_state_dict")
+WRAPPERS += ("student", "net", "network", "backbone", "encoder", "weights", "params", "module", "checkpoint")
+# What torch's compiled and data-parallel nets put into the names of their tensors.
+INSERTED = re.compile(r"^(?:(?:_orig_mod|module)\.)+|(?<=\.)_orig_mod\.")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 # Prefixes of the names of the same net, in files and in this package's nets of other libraries.
-FILE_PREFIXES = ("", "net.", "model.", "encoder.", "bert.", "roberta.")
+FILE_PREFIXES = ("", "net.", "model.", "encoder.", "bert.", "roberta.", "student.", "teacher.", "network.")
 NET_PREFIXES = ("", "net.", "encoder.")
 
 
 @dataclass(frozen=True)
 class Report:
-    """The result of loading a file: how many tensors were loaded, and the names of those that were not."""
+    """The result of loading a file: how many tensors were loaded, and the names of those that were not.
+
+    key: where in the file they were, "" for a plain file.
+    """
 
     path: str
     loaded: int
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     misshapen: tuple[str, ...]
+    key: str = ""
 
     def __str__(self) -> str:
-        parts = [f"weights: {self.loaded} tensors of '{self.path}' loaded"]
+        parts = [f"weights: {self.loaded} tensors of '{self.path}'{f' under {self.key}' if self.key else ''} loaded"]
         parts += _count("without a tensor in the file", self.missing)
         parts += _count("of the file without a place in the net", self.unused)
         parts += _count("of another shape", self.misshapen)
@@ -79,10 +88,16 @@ def find_weights(path: str | Path) -> list[Path]:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of `.safetensors` or `torch.save` files; code in a pickle is refused, never run.
 
-    Wrappers (`model`, `state_dict`, the `ema_model` of a run's checkpoint) are opened, and the prefixes `module.`
-    of data-parallel nets and `backbone.` of this package's nets are dropped.
+    Wrappers are opened (`WRAPPERS`, the first that holds tensors, and any other if it is the only one), and what
+    data-parallel and compiled nets insert into names is dropped, as is the prefix `backbone.` of this package's nets.
     """
+    return _read(path)[0]
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors as in `read_state_dict`, and the key that held them, "" for a plain file."""
     tensors: dict[str, Tensor] = {}
+    key = ""
     for file in find_weights(path):
         try:
             content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
@@ -90,15 +105,39 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             raise NetError(
                 f"pretrain_path: '{file}' is not a weights file that can be loaded safely; save a plain state dict"
             ) from error
-        for wrapper in WRAPPERS:
-            if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-                content = content[wrapper]
-                break
-        if isinstance(content, dict):
-            tensors |= {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        content, key = _opened(file, content)
+        tensors |= content
     if not tensors:
         raise NetError(f"pretrain_path: '{path}' holds no tensors; save a plain state dict")
-    return {key.removeprefix("module.").removeprefix("backbone."): value for key, value in tensors.items()}
+    return {INSERTED.sub("", name).removeprefix("backbone."): value for name, value in tensors.items()}, key
+
+
+def _opened(file: Path, content: Any) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file's content, and the keys of the dictionaries around them. NetError if several have some."""
+    keys: list[str] = []
+    while isinstance(content, dict):
+        tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        inner = {
+            str(name): value for name, value in content.items() if isinstance(value, dict) and _holds_tensors(value)
+        }
+        named = [name for name in WRAPPERS if name in inner]
+        if not named and (tensors or not inner):
+            return tensors, ".".join(keys)
+        if not named and len(inner) > 1:
+            raise NetError(
+                f"pretrain_path: '{file}' holds tensors under {first_few(sorted(inner), SHOWN)}; save one of them alone"
+            )
+        keys.append(named[0] if named else next(iter(inner)))
+        content = inner[keys[-1]]
+    return {}, ""
+
+
+def _holds_tensors(content: dict[Any, Any]) -> bool:
+    """Whether a dictionary is a state dict, or holds one; an optimiser's state has numbers as keys."""
+    return any(
+        isinstance(name, str) and (isinstance(value, Tensor) or (isinstance(value, dict) and _holds_tensors(value)))
+        for name, value in content.items()
+    )
 
 
 def load_weights(net: nn.Module, path: str | Path, match: str = "name") -> Report:
@@ -109,7 +148,7 @@ def load_weights(net: nn.Module, path: str | Path, match: str = "name") -> Repor
     partner, except counters of batch norm and classifiers. Raises NetError when nothing fits, or in order not
     everything.
     """
-    file_tensors = read_state_dict(path)
+    file_tensors, key = _read(path)
     net_tensors = {name: value for name, value in net.state_dict().items() if not name.startswith(OWN_CLASSIFIERS)}
     pairs = _in_order(path, file_tensors, net_tensors) if match == "order" else _by_name(file_tensors, net_tensors)
     fitting = {
@@ -130,6 +169,7 @@ def load_weights(net: nn.Module, path: str | Path, match: str = "name") -> Repor
         missing=tuple(sorted(name for name in net_tensors if name not in matched and not name.endswith(COUNTER))),
         unused=tuple(sorted(name for name in file_tensors if name not in pairs and not name.endswith(COUNTER))),
         misshapen=tuple(sorted(matched - set(fitting))),
+        key=key,
     )
 
 
