@@ -1,106 +1,114 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from semilearn_bbam.data.dataset import DataError
-from semilearn_bbam.data.readers.labels import LabelList, read_label_file, split_labels
-from tests.conftest import naming
-
-ANIMALS = LabelList(["dog", "cat", "red fox"], "", "train.csv")
-
-
-@pytest.mark.parametrize(
-    ("value", "separator", "names"),
-    [
-        ("dog", "", ["dog"]),
-        (" dog ; red fox|cat; ", "", ["dog", "red fox", "cat"]),
-        ("dog, red fox", ",", ["dog", "red fox"]),
-        ("dog;cat", ",", ["dog;cat"]),
-        ("dog red", " ", ["dog", "red"]),
-        ("a::b", "::", ["a", "b"]),
-        (3, "", ["3"]),
-        ("", "", []),
-        (" ; ", "", []),
-        (None, "", []),
-        ([], "", []),
-        (["dog;cat", 2, " "], "", ["dog;cat", "2"]),
-        (True, "", None),
-        ([True], "", None),
-        (1.0, "", None),
-        ([["dog"]], "", None),
-        ({"dog": 1}, "", None),
-    ],
+from semilearn_bbam.data.readers.fields import Labels
+from semilearn_bbam.data.readers.labels import (
+    LabelList,
+    first_number,
+    folded_name,
+    occurring,
+    read_label_file,
+    spellings,
 )
-def test_names_of_one_field(value: Any, separator: str, names: list[str] | None) -> None:
-    assert split_labels(value, separator) == names
+from tests.conftest import has_line, naming
+
+ANIMALS = LabelList(["dog", "cat", "red fox"], "train.csv")
 
 
 def test_order_is_alphabetical_or_that_of_whole_numbers() -> None:
-    assert LabelList.occurring(["b;a", ["c", "a"], None, {"z": 1}], "") == ["a", "b", "c"]
-    assert LabelList.occurring([10, [9], "2|10"], "") == ["2", "9", "10"]
-    assert LabelList.occurring([10, "9", "x"], "") == ["10", "9", "x"]
+    assert occurring([["b", "a"], ["c", "a"], None]) == ["a", "b", "c"]
+    assert occurring([{"z": 0, "y": 1}]) == ["y", "z"]
+    assert occurring([["10"], ["9"], ["2", "10"]]) == ["2", "9", "10"]
+    assert occurring([["10", "9", "x"]]) == ["10", "9", "x"]
     long = "9" * 5000  # more digits than Python turns into a number
-    assert LabelList.occurring([f"1{long}", long, "7"], "") == ["7", long, f"1{long}"]
-    assert LabelList.occurring([], "") == []
+    assert occurring([[f"1{long}", long, "7"]]) == ["7", long, f"1{long}"]
+    assert occurring([]) == []
 
 
 @pytest.mark.parametrize(
-    ("value", "row"),
+    ("labels", "row"),
     [
-        ("cat", [0, 1, 0]),
-        ("red fox;dog;dog", [1, 0, 1]),
-        (["cat", "dog"], [1, 1, 0]),
-        (2, [0, 0, 1]),
-        ([0, "cat"], [1, 1, 0]),
-        ("", [0, 0, 0]),
-        (None, [0, 0, 0]),
-        ({"cat": 1, "dog": "0", "red fox": "1"}, [0, 1, 1]),
-        ({"cat": True, "dog": " 0.0", "red fox": 1.0, "note": "x"}, [0, 1, 1]),
-        ({"cat": "TRUE", "dog": False, "red fox": "false"}, [0, 1, 0]),
+        (["cat"], [0, 1, 0]),
+        (["red fox", "dog", "dog"], [1, 0, 1]),
+        (["2"], [0, 0, 1]),
+        (["0", "cat"], [1, 1, 0]),
+        ([], [0, 0, 0]),
+        (None, [-1, -1, -1]),
+        ({"cat": 1.0, "dog": 0.0, "red fox": -1.0, "note": 1.0}, [0, 1, -1]),
     ],
 )
-def test_targets_of_one_item(value: Any, row: list[int]) -> None:
-    targets = ANIMALS.row(value)
+def test_targets_of_one_item(labels: Labels, row: list[int]) -> None:
+    targets = ANIMALS.row(labels)
     assert targets.tolist() == row
     assert targets.dtype.name == "float32"
 
 
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ("labels", "message"),
     [
-        ("cow", ("label 'cow'", "3 labels", "train.csv")),
-        ("Cat", ("label 'Cat'", "3 labels", "train.csv")),
-        (3, ("label '3'", "3 labels", "train.csv", "below 3")),
-        (-1, ("label '-1'", "3 labels", "train.csv")),
-        ("9" * 5000, ("label '", "...", "3 labels", "below 3")),
-        (1.5, ("1.5", "list of names")),
-        ([["cat"]], ("[['cat']]", "list of names")),
-        ({"cat": 1, "dog": 0}, ("no column 'red fox'",)),
-        ({"cat": 2, "dog": 0, "red fox": 0}, ("column 'cat'", 2, "0 or 1", "path, text")),
-        ({"cat": "", "dog": 0, "red fox": 0}, ("column 'cat'", "''", "0 or 1")),
-        ({"cat": None, "dog": 0, "red fox": 0}, ("column 'cat'", None, "0 or 1")),
-        ({"cat": [1], "dog": 0, "red fox": 0}, ("column 'cat'", [1], "0 or 1")),
+        (["cow"], ("label 'cow'", "3 labels", "train.csv")),
+        (["Cat"], ("label 'Cat'", "3 labels", "train.csv")),
+        (["3"], ("label '3'", "3 labels", "train.csv", "from 0 to 2")),
+        (["-1"], ("label '-1'", "3 labels", "train.csv")),
+        (["9" * 5000], ("label '", "...", "3 labels", "from 0 to 2")),
+        ({"cat": 1.0, "dog": 0.0}, ("no column 'red fox'",)),
     ],
 )
-def test_unknown_labels(value: Any, message: tuple[object, ...]) -> None:
+def test_unknown_labels(labels: Labels, message: tuple[object, ...]) -> None:
     with pytest.raises(ValueError, match=naming(*message)):
-        ANIMALS.row(value)
+        ANIMALS.row(labels)
 
 
 def test_a_number_that_is_a_name_is_the_name() -> None:
-    years = LabelList(["2", "7", "1"], "", "years.txt")
-    assert years.row(2).tolist() == [1, 0, 0]
-    assert years.row("1;7").tolist() == [0, 1, 1]
+    years = LabelList(["2", "7", "1"], "years.txt")
+    assert years.row(["2"]).tolist() == [1, 0, 0]
     with pytest.raises(ValueError, match=naming("label '0'", "3 labels", "years.txt")):
-        years.row(0)  # not the first label: where names are numbers, numbers are names
+        years.row(["0"])  # not the first label: where names are numbers, numbers are names
+
+
+def test_numbers_from_1() -> None:
+    labels = LabelList(["dog", "cat"], "labels.txt", first=1)
+    assert labels.row(["1"]).tolist() == [1, 0]
+    with pytest.raises(ValueError, match=naming("label '0'", "from 1 to 2")):
+        labels.row(["0"])
+
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first"), [(["0", "2"], 0), (["1", "3"], 1), (["a", "b"], 0), (["a", "0"], 0), (["1", "9"], 0), ([], 0)]
+)
+def test_where_numbers_start(numbers: list[str], first: int) -> None:
+    number, note = first_number([numbers, None, {"a": 1.0}], NAMES, "auto", "t.csv")
+    assert number == first
+    assert bool(note) == (first == 1)
+
+
+def test_numbers_that_may_start_at_either_stop() -> None:
+    with pytest.raises(DataError, match=naming("t.csv", 1, 2, 3, "first_label: 0", "first_label: 1")):
+        first_number([["1"], ["2"]], NAMES, "auto", "t.csv")
+    assert first_number([["1"], ["2"]], NAMES, "1", "t.csv") == (1, "")
+    assert first_number([["1"], ["2"]], ("5", "6", "7"), "auto", "t.csv") == (0, "")
+
+
+def test_spellings_of_one_name() -> None:
+    names = ["Hündin", unicodedata.normalize("NFD", "hündin"), "Red  fox", "red fox", "cat"]
+    assert spellings(names) == [tuple(names[:2]), tuple(names[2:4])]
+    assert occurring([names], merged=True) == ["Hündin", "Red  fox", "cat"]
+    merged = LabelList(["Hündin", "cat"], "t.csv", merged=True)
+    assert merged.row([names[1], "CAT"]).tolist() == [1, 1]
+    assert folded_name(" Red\u00a0 fox ") == "red fox"
 
 
 def test_a_long_label_is_cut_in_the_message() -> None:
     with pytest.raises(ValueError, match="is none of the 3") as caught:
-        ANIMALS.row("many words " * 1000)
+        ANIMALS.row(["many words " * 1000])
     assert len(str(caught.value)) < 200
 
 
@@ -114,5 +122,6 @@ def test_label_file(tmp_path: Path) -> None:
     path.write_text(" \n\n")
     with pytest.raises(DataError, match=naming("labels.txt", "no label")):
         read_label_file(path)
-    with pytest.raises(DataError, match=naming("none.txt", "exist")):
-        read_label_file(tmp_path / "none.txt")
+    with pytest.raises(DataError) as caught:
+        read_label_file(tmp_path / "label.txt")
+    assert has_line(str(caught.value), "label.txt", "exist", "labels.txt")

@@ -23,7 +23,7 @@ def fields(result: Table) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize(("name", "by"), [("a.csv", ","), ("a.csv", ";"), ("a.csv", "\t"), ("a.TSV", "\t")])
+@pytest.mark.parametrize(("name", "by"), [("a.csv", ","), ("a.csv", ";"), ("a.CSV", "\t")])
 def test_separated_values(tmp_path: Path, mark: bytes, end: str, name: str, by: str) -> None:
     lines = [f"path{by} labels ", f"sea.jpg{by}cat", "", f'"a ""b"" {by} c"{by}', f'"two{end}lines"{by}dog']
     result = table(tmp_path, name, mark + end.join([*lines, f"x{by}y", ""]).encode())
@@ -34,6 +34,37 @@ def test_separated_values(tmp_path: Path, mark: bytes, end: str, name: str, by: 
         (f"{name}, line 5", {"path": "two\nlines", "labels": "dog"}),
         (f"{name}, line 7", {"path": "x", "labels": "y"}),
     ]
+
+
+def test_quotes_are_ordinary_in_a_tab_separated_file(tmp_path: Path) -> None:
+    content = 'text\tlabels\n"open\tx\n"two" words\ty\nplain\tz\n"all ""of"" it"\tx\n'
+    result = table(tmp_path, "a.TSV", content.replace("\n", "\r\n"))
+    assert [row["text"] for row in fields(result)] == ['"open', '"two" words', "plain", '"all ""of"" it"']
+    assert has_line(result.notes[0], "a.TSV", 1, "line 5")  # it may be meant without its quotes
+    broken = table(tmp_path, "b.tsv", 'text\tlabels\n"two\nlines"\tx\ny\tz\n')
+    assert [name for name, _ in broken.bad] == ["b.tsv, line 2"]
+    assert has_line(broken.notes[0], "b.tsv", "line break")
+
+
+def test_a_line_for_excel_names_the_delimiter(tmp_path: Path) -> None:
+    result = table(tmp_path, "a.csv", "sep=;\npath;labels\na, b.jpg;x\n")
+    assert result.rows == [("a.csv, line 3", {"path": "a, b.jpg", "labels": "x"})]
+
+
+def test_json_lines_named_json(tmp_path: Path) -> None:
+    result = table(tmp_path, "a.json", '{"text": "a"}\n{"text": "b"}\n')
+    assert fields(result) == [{"text": "a"}, {"text": "b"}]
+    assert has_line(result.notes[0], "a.json", ".jsonl")
+
+
+def test_an_index_without_a_name_is_a_column(tmp_path: Path) -> None:
+    assert fields(table(tmp_path, "a.csv", ",path\n0,x\n")) == [{"": "0", "path": "x"}]
+
+
+@pytest.mark.parametrize(("encoding", "word"), [("utf-16", "UTF-16"), ("cp1252", "cp1252")])
+def test_the_likely_encoding_is_named(tmp_path: Path, encoding: str, word: str) -> None:
+    with pytest.raises(DataError, match=naming("a.csv", "UTF-8", word)):
+        table(tmp_path, "a.csv", "path,labels\nü.jpg,Vögel\n".encode(encoding))
 
 
 def test_a_tab_separated_file_keeps_its_commas(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from semilearn_bbam.data.dataset import DataError, Items, Problem
 from semilearn_bbam.data.images import SUFFIXES as IMAGE_SUFFIXES
 from semilearn_bbam.data.images import ImageFiles
-from semilearn_bbam.data.problems import SHOWN, describe
-from semilearn_bbam.data.readers.tables import SUFFIXES, brief, read_table, read_text
+from semilearn_bbam.data.problems import describe
+from semilearn_bbam.data.readers.columns import choose_columns, folded
+from semilearn_bbam.data.readers.header import without_header
+from semilearn_bbam.data.readers.parted import count_parts, read_parts
+from semilearn_bbam.data.readers.tables import SUFFIXES, brief, in_folder, read_table, read_text
 
-TEXT_KEYS = ("text", "ori")  # `ori` is USB's name of a text
-LABEL_KEYS = ("labels", "label")
-STRONG_KEYS = ("strong", "aug_0", "aug_1", "aug_2", "aug_3")  # `aug_<n>` are USB's back-translations
-OTHER_KEYS = ("id",)
+TRAINING, TEST, UNLABELED = "training", "test", "unlabelled"  # parts in messages
 
 
 @dataclass
@@ -72,48 +72,56 @@ def read_manifest(root: Path, name: str, part: str, settings: Namespace) -> Entr
             f" ({line})" for line in describe([Problem(part, row, "row", fault) for row, fault in table.bad])
         )
         raise DataError(f"{path} lists no item{reason}; give it rows with path or text, and labels")
-    file_columns = dict.fromkeys(key for _, fields in table.rows for key in fields)
-    keys = [key for key in ("path", *TEXT_KEYS) if key in file_columns]
-    if len(keys) != 1:
-        listed = ", ".join(map(brief, list(file_columns)[:SHOWN])) or "none"
-        raise DataError(f"{path} needs one column path or one column text; its columns are {listed}")
-    key, label_key = keys[0], next((key for key in LABEL_KEYS if key in file_columns), None)
-    reserved = {key, *LABEL_KEYS, *STRONG_KEYS, *OTHER_KEYS}
-    first_row = next(fields for _, fields in table.rows if key in fields)
-    columns = () if label_key else tuple(column for column in first_row if column not in reserved)
-    if not all(column.strip() for column in columns):
+    table = without_header(path, root, table, settings)
+    columns = choose_columns(path, root, table, settings, has_labels=part != UNLABELED)
+    first_row = next((fields for _, fields in table.rows if columns.item in fields), {})
+    if not all(column.strip() for column in columns.cells):
         raise DataError(f"{path} has a label column without a name; give each column its own name")
-    entries = Entries("image" if key == "path" else "text", columns=columns)
+    entries = Entries(columns.kind, columns=columns.cells, notes=table.notes + columns.notes)
     entries.problems += [Problem(part, row, "row", reason) for row, reason in table.bad]
+    values: list[Any] = []
     for row, fields in table.rows:
-        value = fields.get(key)
-        extra = set() if label_key or part == "unlabelled" else fields.keys() - first_row.keys() - reserved
+        extra = fields.keys() - first_row.keys() - set(columns.strong) if columns.cells else set()
         if extra:
             entries.problems.append(Problem(part, row, "row", f"column {brief(min(extra))} is not in the first row"))
-            continue
-        if not isinstance(value, str) or (key == "path" and not value.strip()):
-            detail = (
-                f"{key} is {brief(value)}, not text" if value and not isinstance(value, str) else f"it has no {key}"
-            )
-            entries.problems.append(Problem(part, row, "row", detail))
-            continue
-        name, item = (f"{value} ({row})", _below(root, value)) if key == "path" else (row, value)
-        if key == "path" and not item:
-            entries.problems.append(Problem(part, name, "outside"))
-            continue
-        entries.names.append(name)
-        entries.items.append(item)
-        bits = {column: fields[column] for column in columns if column in fields} if columns else None
-        entries.labels.append(fields.get(label_key) if label_key else bits)
-        entries.strong.append(_ready_texts(fields) if key != "path" else ())
+        elif _add_item(entries, root, part, row, fields.get(columns.item), columns.item):
+            cells = {column: fields[column] for column in columns.cells if column in fields}
+            entries.labels.append(cells if columns.cells else fields.get(columns.labels) if columns.labels else None)
+            entries.strong.append(_ready_texts(fields, columns.strong) if columns.kind == "text" else ())
+            values.append(fields.get(columns.split, ""))
     if not entries.items:
         raise DataError(f"{path} lists no usable item: {'; '.join(describe(entries.problems))}; fix the file")
+    if columns.split:
+        entries.parts = read_parts(folded(columns.split), values, settings, path.name)
+        entries.notes.append(
+            f"{path.name}: column {brief(columns.split)} gives the parts ({count_parts(entries.parts)})"
+        )
+    elif settings.test_split and part == TRAINING:
+        raise DataError(f"test_split is set, but {path.name} has no column of the split; set split_column to its name")
     return entries
 
 
-def _ready_texts(fields: dict[str, Any]) -> tuple[str, ...]:
+def _add_item(entries: Entries, root: Path, part: str, row: str, value: Any, column: str) -> bool:
+    """Add the path or the text of a row, or a problem."""
+    is_path = entries.kind == "image"
+    if not isinstance(value, str) or (is_path and not value.strip()):
+        detail = (
+            f"{column} is {brief(value)}, not text" if value and not isinstance(value, str) else f"it has no {column}"
+        )
+        entries.problems.append(Problem(part, row, "row", detail))
+        return False
+    name, item = (f"{value} ({row})", _below(root, value)) if is_path else (row, value)
+    if is_path and not item:
+        entries.problems.append(Problem(part, name, "outside"))
+        return False
+    entries.names.append(name)
+    entries.items.append(item)
+    return True
+
+
+def _ready_texts(fields: dict[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
     """The texts for the strong view, each its own field or an item of a list."""
-    values = [fields.get(column) for column in STRONG_KEYS]
+    values = [fields.get(column) for column in columns]
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     return tuple(text for text in texts if isinstance(text, str) and text.strip())
 
@@ -169,12 +177,6 @@ def _read_folder(entries: Entries, root: Path, folder: Path, notes: list[str]) -
             continue
         entries.names.append(name)
         entries.items.append(item)
-
-
-def in_folder(root: Path, name: str) -> Path:
-    """A file that a setting names, in `root` unless it is an absolute path."""
-    # Not Path.expanduser, which raises RuntimeError for ~ and an unknown user.
-    return root / os.path.expanduser(name)
 
 
 def _below(root: Path, name: str) -> str:

@@ -1,87 +1,117 @@
-"""Labels as users write them, by name or number, and the 0/1 targets that they mean."""
+"""The labels of a dataset in order, and the targets that an item's labels mean."""
 
 from __future__ import annotations
 
-import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.readers.fields import Labels
 from semilearn_bbam.data.readers.tables import brief, read_text
 
 
 class LabelList:
-    """K labels in order; `separator` is what separates names in one field ("" for ; or |), `where` names their file."""
+    """K labels in order; `where` names their file, `first` is the number of the first where labels are numbers.
 
-    def __init__(self, names: Sequence[str], separator: str, where: str) -> None:
-        self.names, self.separator, self.where = tuple(names), separator, where
-        self.number = {name: k for k, name in enumerate(self.names)}
+    merged: whether names that differ only in case, blanks or Unicode form are one label.
+    """
 
-    @staticmethod
-    def occurring(labels: Iterable[Any], separator: str) -> list[str]:
-        """Every label of a part once: whole numbers in their order, else names in alphabetical order."""
-        names = {name for value in labels for name in split_labels(value, separator) or ()}
-        numeric = all(name.isascii() and name.isdecimal() for name in names)
-        # By length before digits: the order of whole numbers, of any length.
-        return sorted(names, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name) if numeric else name)
+    def __init__(self, names: Sequence[str], where: str, *, first: int = 0, merged: bool = False) -> None:
+        self.names, self.where, self.first, self.merged = tuple(names), where, first, merged
+        self.number = {self.key(name): k for k, name in enumerate(self.names)}
+        self.has_numbers = all(name.isdecimal() for name in self.names)
 
-    def row(self, value: Any) -> NDArray[np.float32]:
-        """Targets [K] of one item; ValueError with the rest of a sentence for an unknown label.
+    def key(self, name: str) -> str:
+        """What two spellings of one label have in common."""
+        return folded_name(name) if self.merged else name
 
-        `value` is a field of names, a list of names or a mapping of every name to 0 or 1. A whole number that is
-        no name is the number of a label, counted from 0.
+    def row(self, labels: Labels) -> NDArray[np.float32]:
+        """Targets [K] of one item, 0, 1 or -1 (unknown); ValueError with the rest of a sentence for an unknown label.
+
+        labels: names of the positives, where a whole number that is no name is the number of a label; or 0, 1 or -1 for
+        every name; or None, which makes all unknown.
         """
+        if labels is None:
+            return np.full(len(self.names), -1.0, dtype=np.float32)
         targets = np.zeros(len(self.names), dtype=np.float32)
-        if isinstance(value, dict):
-            for name, bit in value.items():
-                if name not in self.number:
-                    continue
-                targets[self.number[name]] = _bit(name, bit)
-            missing = [name for name in self.names if name not in value]
+        if isinstance(labels, dict):
+            cells = {self.key(name): value for name, value in labels.items()}
+            missing = [name for name in self.names if self.key(name) not in cells]
             if missing:
                 raise ValueError(f"has no column {brief(missing[0])}")
+            targets[:] = [cells[self.key(name)] for name in self.names]
             return targets
-        names = split_labels(value, self.separator)
-        if names is None:
-            raise ValueError(f"labels are {brief(value)}, neither names nor a list of names")
-        for name in names:
-            if name in self.number:
-                targets[self.number[name]] = 1.0
-            elif name.isdecimal() and len(name) < 10 and int(name) < len(self.names) and not self._numeric():
-                targets[int(name)] = 1.0
-            else:
-                number = f", nor a number below {len(self.names)}" if name.isdecimal() and not self._numeric() else ""
-                raise ValueError(f"label {brief(name)} is none of the {len(self.names)} labels of {self.where}{number}")
+        targets[[self._index(name) for name in labels]] = 1.0
         return targets
 
-    def _numeric(self) -> bool:
-        return all(name.isdecimal() for name in self.names)
+    def _index(self, name: str) -> int:
+        index = self.number.get(self.key(name))
+        if index is not None:
+            return index
+        is_number = name.isdecimal() and not self.has_numbers
+        if is_number and len(name) < 10 and 0 <= int(name) - self.first < len(self.names):
+            return int(name) - self.first
+        limits = f", nor a number from {self.first} to {self.first + len(self.names) - 1}" if is_number else ""
+        raise ValueError(f"label {brief(name)} is none of the {len(self.names)} labels of {self.where}{limits}")
 
 
-def _bit(name: str, value: Any) -> float:
-    text = str(value).strip().lower() if isinstance(value, (str, int, float)) else ""
-    if text in ("0", "1", "0.0", "1.0", "false", "true"):
-        return float(text in ("1", "1.0", "true"))
-    raise ValueError(
-        f"column {brief(name)} is {brief(value)}, not 0 or 1; every column but path, text, strong and id is a label"
+def folded_name(name: str) -> str:
+    """A label's name without what spellings differ in: case, blanks and Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def spellings(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """The groups of names that differ only in case, blanks or Unicode form."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        groups[folded_name(name)].append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def occurring(labels: Iterable[Labels], *, merged: bool = False) -> list[str]:
+    """Every label once: whole numbers in their order, else names in alphabetical order.
+
+    merged: of names that differ only in case, blanks or Unicode form the first is kept.
+    """
+    names = dict.fromkeys(name for value in labels for name in value or ())
+    if merged:
+        names = dict.fromkeys({folded_name(name): name for name in reversed(names)}.values())
+    numeric = all(name.isascii() and name.isdecimal() for name in names)
+    # By length before digits: the order of whole numbers, of any length.
+    return sorted(names, key=lambda name: (len(name.lstrip("0")), name.lstrip("0"), name) if numeric else name)
+
+
+def first_number(labels: Iterable[Labels], names: Sequence[str], first_label: str, where: str) -> tuple[int, str]:
+    """The number of the first label of a `label_file` with these names, and a note where it is not 0.
+
+    first_label: "0", "1" or "auto": 0, or 1 where the number of labels K occurs and 0 does not. DataError, with both
+    readings, where neither occurs.
+    """
+    if first_label != "auto":
+        return int(first_label), ""
+    known = set(names)
+    numbers = {
+        int(name)
+        for value in labels
+        if isinstance(value, list)
+        for name in value
+        if name not in known and name.isdecimal() and len(name) < 10
+    }
+    if not numbers or 0 in numbers or all(name.isdecimal() for name in names):
+        return 0, ""
+    if len(names) in numbers and max(numbers) == len(names):
+        return 1, f"{where}: labels are numbers from 1 to {len(names)}, in the order of label_file (first_label)"
+    if max(numbers) > len(names):
+        return 0, ""  # some are out of range either way, and are named
+    raise DataError(
+        f"{where}: labels are numbers from {min(numbers)} to {max(numbers)}, which may count the {len(names)} labels of "
+        "label_file from 0 or from 1; set first_label: 0 or first_label: 1"
     )
-
-
-def split_labels(value: Any, separator: str) -> list[str] | None:
-    """The label names of one field, [] for an empty one, None for a value that is no label."""
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        valid = all(isinstance(item, (str, int)) and not isinstance(item, bool) for item in value)
-        return [str(item).strip() for item in value if str(item).strip()] if valid else None
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return None
-    parts = str(value).split(separator) if separator else re.split("[;|]", str(value))
-    return [part.strip() for part in parts if part.strip()]
 
 
 def read_label_file(path: Path) -> list[str]:

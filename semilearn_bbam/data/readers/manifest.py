@@ -1,10 +1,14 @@
-"""`dataset: manifest`: a user's images or texts, listed in CSV, TSV, JSON-lines or JSON files."""
+"""`dataset: manifest`: a user's images or texts, listed in a table or in one of the forms of `forms`."""
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +16,13 @@ from numpy.typing import NDArray
 from semilearn_bbam.data.dataset import DataError, Part, Problem, Source, data_folder, register_source
 from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
-from semilearn_bbam.data.readers.entries import Entries, in_folder, read_manifest, read_unlabeled
-from semilearn_bbam.data.readers.labels import LabelList, read_label_file
-from semilearn_bbam.data.readers.tables import brief
+from semilearn_bbam.data.readers.codes import cell_code, cell_meaning
+from semilearn_bbam.data.readers.entries import TEST, TRAINING, Entries, read_manifest, read_unlabeled
+from semilearn_bbam.data.readers.fields import Labels, read_fields
+from semilearn_bbam.data.readers.labels import LabelList, first_number, occurring, read_label_file
+from semilearn_bbam.data.readers.parted import TEST as TEST_PART
+from semilearn_bbam.data.readers.parted import TRAIN, UNLABELED, VALIDATION
+from semilearn_bbam.data.readers.tables import brief, in_folder
 
 TEST_SEED = 20241210  # the held-out test part is the same in every run, whatever its seed
 
@@ -23,36 +31,32 @@ TEST_SEED = 20241210  # the held-out test part is the same in every run, whateve
 def load_manifest(args: Namespace) -> Source:
     """Read `<data_dir>/<manifest>`, `unlabeled` (a folder, a manifest or a text file) and `test` (a manifest).
 
-    A manifest has a column `path` (of an image, below `data_dir`) or `text`, and labels: either one field `labels`
-    (names separated by `label_separator`; in JSON a list) or one column of 0 and 1 per label. `strong` or USB's
-    `aug_0`, `aug_1` hold ready texts for the strong view. The order of the labels is that of the columns, of
-    `label_file`, or alphabetical. Without `test`, a share `test_ratio` of the manifest is held out, the same in
-    every run. Other items with the content of a test item are problems (left out with a note where the test
-    part was held out here); an item that is both labelled and unlabelled is only in the labelled part.
-    DataError for unusable files.
+    A manifest has a column of images (paths below `data_dir`) or of texts, and labels: either one field of names or
+    one column of 0 and 1 per label; `columns`, `fields` and `codes` say how they are read. Ready texts for the strong
+    view are in `strong` or USB's `aug_0`, `aug_1`. The order of the labels is that of the columns, of `label_file`, or
+    alphabetical. Items without labels are for the pool. Without `test` and a column of the split, a share `test_ratio`
+    of the items with labels is held out, the same in every run. Other items with the content of a test item are problems
+    (left out with a note where the test part was held out here); an item that is both labelled and unlabelled is only in
+    the labelled part. DataError for unusable files.
     """
     root = data_folder(args)
     if not args.manifest:
         raise DataError("dataset 'manifest' needs the key manifest: a .csv, .tsv, .jsonl or .json file in data_dir")
-    labeled = read_manifest(root, args.manifest, "training", args)
-    labels = _label_list(root, args, labeled)
-    notes = list(labeled.notes)
+    files = {TRAINING: read_manifest(root, args.manifest, TRAINING, args)}
     if args.test:
-        test = read_manifest(root, args.test, "test", args)
-        notes += [note for note in test.notes if note not in notes]
-        if test.kind != labeled.kind:
-            raise DataError(f"{args.manifest} lists {labeled.kind}s and {args.test} {test.kind}s; list one kind")
-        _check_columns(labels, test, args.test, known_only=not args.label_file)
-    else:
-        count = max(1, round(args.test_ratio * len(labeled.items)))
-        in_test = np.zeros(len(labeled.items), dtype=bool)
-        in_test[np.random.default_rng(TEST_SEED).permutation(len(labeled.items))[:count]] = True
-        test, labeled = replace(labeled.select(in_test), problems=[]), labeled.select(~in_test)
-        notes.append(f"held out {len(test.items)} items of {args.manifest} as test part (test_ratio)")
-    pool = read_unlabeled(root, args.unlabeled, labeled.kind, notes, args) if args.unlabeled else Entries(labeled.kind)
+        files[TEST] = read_manifest(root, args.test, TEST, args)
+        kinds = {part: entries.kind for part, entries in files.items()}
+        if kinds[TEST] != kinds[TRAINING]:
+            raise DataError(f"{args.manifest} lists {kinds[TRAINING]}s and {args.test} {kinds[TEST]}s; list one kind")
+    notes = list(dict.fromkeys(note for entries in files.values() for note in entries.notes))
+    labels = _read_labels(root, args, files, notes)
+    labeled = _one_item_per_row(files[TRAINING], args.manifest, notes)
+    labeled, test, pool = _divide(labeled, files.get(TEST), labels, args, notes)
+    if args.unlabeled:
+        pool = _joined(pool, read_unlabeled(root, args.unlabeled, labeled.kind, notes, args))
 
-    targets, labeled = _targets(labels, labeled, "training")
-    test_targets, test = _targets(labels, test, "test")
+    targets, labeled = _targets(labels, labeled, TRAINING, args)
+    test_targets, test = _targets(labels, test, TEST, args)
     targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
     train_items = replace(labeled, items=labeled.items + pool.items).content()
     train = Part(train_items, targets, labeled.names + pool.names, labeled.problems + pool.problems)
@@ -69,49 +73,159 @@ def load_manifest(args: Namespace) -> Source:
     )
 
 
-def _label_list(root: Path, args: Namespace, labeled: Entries) -> LabelList:
-    """The labels and their order, from `label_file`, the columns, or the labels that occur in the training part."""
-    separator = "" if args.label_separator == "auto" else args.label_separator
-    if args.label_file:
-        labels = LabelList(read_label_file(in_folder(root, args.label_file)), separator, args.label_file)
-        _check_columns(labels, labeled, args.manifest, known_only=False)
-        return labels
-    if labeled.label_names:
-        return LabelList(labeled.label_names, separator, args.manifest)
-    if labeled.columns:
-        return LabelList(labeled.columns, separator, args.manifest)
-    names = LabelList.occurring(labeled.labels, separator)
-    if not names:
+# ---------------------------------------------------------------------- labels
+
+
+def _read_labels(root: Path, args: Namespace, files: dict[str, Entries], notes: list[str]) -> LabelList:
+    """The labels and their order; the labels of all entries in their final form, unless they are a ValueError."""
+    names = read_label_file(in_folder(root, args.label_file)) if args.label_file else []
+    for part, entries in files.items():
+        if entries.columns:
+            _check_columns(names or files[TRAINING].columns, entries, args, part)
+    chosen = names or files[TRAINING].columns
+    cells = [entries for entries in files.values() if entries.columns]
+    if cells:
+        values = [row[name] for entries in cells for row in entries.labels for name in chosen if name in row]
+        meaning = cell_meaning(values, args.negative_cells, args.manifest)
+        for entries in cells:
+            entries.labels = [_cells(row, chosen, meaning) for row in entries.labels]
+    fields = [entries for entries in files.values() if not entries.columns]
+    if fields:
+        read = read_fields([value for entries in fields for value in entries.labels], args, names, args.manifest)
+        rows = iter(read.labels)
+        for entries in fields:
+            entries.labels = [next(rows) for _ in entries.labels]
+        notes += read.notes
+    labels: list[Labels] = [value for value in files[TRAINING].labels if not isinstance(value, ValueError)]
+    merged = bool(args.merge_labels)
+    if names:
+        first, note = first_number(labels, names, args.first_label, args.manifest)
+        notes += [note] if note else []
+        return LabelList(names, args.label_file, first=first, merged=merged)
+    declared = files[TRAINING].label_names or files[TRAINING].columns or occurring(labels, merged=merged)
+    if not declared:
         raise DataError(
-            f"{args.manifest} gives no item a label; give it a column labels or a column of 0 and 1 for each label"
+            f"{args.manifest} gives no item a label; give it a column labels or a column of 0 and 1 for each label, or "
+            "name them in label_columns"
         )
-    return LabelList(names, separator, args.manifest)
+    return LabelList(declared, args.manifest, merged=merged)
 
 
-def _check_columns(labels: LabelList, entries: Entries, name: str, *, known_only: bool) -> None:
-    """DataError unless a file with a column per label has one for every label, and with `known_only` no others."""
-    if not entries.columns:
-        return
-    missing = [label for label in labels.names if label not in entries.columns]
+def _check_columns(names: Sequence[str], entries: Entries, args: Namespace, part: str) -> None:
+    """DataError unless a file with a column per label has one for every label, and the test part no others."""
+    file, where = getattr(args, {TRAINING: "manifest", TEST: "test"}[part]), args.label_file or args.manifest
+    missing = [label for label in names if label not in entries.columns]
     if missing:
-        raise DataError(f"{name} has no column {brief(missing[0])}, a label of {labels.where}; add it")
-    extra = [column for column in entries.columns if column not in labels.number]
-    if extra and known_only:
-        raise DataError(f"{name} has a column {brief(extra[0])}, which is no label of {labels.where}; remove or add it")
+        raise DataError(f"{file} has no column {brief(missing[0])}, a label of {where}; add it")
+    extra = [column for column in entries.columns if column not in names]
+    if extra and not args.label_file:
+        raise DataError(f"{file} has a column {brief(extra[0])}, which is no label of {where}; remove or add it")
 
 
-def _targets(labels: LabelList, entries: Entries, part: str) -> tuple[NDArray[np.float32], Entries]:
-    """Targets [N,K] of the items whose labels are known, and these items; the others are problems."""
+def _cells(row: dict[str, Any], names: Sequence[str], meaning: dict[str, float]) -> Any:
+    """The targets of one row of label columns by name, or what is wrong with it."""
+    for name in names:
+        if name not in row:
+            return ValueError(f"has no column {brief(name)}")
+        if not cell_code(row[name]):
+            return ValueError(f"column {brief(name)} is {brief(row[name])}, not 0, 1 or unknown (-1, blank)")
+    return {name: meaning[cell_code(row[name])] for name in names}
+
+
+def _targets(labels: LabelList, entries: Entries, part: str, args: Namespace) -> tuple[NDArray[np.float32], Entries]:
+    """Targets [N,K] of the items whose labels can be read, and these items; the others are problems."""
     rows, keep = [], []
     for name, value in zip(entries.names, entries.labels, strict=True):
         try:
-            rows.append(labels.row(value))
+            if isinstance(value, ValueError):
+                raise value
+            rows.append(labels.row([] if value is None and args.empty_labels == "negative" else value))
             keep.append(True)
         except ValueError as error:
             entries.problems.append(Problem(part, name, "label", str(error)))
             keep.append(False)
     targets = np.stack(rows) if rows else np.zeros((0, len(labels.names)), np.float32)
     return targets, entries.select(keep)
+
+
+# ---------------------------------------------------------------------- items
+
+
+def _one_item_per_row(entries: Entries, where: str, notes: list[str]) -> Entries:
+    """The entries with the rows of one item merged, where each row gives one of its labels."""
+    if entries.columns or entries.label_names:
+        return entries
+    rows_of: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, item in enumerate(entries.items):
+        rows_of[item, entries.parts[row] if entries.parts else ""].append(row)
+    groups = [rows for rows in rows_of.values() if len(rows) > 1]
+    single = all(isinstance(entries.labels[row], list) and len(entries.labels[row]) == 1 for g in groups for row in g)
+    if not single or not any(len({entries.labels[row][0] for row in rows}) > 1 for rows in groups):
+        return entries  # repeated rows, which data check names
+    merged = entries.select(np.isin(np.arange(len(entries.items)), [rows[0] for rows in rows_of.values()]))
+    labels = {rows[0]: list(dict.fromkeys(entries.labels[row][0] for row in rows)) for rows in groups}
+    kept = sorted(rows[0] for rows in rows_of.values())
+    merged.labels = [labels.get(row, entries.labels[row]) for row in kept]
+    count = sum(map(len, groups))
+    notes.append(
+        f"{where}: {count} rows with one label each are merged into {len(groups)} items, such as {merged.names[0]}"
+    )
+    return merged
+
+
+def _divide(
+    labeled: Entries, test: Entries | None, labels: LabelList, args: Namespace, notes: list[str]
+) -> tuple[Entries, Entries, Entries]:
+    """The labelled entries, the test entries and those of the pool."""
+    parts = np.array(labeled.parts or [TRAIN] * len(labeled.items))
+    is_empty = np.array([value is None for value in labeled.labels], dtype=bool) & (
+        args.empty_labels in ("auto", "pool")
+    )
+    if (parts == TEST_PART).any() and test is not None:
+        raise DataError(
+            f"{args.manifest} marks {(parts == TEST_PART).sum()} items as test part, and test names {args.test}; set "
+            "split_column: none to ignore the marks, or leave test empty"
+        )
+    if test is not None and TEST_PART in test.parts:  # one file for all parts
+        test = test.select([part == TEST_PART for part in test.parts])
+    in_test = parts == TEST_PART
+    if test is None and not in_test.any() and (parts == VALIDATION).any():
+        in_test = parts == VALIDATION
+        notes.append(f"{args.manifest}: no item is marked as test part, so those for validation are the test part")
+    if test is None and not in_test.any():
+        candidates = np.flatnonzero(~is_empty & (parts == TRAIN))
+        count = max(1, round(args.test_ratio * len(candidates)))
+        in_test[candidates[np.random.default_rng(TEST_SEED).permutation(len(candidates))[:count]]] = True
+        notes.append(f"held out {in_test.sum()} items of {args.manifest} as test part (test_ratio)")
+    in_pool = ((parts == UNLABELED) | is_empty) & ~in_test
+    pool = replace(labeled.select(in_pool), labels=[None] * int(in_pool.sum()), problems=[])
+    if in_pool.any():
+        notes.append(
+            f"{in_pool.sum()} items of {args.manifest} without labels are unlabelled (empty_labels: negative reads them "
+            "as items to which no label applies)"
+        )
+    if test is None:
+        test = replace(labeled.select(in_test), problems=[])
+    return labeled.select(~in_test & ~in_pool), test, pool
+
+
+def _joined(first: Entries, second: Entries) -> Entries:
+    """The entries of both, those of the second that are not in the first."""
+    listed = set(map(_identity, first.items))
+    second = second.select([_identity(item) not in listed for item in second.items])
+    return replace(
+        first,
+        names=first.names + second.names,
+        items=first.items + second.items,
+        labels=first.labels + second.labels,
+        strong=first.strong + second.strong,
+        parts=[],
+        problems=first.problems + second.problems,
+    )
+
+
+def _identity(item: str) -> str:
+    return os.path.abspath(item) if os.path.isfile(item) else item
 
 
 def _without_overlap(
@@ -124,7 +238,7 @@ def _without_overlap(
     parts = (labeled.content(), pool.content(), test.content())
     keys, pool_keys, test_keys = content_keys(*parts, cache_dir=args.cache_dir)
     test_names = {key: name for key, name in zip(test_keys, test.names, strict=True)}
-    for part, entries, part_keys in (("training", labeled, keys), ("unlabelled", pool, pool_keys)):
+    for part, entries, part_keys in ((TRAINING, labeled, keys), ("unlabelled", pool, pool_keys)):
         overlaps = [
             (name, test_names[key]) for key, name in zip(part_keys, entries.names, strict=True) if key in test_names
         ]
