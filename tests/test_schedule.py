@@ -28,6 +28,7 @@ def settings(**changes: Any) -> argparse.Namespace:
         "uratio": 1,
         "ulb_batch_size": 52,
         "warmup_batch_size": 16,
+        "encoder": "",
     }
     return argparse.Namespace(**(values | changes))
 
