@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from semilearn_bbam.errors import RunError, UserError
 from semilearn_bbam.inference import load_run
 from semilearn_bbam.nets.encoders import Encoder
 from semilearn_bbam.run import read_settings, run
+from semilearn_bbam.util.distributed import World
 from tests.conftest import WORDS, naming, settings
 
 NET = "test_resnet"
@@ -263,6 +265,29 @@ def test_equal_items_are_encoded_once(words_dir: Path, encoded: list[int], tmp_p
     assert encoded == [2]
     np.testing.assert_array_equal(vectors[0], vectors[2])
     assert not np.array_equal(vectors[0], vectors[1])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_two_processes_share_the_work(
+    shared: bool, words_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
+) -> None:
+    """With one cache folder each encodes its part only; without, each encodes what it does not see."""
+    texts = [" ".join(WORDS[:n]) for n in range(1, 8)]
+    expected = item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path / "one").vectors(texts)
+    encoded.clear()
+    first, second = (
+        replace(item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path / name), world=World(rank, 2))
+        for rank, name in enumerate(("a", "a" if shared else "b"))
+    )
+    waiting = [second]  # when the first process waits, the second has done its part
+
+    def barrier(self: World) -> None:
+        if waiting:
+            waiting.pop().vectors(texts)
+
+    monkeypatch.setattr(World, "barrier", barrier)
+    np.testing.assert_allclose(first.vectors(texts), expected, atol=1e-6)
+    assert encoded == ([3, 2, 2] if shared else [3, 4, 3, 4])  # none twice with one folder
 
 
 def test_a_vector_that_is_not_finite_names_its_item(words_dir: Path, tmp_path: Path) -> None:
