@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,22 @@ from torch.utils.data import DataLoader
 from semilearn_bbam.config import Settings
 from semilearn_bbam.data import Pool, Source, collate
 from semilearn_bbam.data.dataset import Items
-from semilearn_bbam.data.images import ImageItems
+from semilearn_bbam.data.images import ImageFiles, ImageItems
 from semilearn_bbam.data.pixels import parse_range
 from semilearn_bbam.data.text import token_ids
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device, to_device
+from semilearn_bbam.engine.encoding import ItemEncoder, changed_encoders
 from semilearn_bbam.engine.preprocessing import Preprocessor
-from semilearn_bbam.errors import RunError, UserError
+from semilearn_bbam.errors import NetError, RunError, UserError
+from semilearn_bbam.nets.encoders import encoder_names
 from semilearn_bbam.run import read_settings
 from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
 from semilearn_bbam.runs.folder import CONFIG, LABELS
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.util.progress import progress_bar
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,8 @@ class Predictor:
     """The averaged weights that a run selected, for items of the kind that it was trained on.
 
     Items are paths of image files or PIL images, texts, an array [N,D], or a whole `Source`, of which the test part is
-    used. `thresholds` maps a protocol to one threshold per label, [K]: "0.5", and "prior", which gives each label its
+    used. Where the run had an `encoder`, images or texts become vectors first; what was encoded before is read from the
+    cache. `thresholds` maps a protocol to one threshold per label, [K]: "0.5", and "prior", which gives each label its
     labelled frequency on the run's pool. Nothing is drawn at random.
     """
 
@@ -48,11 +54,17 @@ class Predictor:
     state: Mapping[str, Any]
     preprocessor: Preprocessor
     device: torch.device
+    encoder: ItemEncoder | None = None
 
     @property
     def kind(self) -> str:
         """The kind of the items: "image", "text" or "features"."""
-        return self.facts.kind
+        return self.encoder.kind if self.encoder else self.facts.kind
+
+    @property
+    def encoders(self) -> list[str]:
+        """The names of the frozen encoders that make vectors of the items, none without `encoder`."""
+        return [encoder.short_name for encoder in self.encoder.encoders] if self.encoder else []
 
     def scores(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
         """Scores of items, in their order.
@@ -137,16 +149,30 @@ class Predictor:
             items = items.test
         if self.kind == "features":
             return self._vectors(items)
+        if self.encoder:
+            return self.encoder.vectors(self._checked(items, channels=3))
+        items = self._checked(items, channels=self.facts.in_features)
+        if self.kind == "image":
+            return items
+        return token_ids(items, self.preprocessor.tokenizer, self.preprocessor.max_length)
+
+    def _checked(self, items: Any, channels: int) -> Items:
+        """Images as tensors or texts; UserError for anything else."""
+        if isinstance(items, ImageFiles):
+            return items if channels == 3 else ImageItems(items.paths, channels=channels, value_range=items.value_range)
         if self.kind == "image" and isinstance(items, (np.ndarray, Tensor)):
-            return ImageItems(list(items), channels=self.facts.in_features)
+            return ImageItems(list(items), channels=channels)
         if isinstance(items, (str, Path)) or not isinstance(items, Sequence):
             raise UserError(f"the run reads a list of {self.kind} items, not {type(items).__name__}")
         if self.kind == "image":
             value_range = parse_range(self.settings.image_range)
-            return ImageItems(items, channels=self.facts.in_features, value_range=value_range)
+            is_files = channels == 3 and all(isinstance(item, (str, Path)) for item in items)
+            if is_files:
+                return ImageFiles(items, value_range)
+            return ImageItems(items, channels=channels, value_range=value_range)
         if not all(isinstance(text, str) for text in items):
             raise UserError("the run was trained on texts; give a list of strings")
-        return token_ids(items, self.preprocessor.tokenizer, self.preprocessor.max_length)
+        return items
 
     def _vectors(self, items: Any) -> Items:
         shape = np.shape(items)
@@ -213,7 +239,28 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
         state=checkpoint["state"],
         preprocessor=Preprocessor.of(settings, facts.kind, net),
         device=target,
+        encoder=_item_encoder(record, settings, target) if settings.encoder else None,
     )
+
+
+def _item_encoder(record: Run, settings: Settings, device: torch.device) -> ItemEncoder:
+    """The encoders of a run with the weights that it was trained with; RunError if they are others now."""
+    try:
+        saved = record.labels["encoding"]
+        names, kind = encoder_names(", ".join(saved["names"])), str(saved["kind"])
+    except KeyError as error:
+        raise RunError(f"'{record.folder / LABELS}' has no {error}; rerun it") from error
+    try:
+        encoder = ItemEncoder.of(settings, kind, device=device, log=_logger.info, names=names)
+    except NetError as error:
+        raise RunError(f"'{record.folder}' needs the encoder that it was trained with: {error}") from error
+    changed = changed_encoders(saved, encoder)
+    if changed:
+        raise RunError(
+            f"'{record.folder}' was trained with another {', '.join(changed)} than {' and '.join(map(str, names))} is "
+            "now; restore it or rerun the run"
+        )
+    return encoder
 
 
 def _thresholds(results: Mapping[str, Any], num_labels: int) -> dict[str, NDArray[np.float32]]:

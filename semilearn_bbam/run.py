@@ -25,9 +25,11 @@ from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, 
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
 from semilearn_bbam.engine.dry_run import dry_run
+from semilearn_bbam.engine.encoding import ItemEncoder
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS
 from semilearn_bbam.errors import Interrupted, RunError, first_line
 from semilearn_bbam.nets import net_conflicts
+from semilearn_bbam.nets.encoders import encoder_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.util.distributed import World
@@ -77,6 +79,25 @@ def read_settings(argv: Sequence[str]) -> Settings:
     )
 
 
+def data_kind(values: Mapping[str, Any]) -> str:
+    """The kind of the data that a method is trained on.
+
+    Args:
+        values: all options, "" for a missing name.
+
+    Returns:
+        "features" where an encoder makes vectors, else the kind of the dataset, "" where it is not known before the
+        data are read.
+
+    Example:
+        >>> data_kind({"dataset": "digits", "encoder": ""})
+        'image'
+        >>> data_kind({"dataset": "digits", "encoder": "timm:resnet18"})
+        'features'
+    """
+    return "features" if values["encoder"] else KIND_OF.get(values["dataset"], "")
+
+
 def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
     """Conflicts of the dataset, the net and the algorithm with the settings.
 
@@ -91,7 +112,9 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
         >>> [keys for keys, sentence in conflicts({**values, "head": "linear"})]
         [('head',)]
     """
-    kind = KIND_OF.get(values["dataset"], "")
+    kind = data_kind(values)
+    if values["encoder"]:
+        yield from encoder_conflicts(values, KIND_OF.get(values["dataset"], ""))
     if values["dataset"]:
         yield from source_conflicts(values)
         yield from view_conflicts(values, kind)
@@ -111,10 +134,10 @@ def kind_defaults(values: Mapping[str, Any]) -> Mapping[str, Any]:
         Values by option; none where the kind is not known before the data are read.
 
     Example:
-        >>> kind_defaults({"algorithm": "ml_vat", "dataset": "ohsumed"})
+        >>> kind_defaults({"algorithm": "ml_vat", "dataset": "ohsumed", "encoder": ""})
         {'vat_embed': True}
     """
-    kind = KIND_OF.get(values["dataset"], "")
+    kind = data_kind(values)
     return ALGORITHMS[values["algorithm"]].kind_defaults.get(kind, {}) if values["algorithm"] else {}
 
 
@@ -238,6 +261,10 @@ def build_algorithm(
         UserError: data or settings that cannot be used.
     """
     source = load_source(settings) if source is None else source
+    if settings.encoder:
+        device = device or resolve_device(settings.device)
+        log = logger.info if logger else print
+        source = ItemEncoder.of(settings, source.kind, device=device, world=world, log=log).encode_source(source)
     net = build_net(settings, **Facts.of(settings, source).as_dict())
     algorithm: MultiLabelAlgorithm = ALGORITHMS[settings.algorithm](
         settings, net, source=source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger

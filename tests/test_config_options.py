@@ -41,7 +41,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     ),
     "net": dict(
         net="", use_pretrain=False, pretrain_path="", pretrain_match="name", head="auto",
-        projection="auto", num_classes=0,
+        projection="auto", num_classes=0, encoder="", encoder_flip=False,
     ),
     "data": dict(
         dataset="", data_dir="./data", feature_file="", manifest="", unlabeled="", test="", test_ratio=0.2,

@@ -88,7 +88,7 @@ def test_order_of_labels(tmp_path: Path) -> None:
     write(tmp_path, train_csv="text,labels\na,1;cat\nb,dog\n", test_csv="text,labels\nt,2\n")
     write(tmp_path, labels_txt="dog\nowl\ncat\n", bits_csv="text,dog,cat\na,1,0\n", tests_csv="text,cat,dog\nt,1,0\n")
     assert load(tmp_path).label_names == ("1", "cat", "dog")
-    by_file = load(tmp_path, label_file="labels.txt", test="test.csv")
+    by_file = load(tmp_path, label_file="labels.txt", test="test.csv", first_label="0")
     assert by_file.label_names == ("dog", "owl", "cat")
     assert by_file.targets.tolist() == [[0, 1, 1], [1, 0, 0]]  # 1 is the second label, since no label is called so
     assert by_file.test_targets.tolist() == [[0, 0, 1]]

@@ -6,7 +6,7 @@ import csv
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ class Predictor:
 
     label_names = NAMES
     thresholds = THRESHOLDS
+    encoders: ClassVar[list[str]] = []
 
     def __init__(self, kind: str, image_modes: str) -> None:
         self.kind, self.settings = kind, SimpleNamespace(image_modes=image_modes, image_range="auto")

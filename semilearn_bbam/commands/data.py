@@ -78,6 +78,8 @@ def browse(args: argparse.Namespace, options: Sequence[str]) -> int:
     from semilearn_bbam.run import read_settings
 
     settings = read_settings(options).having(normalize="none")  # plain pixel values can be shown
+    if settings.encoder:
+        raise UserError("data browse: with encoder the views are of vectors, which no picture shows; set net instead")
     source = load_source(settings)
     preprocessor = Preprocessor.of(settings, source.kind, strong_texts=source.strong_texts is not None)
     names = draw_contact_sheet(

@@ -79,7 +79,8 @@ def predict(predictor: Any, path: Path, out: Path, args: argparse.Namespace) -> 
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out: '{out}' cannot be written ({reason}); name another file") from error
-    print(f"wrote {out}: {len(scores)} items, {predictions.sum(axis=1).mean():.2f} labels per item")
+    encoders = f", encoded by {' and '.join(predictor.encoders)}" if predictor.encoders else ""
+    print(f"wrote {out}: {len(scores)} items, {predictions.sum(axis=1).mean():.2f} labels per item{encoders}")
     return 0
 
 

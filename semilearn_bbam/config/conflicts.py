@@ -21,7 +21,22 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
     file = OWN_FILES.get(values["dataset"])
     if file and not values[file]:
         yield ("dataset", file), f"dataset '{values['dataset']}' needs the key {file}, a file in data_dir; set it"
+    if values["encoder"]:
+        yield from _encoder_conflicts(values)
+    elif values["encoder_flip"]:
+        yield ("encoder_flip",), "encoder_flip is true without an encoder; set encoder, or delete it"
     yield from stage_conflicts(values)
+
+
+def _encoder_conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
+    """Settings that a run on the vectors of an encoder has no use for."""
+    if values["dataset"] == "features":
+        yield ("encoder", "dataset"), "dataset 'features' holds vectors, which no encoder reads; delete encoder"
+    if values["use_pretrain"]:
+        sentence = "use_pretrain is about net, and an encoder always has pretrained weights; delete use_pretrain"
+        yield ("encoder", "use_pretrain"), sentence
+    if values["cache"] != "none":
+        yield ("encoder", "cache"), "cache keeps images, of which an encoder's vectors are kept anyway; delete cache"
 
 
 def stage_conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:

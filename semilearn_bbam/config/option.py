@@ -28,7 +28,8 @@ class Option:
 
     `type` is int, float, bool or str. `minimum` and `maximum` are inclusive, `above` and `below` are not. A default of
     None stands for one that follows from the kind of the data. `refused` maps values that a user may try to the
-    reason why they are not among the choices.
+    reason why they are not among the choices. `listed`: a YAML file may give a list of texts, which becomes one text
+    with commas.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Option:
     above: float | None = None
     below: float | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
+    listed: bool = False
 
     def parse(self, value: Any) -> Any:
         """Check `value` strictly and return it (a whole number becomes a float where a float is wanted).
@@ -53,6 +55,8 @@ class Option:
             if self.default is None:
                 return None
             raise ValueError('has no value; give it one ("" for empty text) or delete the line')
+        if self.listed and isinstance(value, list) and all(isinstance(item, str) for item in value):
+            value = ", ".join(value)
         accepted = (int, float) if self.type is float else (self.type,)
         if type(value) not in accepted:  # exact types, since True is an int to Python
             raise ValueError(f"must be {_WANTED[self.type]}, not {_show(value)}{_hint(self.type, value)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from .option import Option
 
@@ -90,6 +92,10 @@ _NET = (
     Option("projection", str, "auto",
            "layers between net and head, widths and activations such as '512 gelu 256'; auto: by input"),
     Option("num_classes", int, 0, "number of labels K; 0: from the data", minimum=0),
+    Option("encoder", str, "",
+           "frozen nets that make vectors of images or texts first: hf:.., timm:.., torchvision:.., or a list",
+           listed=True),
+    Option("encoder_flip", bool, False, "with encoder: also encode mirrored training images, and draw between both"),
 )
 _DATA = (
     Option("dataset", str, "", "name of the data set (required)"),
@@ -207,3 +213,20 @@ _GROUPS = {
 OPTIONS: tuple[Option, ...] = tuple(
     replace(option, group=group) for group, options in _GROUPS.items() for option in options
 )
+# Defaults where `encoder` makes vectors: those of config/data/ohsumed_features.yaml, since the others are for images.
+_ENCODED = {
+    "net": "plain",
+    "ulb_batch_size": 60,
+    "warmup_iter_per_epoch": 40,
+    "ema_m": 0.995,
+    "ema_ramp": False,
+    "feature_dropout": 0.5,
+}
+_SAME_AS = {"ulb_batch_size": "uratio", "warmup_iter_per_epoch": "num_train_iter"}  # another option for the same
+
+
+def encoded_defaults(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """Defaults of a run with an encoder for options that are not `given`, nor said by another option that is."""
+    if not values["encoder"]:
+        return {}
+    return {key: value for key, value in _ENCODED.items() if not {key, _SAME_AS.get(key, key)}.intersection(given)}

@@ -13,7 +13,7 @@ from typing import Any
 
 from .conflicts import Conflict, conflicts
 from .option import Option, nearest
-from .options import OPTIONS
+from .options import OPTIONS, encoded_defaults
 from .run_files import COMMAND_LINE_ONLY, default_save_name, is_derived, written_by_run
 from .settings import Settings
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
@@ -96,6 +96,7 @@ def resolve(
             # Without a known algorithm it is not known whose key it is, so that of any algorithm passes.
             if chosen or not owners:
                 findings.problems.append(f"{item.where}: {_unknown(key, chosen, owners, options, usb_only)}")
+    values |= encoded_defaults(values, places)
     values |= {key: value for key, value in kind_defaults(values).items() if values[key] is None}
     source = path or _COMMAND_LINE
     if not faults:  # what an unreadable file lacks is not known

@@ -57,7 +57,8 @@ class Source:
 
     `train_ids` and `test_ids` name the items in messages; `strong_texts` holds, per training item, ready texts
     for the strong view (back-translations); `problems` are the bad items that the reader left out, `notes`
-    its further remarks, a sentence each.
+    its further remarks, a sentence each. Where an encoder made the vectors, `encoding` says how, and training items may
+    be [N,2,D]: the vector of an image and that of its mirrored copy.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Source:
     strong_texts: Sequence[tuple[str, ...]] | None = None
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    encoding: Mapping[str, Any] | None = None
 
     @classmethod
     def of(

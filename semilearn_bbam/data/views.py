@@ -66,8 +66,9 @@ def build_views(
     if kind == "features":
         dropout = _in_range(args, "feature_dropout", 0.0, 0.99)
         noise = _in_range(args, "feature_noise", 0.0, float("inf"))
-        plain = FeatureView()
-        return {"eval": plain, "weak": plain, "strong": FeatureView(dropout, noise) if active else plain}
+        either = FeatureView(copies=True)
+        noisy = FeatureView(dropout, noise, copies=True) if active else either
+        return {"eval": FeatureView(), "weak": either, "strong": noisy}
     text = TextView(pad_token_id)
     if args.strong == "ready" and not ready:
         raise DataError("strong: ready needs ready texts in the data (a column strong or aug_0); use words or none")
@@ -186,14 +187,19 @@ class FeatureView:
     """Vectors [D] -> float32 [B,D], with dropout and then Gaussian noise.
 
     Survivors of dropout are scaled by 1/(1-dropout); the noise has the standard deviation `noise`, in the
-    unit of the features as they are, the same for every dimension.
+    unit of the features as they are, the same for every dimension. Of items [C,D], a vector and its copies, the first
+    is taken, or with `copies` one at random.
     """
 
     dropout: float = 0.0
     noise: float = 0.0
+    copies: bool = False
 
     def __call__(self, items: Items) -> Tensor:
         batch = torch.tensor(np.asarray(items), dtype=torch.float32)
+        if batch.dim() == 3:
+            chosen = torch.randint(batch.shape[1], (len(batch),)) if self.copies else torch.zeros(len(batch)).long()
+            batch = batch[torch.arange(len(batch)), chosen]
         if self.dropout > 0:
             batch = F.dropout(batch, self.dropout)
         if self.noise > 0:

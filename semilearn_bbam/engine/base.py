@@ -191,7 +191,8 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             self.print_fn(f"{self.args.dataset}: {note}")
         if self.args.resume:
             return
-        self.folder.write_json(LABELS, {"label_names": list(source.label_names), **self.facts.as_dict()})
+        encoding = {} if source.encoding is None else {"encoding": source.encoding}
+        self.folder.write_json(LABELS, {"label_names": list(source.label_names), **self.facts.as_dict(), **encoding})
         if source.problems:
             self.folder.write_json(SKIPPED, {"skipped": [asdict(problem) for problem in source.problems]})
 

@@ -34,7 +34,10 @@ class Facts:
                 f"num_classes: {settings.num_classes} is set but '{settings.dataset}' has {num_classes} labels; "
                 "leave it at 0"
             )
-        return cls(source.kind, 0 if source.kind == "text" else int(source.train[0].shape[0]), num_classes)
+        if source.kind == "text":
+            return cls(source.kind, 0, num_classes)
+        axis = 0 if source.kind == "image" else -1  # channels, or the width of a vector and its copies
+        return cls(source.kind, int(source.train[0].shape[axis]), num_classes)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

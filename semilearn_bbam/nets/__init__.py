@@ -20,6 +20,7 @@ from torch import nn
 
 from semilearn_bbam.config import Conflict
 from semilearn_bbam.errors import NetError, did_you_mean
+from semilearn_bbam.nets.encoders import encoder_names
 from semilearn_bbam.nets.heads import build_projection
 from semilearn_bbam.nets.hf import HFEncoder, has_weights
 from semilearn_bbam.nets.library import (
@@ -69,9 +70,10 @@ def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
         make = timm_net if library == "timm" else torchvision_net
         return _builder(settings, lambda facts, pretrained: make(name, **facts.image, pretrained=pretrained))
     if library == "mlp":
-        return _builder(settings, lambda facts, pretrained: FeatureMLP(facts.in_features, name or MLP_LAYERS))
+        layers = name or MLP_LAYERS
+        return _builder(settings, lambda facts, pretrained: FeatureMLP(facts.in_features, layers, facts.scale))
     if net == "plain":
-        return _builder(settings, lambda facts, pretrained: PlainFeatures(facts.in_features))
+        return _builder(settings, lambda facts, pretrained: PlainFeatures(facts.in_features, facts.scale))
     if net == "small_cnn":
         return _builder(settings, lambda facts, pretrained: SmallCNN(facts.in_features))
     known = usb_net_names()
@@ -88,11 +90,15 @@ def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
 
 @dataclass(frozen=True)
 class _Facts:
-    """Facts for building a backbone: the width of its input, the number of labels, channels and side of images."""
+    """Facts for building a backbone: the width of its input, the number of labels, channels and side of images.
+
+    scale: factor for vectors; those of encoders, of unit length each, get entries of a mean square of 1 by it.
+    """
 
     in_features: int
     num_classes: int
     image: dict[str, int]
+    scale: float
 
 
 def net_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -173,7 +179,9 @@ def _builder(settings: argparse.Namespace, make: Callable[[_Facts, bool], nn.Mod
         # Normalisation gives a grey image three channels.
         image = {"channels": in_features if settings.normalize == "none" else 3, "size": settings.img_size}
         path = settings.pretrain_path if pretrained else ""
-        net = make(_Facts(in_features, num_classes, image), pretrained and not path)
+        blocks = len(encoder_names(settings.encoder)) if settings.encoder else 0
+        scale = (in_features / blocks) ** 0.5 if blocks else 1.0
+        net = make(_Facts(in_features, num_classes, image, scale), pretrained and not path)
         if path:
             net.weights_report = str(load_weights(net, path, settings.pretrain_match))
         elif pretrained and not has_own_weights(settings.net):

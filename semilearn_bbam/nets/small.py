@@ -11,28 +11,29 @@ from semilearn_bbam.nets.heads import build_projection
 
 
 class PlainFeatures(nn.Module):
-    """Precomputed vectors are their own features: x [B, D] -> x; the projection of the head does the learning."""
+    """Precomputed vectors are their own features: x [B, D] -> scale * x; the head's projection does the learning."""
 
-    def __init__(self, in_features: int) -> None:
+    def __init__(self, in_features: int, scale: float = 1.0) -> None:
         super().__init__()
-        self.num_features = in_features
+        self.num_features, self.scale = in_features, scale
 
     def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
-        return x
+        return x if self.scale == 1 else self.scale * x
 
 
 class FeatureMLP(nn.Module):
-    """Layers over precomputed vectors, x [B, D] -> [B, D']; `layers` as in `heads.build_projection`."""
+    """Layers over precomputed vectors, scale * x [B, D] -> [B, D']; `layers` as in `heads.build_projection`."""
 
-    def __init__(self, in_features: int, layers: str) -> None:
+    def __init__(self, in_features: int, layers: str, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         try:
             self.layers, self.num_features = build_projection(layers, in_features)
         except NetError as error:
             raise NetError(f"net: mlp: {str(error).removeprefix('projection: ')}") from error
 
     def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
-        return self.layers(x)
+        return self.layers(x if self.scale == 1 else self.scale * x)
 
     def group_matcher(self, coarse: bool = False, prefix: str = "") -> dict[str, str]:
         return {"blocks": rf"^{prefix}layers\.(\d+)"}
