@@ -46,8 +46,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "data": dict(
         dataset="", data_dir="./data", feature_file="", manifest="", unlabeled="", test="", test_ratio=0.2,
         label_file="", label_separator="auto", train_part="auto", test_part="auto", voc_difficult="negative",
-        awa_split="classes", bad_data="fail", empty_labels="auto", image_modes="convert", image_range="auto",
-        verify_images=True, cache="none", cache_dir="",
+        awa_split="classes", bad_data="fail", empty_labels="auto", unknown_labels="pseudo",
+        image_modes="convert", image_range="auto", verify_images=True, cache="none", cache_dir="",
         label_ratio=0.0, num_labels=0, split="random",
         split_file="", select_on="last", val_ratio=0.0, num_workers=0, img_size=224, max_length=256,
         min_positives=0, min_test_positives=1, report_pseudo_label_quality=False,

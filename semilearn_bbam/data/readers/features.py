@@ -36,9 +36,10 @@ def load_features(args: argparse.Namespace) -> Source:
 
     That is an `.npz`, or a folder with one `.npy` file per key, whose vectors are memory-mapped and may be larger
     than memory. Labels are 0 and 1, and -1 or NaN where unknown (see `cells.read_cells`). Optional are `unlabeled_x`
-    [U,D], more training items without labels, `label_names` [K], `train_id` [L+U] and `test_id` [M]; float16 and float32 stay as they are, other numbers
-    become float32 (not on disk). LibSVM, ARFF and sparse matrices of scipy are read too, with a second file `test`; see
-    `vectors`. Without a test part, a share `test_ratio` is held out. DataError naming file and key otherwise.
+    [U,D], more training items without labels, `label_names` [K], `train_id` [L+U] and `test_id` [M]; float16 and
+    float32 stay as they are, other numbers become float32 (not on disk). LibSVM, ARFF and sparse matrices of scipy are
+    read too, with a second file `test`; see `vectors`. Without a test part, a share `test_ratio` is held out. DataError
+    naming file and key otherwise.
     """
     root = data_folder(args)
     path = root / args.feature_file
@@ -46,7 +47,7 @@ def load_features(args: argparse.Namespace) -> Source:
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it needs the keys {', '.join(REQUIRED)}")
-    for key in ("train_y", "test_y"):
+    for key in REQUIRED:
         _check_table(path, key, arrays[key])
     tables = {key: np.asarray(arrays[key]) for key in ("train_y", "test_y")}
     cells, remarks = read_cells(tables, args.negative_cells, path.name)
@@ -130,7 +131,7 @@ def _part(path: Path, arrays: dict[str, Array], part: str) -> Part:
     problems = []
     for row in map(int, np.flatnonzero(invalid.any(axis=1))):
         k = int(invalid[row].argmax())
-        detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0, 1 or -1 (unknown)"
+        detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0 or 1, or -1 where unknown"
         problems.append(Problem("test" if part == "test" else "training", row_name(ids, row), "label", detail))
     keep = np.ones(len(x), dtype=bool)
     keep[: len(y)] = ~invalid.any(axis=1)
