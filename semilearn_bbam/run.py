@@ -22,6 +22,7 @@ from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.config import Conflict, Settings, dump_yaml, resolve
 from semilearn_bbam.config.usb_names import USB_ONLY, refused_names
 from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, view_conflicts
+from semilearn_bbam.data.suspicious import source_summary
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
 from semilearn_bbam.engine.dry_run import dry_run
@@ -261,9 +262,12 @@ def build_algorithm(
         UserError: data or settings that cannot be used.
     """
     source = load_source(settings) if source is None else source
+    log = logger.info if logger else print
+    if world.is_main and not settings.resume:
+        for line in source_summary(source, settings.cache_dir):
+            log(f"{settings.dataset}: {line}")
     if settings.encoder:
         device = device or resolve_device(settings.device)
-        log = logger.info if logger else print
         source = ItemEncoder.of(settings, source.kind, device=device, world=world, log=log).encode_source(source)
     net = build_net(settings, **Facts.of(settings, source).as_dict())
     algorithm: MultiLabelAlgorithm = ALGORITHMS[settings.algorithm](

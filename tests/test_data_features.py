@@ -108,7 +108,6 @@ def test_min_test_positives_drops_labels_that_are_hardly_tested(tmp_path: Path) 
             {"train_y": np.array([[0, 1, 1]] * 3 + [[1, 2, 0]])},
             ("training d", "train_y[3, 1] is 2"),
         ),
-        ({"test_y": np.full((2, 3), np.nan)}, ("test_y[0, 0] is nan",)),
         ({"train_x": np.full((4, 3), "a")}, ("train_x", "numbers")),
         ({"train_x": np.full((4, 3), None, dtype=object)}, ("train_x", "unreadable")),
         ({"label_names": np.array(["sky"])}, ("label_names", "3 strings")),

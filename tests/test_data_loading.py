@@ -65,8 +65,10 @@ def test_bad_items_leave_with_everything_that_is_theirs() -> None:
     [
         ("tiny", "auto", 4, 0),
         ("coco2014", "auto", 3, 0),
-        ("manifest", "auto", 3, 1),
-        ("coco2014", "keep", 4, 0),
+        ("manifest", "auto", 4, 0),
+        ("aapd", "auto", 3, 1),
+        ("coco2014", "negative", 4, 0),
+        ("coco2014", "pool", 4, 0),
         ("tiny", "drop", 3, 0),
         ("tiny", "bad", 3, 1),
     ],

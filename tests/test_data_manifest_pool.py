@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ def test_a_pool_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "rglob", refuse)
-    with pytest.raises(DataError, match=naming("unlabeled", tmp_path, "Permission denied", "rights")):
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=naming(tmp_path, "Permission denied", "rights")):
         load(tmp_path, unlabeled=".")
 
 

@@ -26,7 +26,7 @@ def test_no_problem_is_no_message() -> None:
 
 def test_fail_is_one_sentence_with_all_of_it_and_the_cures() -> None:
     counted = ("'tiny'", "3 bad item(s)", *describe(MIXED))
-    cures = ("empty_labels: keep", "bad_data: skip", "'python -m semilearn_bbam data check'")
+    cures = ("empty_labels: negative", "pool", "bad_data: skip", "'python -m semilearn_bbam data check'")
     with pytest.raises(DataError, match=naming(*counted, *cures)):
         settle("tiny", MIXED, "fail")
 

@@ -113,11 +113,11 @@ class CAP(MultiLabelAlgorithm):
         self,
         x_lb_s: Any,
         y_lb: Tensor,
-        idx_lb: Tensor,
         idx_ulb: Tensor,
         x_ulb_s: Any,
         x_ulb_w: Any = None,
         known_lb: Tensor | None = None,
+        idx_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         mask_lb = torch.ones_like(y_lb)
         if self.targets_lb is not None:  # with pseudo-labels where the labels are unknown

@@ -125,11 +125,11 @@ class D2L(MultiLabelAlgorithm):
         self,
         x_lb_s: Any,
         y_lb: Tensor,
-        idx_lb: Tensor,
         idx_ulb: Tensor,
         x_ulb_w: Any,
         x_ulb_s: Any,
         known_lb: Tensor | None = None,
+        idx_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.targets_lb is not None:  # with pseudo-labels where the labels are unknown
             y_lb, known_lb = self.targets_lb[idx_lb], None

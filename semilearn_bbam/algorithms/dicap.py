@@ -144,11 +144,11 @@ class DiCaP(MultiLabelAlgorithm):
         self,
         x_lb_s: Any,
         y_lb: Tensor,
-        idx_lb: Tensor,
         idx_ulb: Tensor | None = None,
         x_ulb_w: Any = None,
         x_ulb_s: Any = None,
         known_lb: Tensor | None = None,
+        idx_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         if idx_ulb is None:  # a batch of the estimation split
             return self.finetune_step(x_lb_s, y_lb, known_lb)

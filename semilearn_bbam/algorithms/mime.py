@@ -77,10 +77,10 @@ class MIME(MultiLabelAlgorithm):
         self,
         x_lb_s: Any,
         y_lb: Tensor,
-        idx_lb: Tensor,
         idx_ulb: Tensor,
         x_ulb_s: Any,
         known_lb: Tensor | None = None,
+        idx_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)

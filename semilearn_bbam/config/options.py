@@ -143,7 +143,7 @@ _DATA = (
            choices=("auto", "pool", "negative", "bad", "drop"),
            refused={"keep": "it is called negative now (no label applies); pool makes such items unlabelled"}),
     Option("unknown_labels", str, "pseudo",
-           "unknown cells (-1) of labelled rows: pseudo-labelled as the pool where the method can, or out of the loss",
+           "unknown cells (-1) of labelled rows: pseudo-labelled if the method can, or out of the loss",
            choices=("pseudo", "mask")),
     Option("image_modes", str, "convert",
            "CMYK, palette, 16-bit, 32-bit and float images: converted to RGB, which is said, or bad items",

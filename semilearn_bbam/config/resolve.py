@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .conflicts import Conflict, conflicts
+from .conflicts import OWN_FILES, Conflict, conflicts
 from .option import Option, nearest
 from .options import OPTIONS, encoded_defaults
 from .run_files import COMMAND_LINE_ONLY, default_save_name, is_derived, written_by_run
@@ -96,6 +96,9 @@ def resolve(
             # Without a known algorithm it is not known whose key it is, so that of any algorithm passes.
             if chosen or not owners:
                 findings.problems.append(f"{item.where}: {_unknown(key, chosen, owners, options, usb_only)}")
+    files = [name for name, file in OWN_FILES.items() if values[file]]
+    if not values["dataset"] and "dataset" not in findings.faulty and len(files) == 1:
+        values["dataset"] = files[0]  # the file says it
     values |= encoded_defaults(values, places)
     values |= {key: value for key, value in kind_defaults(values).items() if values[key] is None}
     source = path or _COMMAND_LINE

@@ -188,7 +188,7 @@ def check_source(source: Source, *, may_be_empty: bool = False) -> None:
                 f"{where}: {targets.shape[1]} columns of {part} targets but {len(source.label_names)} label names"
             )
         if targets.dtype != np.float32 or not np.isin(targets, (-1.0, 0.0, 1.0)).all():
-            raise DataError(f"{where}: {part} targets must be float32 and 0, 1 or -1 (unknown) everywhere")
+            raise DataError(f"{where}: {part} targets must be float32 and 0 or 1, or -1 where unknown")
 
 
 def frequent_labels(

@@ -27,6 +27,7 @@ from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.pixels import parse_range
 from semilearn_bbam.data.problems import settle
 from semilearn_bbam.data.remember import remembered
+from semilearn_bbam.data.spelling import spelling_hint
 from semilearn_bbam.data.unknown import rows_with_any, settle_unknown, unlabeled_rows
 from semilearn_bbam.data.verify import Inspections, notes_on_images, verify_images, with_range
 from semilearn_bbam.util.progress import progress_bar
@@ -162,7 +163,8 @@ class _Screen:
         for row in np.flatnonzero(faults["kind"] != ""):
             kind = str(faults["kind"][row])
             if kind != "mode" or args.image_modes == "strict":
-                self._mark([row], kind, str(faults["detail"][row]))
+                detail = str(faults["detail"][row])
+                self._mark([row], kind, spelling_hint(files.paths[row]) if kind == "missing" else detail)
 
     def inspections(self) -> tuple[Inspections, list[str]] | None:
         """What is known of the images that are kept, and their names; None where they were not verified."""

@@ -71,9 +71,21 @@ def find_spelling(path: str) -> str:
     return ""
 
 
+def spelling_hint(path: str) -> str:
+    """The name under which a file that is not found is there, in words, or an empty text."""
+    spelling = find_spelling(path)
+    if not spelling:
+        return ""
+    folder, name = os.path.split(spelling)
+    return f"'{name}' is there" if folder == os.path.dirname(path) else f"'{_end(spelling, path)}' is there"
+
+
+def _end(spelling: str, path: str) -> str:
+    """The end of a path that begins where the other path differs, with whole names."""
+    common = os.path.commonprefix([spelling, path])
+    return spelling[common.rfind("/") + 1 :]
+
+
 def hint_for(path: Path, otherwise: str) -> str:
     """The end of a sentence about a file that is not there: its other spelling, the nearest name, or the advice."""
-    spelling = find_spelling(str(path))
-    if spelling:
-        return f"'{os.path.basename(spelling)}' is there"
-    return did_you_mean(path.name, _entries(str(path.parent))) or otherwise
+    return spelling_hint(str(path)) or did_you_mean(path.name, _entries(str(path.parent))) or otherwise

@@ -20,9 +20,15 @@ from semilearn_bbam.errors import first_few
 def settle_unknown(source: Source) -> Source:
     """The source with every training row that has no known cell in the pool, and no test row without one.
 
-    The same source where there is no such row, so that calling it twice changes nothing. DataError where all that is
-    known of the test part is positive, since nothing can be judged by it.
+    The same source where there is no such row, so that calling it twice changes nothing. DataError where nothing is
+    known of a part, or only positives of the test part, since nothing can be judged by it.
     """
+    for part, targets in (("training", source.targets), ("test", source.test_targets)):
+        if targets.size and not known_cells(targets).any():
+            raise DataError(
+                f"dataset {source.name!r}: no label of the {part} part is known; write 1 and 0 where one applies and "
+                "where it does not"
+            )
     source = _without_unjudged(_to_pool(source, ~rows_with_any(known_cells(source.targets))))
     known = known_cells(source.test_targets)
     if len(known) and not known.all() and not (source.test_targets == 0).any():

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from semilearn_bbam.config import Settings
 from semilearn_bbam.data import Pool, Source, save_split, with_all_labels
-from semilearn_bbam.data.unknown import settle_unknown, unknown_summary
+from semilearn_bbam.data.suspicious import labeled_summary
+from semilearn_bbam.data.unknown import settle_unknown
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device
 from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook, check_finite
@@ -171,11 +172,10 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         else:
             self.positive_rate = targets.sum(0) / known.sum(0)
             self.known_share = float(known.float().mean())
-        if bool(unknown.any()):
-            for line in unknown_summary(self.source.targets[labeled.rows], self.source.label_names):
-                self.print_fn(f"{self.args.dataset}: {line}")
-            if self.args.unknown_labels == "pseudo":
-                self.unknown_lb = unknown.to(self.device)
+        if bool(unknown.any()) and self.args.unknown_labels == "pseudo":
+            self.unknown_lb = unknown.to(self.device)
+        for line in labeled_summary(self.source.targets[labeled.rows], self.source.label_names):
+            self.print_fn(f"{self.args.dataset}: {line}")
 
     def count_rows(self, pools: Mapping[str, Pool]) -> None:
         """Set the sizes of the two training pools, as USB names them."""

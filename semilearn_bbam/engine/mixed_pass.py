@@ -34,8 +34,8 @@ def mixed_pass(
     texts, which cannot be, at the backbone's feature. values: tensors [B,..] of the rows, in the same order for both.
     With `mixup: 0` this is `algorithm.joint` and nothing is mixed.
 
-    known_lb [B_l,K]: which targets of labelled rows are known, None: all. The values are (targets, weights) then; the
-    weight of a cell is 0 where it is unknown, of a mixed row where it is unknown in one of the two rows.
+    known_lb [B_l,K]: which targets of labelled rows are known, None: all. The values are (targets, weights) then, and
+    the weight of a cell is 0 where it is unknown, of a mixed row where it is unknown in one of the two rows.
     """
     alpha = algorithm.args.mixup
     if alpha == 0:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import Source, known_cells
-from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
+from semilearn_bbam.data.suspicious import suspicious_items
 
 
 def describe_source(source: Source) -> str:
@@ -52,33 +51,6 @@ def _unknown_cells(parts: Sequence[NDArray[np.float32]]) -> dict[str, list[str]]
     return {"unknown cells": [f"{100 * share:.2f} %" for share in shares]} if any(shares) else {}
 
 
-def suspicious_items(source: Source, cache_dir: str = "") -> list[str]:
-    """Sentences on what is allowed but may be a mistake, with names: useless labels, equal items, overlaps of parts."""
-    lines = list(_useless_labels(source))
-    train, test = content_keys(source.train, source.test, cache_dir=cache_dir)
-    groups = _groups(train)
-    names = [source.item_name("train", row) for row in range(len(source.train))]
-    repeated = [rows for rows in groups.values() if len(rows) > 1]
-    lines += _line(
-        "training items that occur more than once", (" = ".join(names[r] for r in rows) for rows in repeated)
-    )
-    labelled = len(source.targets)
-    contradicting = [rows for rows in repeated if rows[-1] < labelled and _contradicting(source.targets[rows])]
-    lines += _line(
-        "equal training items with different labels", (" = ".join(names[r] for r in rows) for rows in contradicting)
-    )
-    repeated_test = [rows for rows in _groups(test).values() if len(rows) > 1]
-    lines += _line(
-        "test items that occur more than once",
-        (" = ".join(source.item_name("test", row) for row in rows) for rows in repeated_test),
-    )
-    lines += _line(
-        "test items that are in the training part too",
-        (f"{source.item_name('test', row)} = {names[groups[key][0]]}" for row, key in enumerate(test) if key in groups),
-    )
-    return lines
-
-
 def check_report(source: Source, cache_dir: str = "") -> tuple[str, bool]:
     """The whole report, and whether no bad item was found."""
     pieces = [describe_source(source), ""]
@@ -91,47 +63,11 @@ def check_report(source: Source, cache_dir: str = "") -> tuple[str, bool]:
     return "\n".join([*pieces, "" if bad else "no bad item"]), not bad
 
 
-def _useless_labels(source: Source) -> Iterator[str]:
-    for part, targets in (("training", source.targets), ("test", source.test_targets)):
-        positives, known = (targets > 0).sum(0), known_cells(targets).sum(0)
-        # Of a label with unknown cells the negatives are those that are known.
-        kinds = {"no positive": positives == 0, "no negative": positives == known}
-        if part == "training":
-            kinds["a single positive"] = positives == 1
-        for problem, mask in kinds.items():
-            yield from _line(
-                f"labels with {problem} in the {part} part", (source.label_names[k] for k in np.flatnonzero(mask))
-            )
-    names_of: dict[bytes, list[str]] = defaultdict(list)
-    for column, name in zip(np.asarray(source.targets).T, source.label_names, strict=True):
-        if (column > 0).any():
-            names_of[column.tobytes()].append(name)
-    equal = (" = ".join(names) for names in names_of.values() if len(names) > 1)
-    yield from _line("labels that are positive on exactly the same training items", equal)
-
-
-def _line(title: str, names: Iterable[str]) -> list[str]:
-    listed = list(names)
-    return [f"{len(listed)} {title}: {', '.join(listed)}"] if listed else []
-
-
-def _groups(keys: Sequence[Hashable]) -> dict[Hashable, list[int]]:
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for row, key in enumerate(keys):
-        groups[key].append(row)
-    return groups
-
-
 def _cardinality(targets: NDArray[np.float32]) -> float:
     known = known_cells(targets)
     if known.all():
         return float(targets.sum() / max(len(targets), 1))
     return float((targets > 0).sum() / max(known.sum(), 1) * targets.shape[1])
-
-
-def _contradicting(targets: NDArray[np.float32]) -> bool:
-    """Whether a label is positive in one of these rows and negative in another."""
-    return bool(((targets == 1).any(axis=0) & (targets == 0).any(axis=0)).any())
 
 
 def _short(name: str) -> str:

@@ -25,10 +25,11 @@ def read_cells(
     for name, table in tables.items():
         is_nan = np.isnan(table) if table.dtype.kind == "f" else np.zeros(table.shape, dtype=bool)
         changed = [value for value in present if meaning[cell_code(value)] != value]
-        masks = [*(table == value for value in changed), is_nan]
-        cells[name] = table.copy()
-        for mask, target in zip(masks, [*(meaning[cell_code(value)] for value in changed), -1], strict=True):
-            cells[name][mask] = target
+        cells[name] = table
+        if changed or is_nan.any():  # else the table keeps its type
+            masks = [*(table == value for value in changed), is_nan]
+            targets = [*(meaning[cell_code(value)] for value in changed), -1.0]
+            cells[name] = np.select(masks, targets, default=table)
         unknown += int((cells[name] == -1).sum())
     if -1 in present and meaning["-1"] == 0:
         notes.append(f"{' and '.join(tables)}: -1 is read as negative (negative_cells)")

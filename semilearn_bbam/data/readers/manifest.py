@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,13 @@ def load_manifest(args: Namespace) -> Source:
     labels = _read_labels(root, args, files, notes)
     labeled = _one_item_per_row(files[TRAINING], args.manifest, notes)
     labeled, test, pool = _divide(labeled, files.get(TEST), labels, args, notes)
-    if args.unlabeled:
-        pool = _joined(pool, read_unlabeled(root, args.unlabeled, labeled.kind, notes, args))
 
     targets, labeled = _targets(labels, labeled, TRAINING, args)
     test_targets, test = _targets(labels, test, TEST, args)
+    if args.unlabeled:
+        unlabeled = read_unlabeled(root, args.unlabeled, labeled.kind, notes, args)
+        listed = (labeled, test, pool) if labeled.kind == "image" else (pool,)  # equal texts are seen by their content
+        pool = _joined(pool, _not_listed(unlabeled, listed, args, notes))
     targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
     train_items = replace(labeled, items=labeled.items + pool.items).content()
     train = Part(train_items, targets, labeled.names + pool.names, labeled.problems + pool.problems)
@@ -210,9 +212,7 @@ def _divide(
 
 
 def _joined(first: Entries, second: Entries) -> Entries:
-    """The entries of both, those of the second that are not in the first."""
-    listed = set(map(_identity, first.items))
-    second = second.select([_identity(item) not in listed for item in second.items])
+    """The entries of both, in this order."""
     return replace(
         first,
         names=first.names + second.names,
@@ -224,8 +224,15 @@ def _joined(first: Entries, second: Entries) -> Entries:
     )
 
 
-def _identity(item: str) -> str:
-    return os.path.abspath(item) if os.path.isfile(item) else item
+def _not_listed(unlabeled: Entries, listed: Sequence[Entries], args: Namespace, notes: list[str]) -> Entries:
+    """The items of the pool that the manifest does not use already; others of the same content are seen later."""
+    key: Callable[[str], str] = os.path.abspath if unlabeled.kind == "image" else str
+    used = {key(item) for entries in listed for item in entries.items}
+    keep = [key(item) not in used for item in unlabeled.items]
+    if not all(keep):
+        count = keep.count(False)
+        notes.append(f"{count} items of unlabeled: {args.unlabeled} are in {args.manifest}, and used as that says")
+    return unlabeled.select(keep)
 
 
 def _without_overlap(
