@@ -273,3 +273,84 @@ def test_a_manifest_of_one_item_cannot_be_both_parts(tmp_path: Path) -> None:
     write(tmp_path, train_csv="text,x\na,1\n")
     with pytest.raises(DataError, match=naming("'manifest'", "training part", "empty")):
         load_source(settings(dataset="manifest", data_dir=tmp_path, manifest="train.csv"))
+
+
+SPLIT = "text,labels,split\na,x,train\nb,y,val\nc,x;y,train\nd,y,test\ne,x,unlabeled\nf,,train\ng,y,train\n"
+
+
+def test_a_column_of_the_split_is_used(tmp_path: Path) -> None:
+    write(tmp_path, train_csv=SPLIT)
+    source = load(tmp_path)
+    assert source.train == ["a", "b", "c", "g", "e", "f"]
+    assert len(source.targets) == 4
+    assert source.validation == (False, True, False, False)
+    assert source.test == ["d"]
+    assert any(has_line(note, "train.csv", "'split'", 4, 1) for note in source.notes)
+
+
+def test_items_for_validation_are_the_test_part_where_none_is_marked(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,labels,is_valid\na,x,False\nb,y,True\nc,y,False\n")
+    source = load(tmp_path)
+    assert (source.train, source.test, source.validation) == (["a", "c"], ["b"], ())
+    assert any(has_line(note, "train.csv", "validation", "test part") for note in source.notes)
+
+
+def test_two_test_parts_stop(tmp_path: Path) -> None:
+    write(tmp_path, train_csv=SPLIT, test_csv=TEST)
+    with pytest.raises(DataError, match=naming("train.csv", 1, "test.csv", "split_column: none")):
+        load(tmp_path, test="test.csv")
+    assert len(load(tmp_path, test="test.csv", split_column="none").targets) == 6
+
+
+def test_one_file_may_hold_all_parts(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,labels,split\na,x,train\nb,y,train\n", all_csv=SPLIT)
+    assert load(tmp_path, test="all.csv").test == ["d"]
+
+
+def test_rows_of_one_item_are_merged(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.jpg,{label}\n" for i in range(6) for label in ("cat", "dog")[: 1 + i % 2])
+    write(tmp_path, train_csv=f"path,label\n{rows}")
+    source = load(tmp_path)
+    assert len(source.train) + len(source.test) == 6
+    assert np.concatenate([source.targets, source.test_targets]).sum() == 9
+    assert any(has_line(note, "train.csv", "6 rows", "3 items") for note in source.notes)
+
+
+def test_repeated_rows_of_several_labels_stay_apart(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,label\na,cat;dog\na,cat\nb,dog\n", test_csv="text,label\nt,cat\n")
+    assert load(tmp_path, test="test.csv").train == ["a", "a", "b"]
+
+
+def test_unknown_cells(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,cat,dog\na,1,\nb,-1,0\nc,?,nan\nd,0,1\n", test_csv="text,cat,dog\nt,1,0\n")
+    source = load(tmp_path, test="test.csv")
+    assert source.targets.tolist() == [[1, -1], [-1, 0], [-1, -1], [0, 1]]
+
+
+def test_items_without_labels_are_for_the_pool(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,labels\na,x\nb,\nc,x;y\nd,nan\ne,y\n", test_csv="text,labels\nt,x\n")
+    source = load(tmp_path, test="test.csv")
+    assert (source.train, len(source.targets)) == (["a", "c", "e", "b", "d"], 3)
+    assert any(has_line(note, 2, "train.csv", "empty_labels: negative") for note in source.notes)
+    negative = load(tmp_path, test="test.csv", empty_labels="negative")
+    assert negative.train == ["a", "b", "c", "d", "e"]
+    assert negative.targets[1].tolist() == [0, 0]
+
+
+def test_nothing_falls_out_of_both_parts(tmp_path: Path) -> None:
+    pictures(tmp_path, 8)
+    rows = "".join(f"images/{i}.png,{'x' if i < 3 else ''}\n" for i in range(6))
+    write(tmp_path, train_csv=f"path,labels\n{rows}")
+    picture(tmp_path / "images" / "copy.png", 5)  # the same as an unlabelled one
+    source = load(tmp_path, unlabeled="images")
+    held_out = {Path(path).name for path in source.test.paths}
+    names = [Path(path).name for path in source.train.paths]
+    assert len(source.targets) == 2
+    assert sorted({*names, *held_out}) == sorted([*(f"{i}.png" for i in range(8)), "copy.png"])
+    assert len(names) + len(held_out) == 9
+
+
+def test_merged_names(tmp_path: Path) -> None:
+    write(tmp_path, train_csv="text,labels\na,Cat\nb,cat;dog\nc,DOG\nd,dog\n")
+    assert len(load(tmp_path).label_names) == 4
+    assert load(tmp_path, merge_labels=True).label_names == ("Cat", "dog")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semilearn_bbam.data.dataset import DataError
-from semilearn_bbam.data.splits import load_split, make_split, save_split
+from semilearn_bbam.data.splits import around_validation, load_split, make_split, save_split
 from tests.conftest import naming
 
 
@@ -196,3 +196,13 @@ def test_a_split_file_cannot_label_rows_without_targets(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=naming(path, "row 12", "first 10")):
         load_split(path, 15, "a", 10)
+
+
+def test_a_marked_validation_part_is_left_out_of_the_draw() -> None:
+    marked = np.array([1, 4])
+    drawn = make_split(np.zeros((4, 1)), seed=0, num_labels=2, unlabeled_only=3)
+    split = around_validation(drawn, marked, 6)
+    assert split.validation.tolist() == [1, 4]
+    assert set(split.labeled) <= {0, 2, 3, 5}
+    assert sorted([*split.labeled, *split.unlabeled]) == [0, 2, 3, 5, 6, 7, 8]
+    assert len(split.labeled) == 2

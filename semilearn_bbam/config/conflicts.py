@@ -16,7 +16,7 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
             yield ("label_ratio", "num_labels"), "label_ratio and num_labels are both set; make one of them 0"
         elif not values["label_ratio"] and not values["num_labels"] and values["dataset"] not in OWN_FILES:
             yield ("label_ratio", "num_labels"), "neither label_ratio nor num_labels is set; set one of them"
-    if values["select_on"] == "validation" and not values["val_ratio"]:
+    if values["select_on"] == "validation" and not values["val_ratio"] and values["dataset"] != "manifest":
         yield ("select_on", "val_ratio"), "select_on is validation while val_ratio is 0; set val_ratio"
     file = OWN_FILES.get(values["dataset"])
     if file and not values[file]:

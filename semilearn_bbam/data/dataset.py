@@ -56,7 +56,8 @@ class Source:
     have no labels: they can only be unlabelled. `fingerprint` identifies items, targets and label names.
 
     `train_ids` and `test_ids` name the items in messages; `strong_texts` holds, per training item, ready texts
-    for the strong view (back-translations); `problems` are the bad items that the reader left out, `notes`
+    for the strong view (back-translations); `validation` [L] marks labelled items that the data keep for validation
+    (empty: none); `problems` are the bad items that the reader left out, `notes`
     its further remarks, a sentence each. Where an encoder made the vectors, `encoding` says how, and training items may
     be [N,2,D]: the vector of an image and that of its mirrored copy.
     """
@@ -74,6 +75,7 @@ class Source:
     strong_texts: Sequence[tuple[str, ...]] | None = None
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    validation: Sequence[bool] = ()
     encoding: Mapping[str, Any] | None = None
 
     @classmethod
@@ -87,9 +89,11 @@ class Source:
         *,
         strong_texts: Sequence[tuple[str, ...]] | None = None,
         notes: Sequence[str] = (),
+        validation: Sequence[bool] = (),
     ) -> Source:
         """The source of two parts, with a fingerprint of their items, targets and label names."""
         hashed = [identity(train.items), train.targets, identity(test.items), test.targets, label_names]
+        hashed += [np.array(validation, dtype=bool)] if any(validation) else []
         return cls(
             name,
             kind,
@@ -104,6 +108,7 @@ class Source:
             strong_texts,
             (*train.problems, *test.problems),
             tuple(notes),
+            tuple(validation) if any(validation) else (),
         )
 
     def item_name(self, part: str, row: int) -> str:

@@ -101,6 +101,7 @@ def _without_bad(source: Source, args: argparse.Namespace, policy: str) -> Sourc
         test_targets=source.test_targets[test_mask],
         fingerprint=compute_fingerprint([source.fingerprint], train_mask, test_mask),
         train_ids=_select(source.train_ids, train_mask),
+        validation=_select(source.validation, train_mask[:num_labeled]),
         test_ids=_select(source.test_ids, test_mask),
         strong_texts=None if strong_texts is None else _select(strong_texts, train_mask),
         problems=source.problems + problems,

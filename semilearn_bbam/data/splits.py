@@ -83,6 +83,16 @@ def make_split(
     )
 
 
+def around_validation(split: Split, marked: Rows, num_targets: int) -> Split:
+    """A split of the rows that are not marked, in the numbers of all rows; the marked ones are for validation.
+
+    split: of the `num_targets - len(marked)` labelled rows that are left and the unlabelled ones behind them; marked:
+    rows of the `num_targets` labelled ones, sorted.
+    """
+    left = np.setdiff1d(np.arange(num_targets + len(split.labeled) + len(split.unlabeled)), marked)
+    return replace(split, labeled=left[split.labeled], unlabeled=left[split.unlabeled], validation=marked)
+
+
 def with_all_labels(split: Split, num_labeled: int) -> Split:
     """The split of an upper bound: every one of the first `num_labeled` rows, those with targets, is labelled.
 

@@ -63,6 +63,7 @@ def _to_pool(source: Source, moved: NDArray[np.bool_]) -> Source:
         train=take(source.train, order),
         targets=source.targets[~moved],
         train_ids=_ordered(source.train_ids, order),
+        validation=_ordered(source.validation, np.flatnonzero(~moved)),
         strong_texts=None if strong_texts is None else _ordered(strong_texts, order),
         fingerprint=compute_fingerprint([source.fingerprint], moved),
         notes=(*source.notes, note),

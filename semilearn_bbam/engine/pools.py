@@ -10,17 +10,30 @@ import numpy as np
 import torch
 
 from semilearn_bbam.data import Pool, Source, Split, View, load_split, make_split
+from semilearn_bbam.data.splits import around_validation
 from semilearn_bbam.data.unknown import never_denied
+from semilearn_bbam.errors import UserError
 
 
 def read_split(args: argparse.Namespace, source: Source) -> Split:
-    """The split of the training part: from `split_file`, or drawn according to `split`, `seed` and the size."""
+    """The split of the training part: from `split_file`, or drawn according to `split`, `seed` and the size.
+
+    Rows that the data mark for validation are that part. UserError where the settings ask for another.
+    """
     if args.split_file:
         return load_split(Path(args.split_file), len(source.train), source.fingerprint, len(source.targets))
     unlabeled_only = len(source.train) - len(source.targets)
     all_labeled = unlabeled_only > 0 and not args.label_ratio and not args.num_labels
-    return make_split(
-        source.targets,
+    marked = np.flatnonzero(source.validation)
+    if len(marked) and args.val_ratio:
+        raise UserError(
+            f"'{args.dataset}' marks {len(marked)} items for validation, and val_ratio is {args.val_ratio}; set "
+            "val_ratio: 0 to use those, or split_column: none"
+        )
+    if args.select_on == "validation" and not len(marked) and not args.val_ratio:
+        raise UserError(f"select_on is validation, but '{args.dataset}' marks no item for validation; set val_ratio")
+    split = make_split(
+        np.delete(source.targets, marked, axis=0),
         seed=args.seed,
         label_ratio=1.0 if all_labeled else args.label_ratio,
         num_labels=args.num_labels,
@@ -29,6 +42,7 @@ def read_split(args: argparse.Namespace, source: Source) -> Split:
         unlabeled_only=unlabeled_only,
         fingerprint=source.fingerprint,
     )
+    return around_validation(split, marked, len(source.targets)) if len(marked) else split
 
 
 def build_pools(

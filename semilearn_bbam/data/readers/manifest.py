@@ -72,6 +72,7 @@ def load_manifest(args: Namespace) -> Source:
         labels.names,
         strong_texts=strong_texts if any(strong_texts) else None,
         notes=notes,
+        validation=[part == VALIDATION for part in labeled.parts],
     )
 
 
