@@ -292,7 +292,7 @@ def test_items_for_validation_are_the_test_part_where_none_is_marked(tmp_path: P
     write(tmp_path, train_csv="text,labels,is_valid\na,x,False\nb,y,True\nc,y,False\n")
     source = load(tmp_path)
     assert (source.train, source.test, source.validation) == (["a", "c"], ["b"], ())
-    assert any(has_line(note, "train.csv", "validation", "test part") for note in source.notes)
+    assert any(has_line(note, "train.csv", "for validation", "test part") for note in source.notes)
 
 
 def test_two_test_parts_stop(tmp_path: Path) -> None:

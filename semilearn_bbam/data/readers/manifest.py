@@ -180,7 +180,7 @@ def _divide(
     labeled: Entries, test: Entries | None, labels: LabelList, args: Namespace, notes: list[str]
 ) -> tuple[Entries, Entries, Entries]:
     """The labelled entries, the test entries and those of the pool."""
-    parts = np.array(labeled.parts or [TRAIN] * len(labeled.items))
+    parts = np.array([part or TRAIN for part in labeled.parts] or [TRAIN] * len(labeled.items))
     is_empty = np.array([value is None for value in labeled.labels], dtype=bool) & (
         args.empty_labels in ("auto", "pool")
     )
