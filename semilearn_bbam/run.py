@@ -7,7 +7,6 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -32,14 +31,9 @@ from semilearn_bbam.errors import Interrupted, RunError, first_line
 from semilearn_bbam.nets import net_conflicts
 from semilearn_bbam.nets.encoders import encoder_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
-from semilearn_bbam.runs.reader import Run
+from semilearn_bbam.runs.resume import check_same_settings, record_cycle
 from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.signals import StopSignals
-
-# Settings in which a resumed run may differ from the run that it continues.
-FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
-FREE_ON_RESUME |= {"num_save_iter", "on_nonfinite", "max_nonfinite"}
-FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_wandb", "use_aim"}
 
 
 def algorithm_names() -> list[str]:
@@ -201,7 +195,7 @@ def _run(
 ) -> dict[str, Any]:
     world.barrier()  # until the folder exists
     if settings.resume:
-        _check_same_settings(settings, folder.path)
+        check_same_settings(settings, folder.path)
     else:
         folder.write(CONFIG, partial(dump_yaml, settings))
     seed_everything(settings.seed)
@@ -226,6 +220,9 @@ def _run(
             algorithm.load_model(folder.path / LATEST)
             logger.info(f"resumed at step {algorithm.it}, after {algorithm.start_epoch} whole epochs")
         dry_run(algorithm)
+        if settings.resume:
+            world.barrier()  # until all have read the folder
+            record_cycle(folder, settings)
         with StopSignals() as stop:  # before the run replaces an older one
             folder.keep()
             logger.info(f"run folder {folder.path}, device {algorithm.device}, {algorithm.plan}")
@@ -274,17 +271,6 @@ def build_algorithm(
         settings, net, source=source, folder=folder, world=world, device=device, tb_log=tb_log, logger=logger
     )
     return algorithm
-
-
-def _check_same_settings(settings: Settings, folder: Path) -> None:
-    saved, current = Run.read(folder).settings, vars(settings)
-    changed = [key for key, value in saved.items() if key not in FREE_ON_RESUME and current.get(key) != value]
-    if changed:
-        differences = ", ".join(f"{key} {saved[key]!r} -> {current.get(key)!r}" for key in changed)
-        raise RunError(
-            f"--resume: '{folder / CONFIG}' was made with other settings ({differences}); use the same ones or start a "
-            "new run"
-        )
 
 
 class _CallableModule(ModuleType):

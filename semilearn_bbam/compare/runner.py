@@ -21,9 +21,10 @@ from tqdm import tqdm
 from semilearn_bbam.compare.grid import Job
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.report.variances import last_variances
-from semilearn_bbam.run import FREE_ON_RESUME, read_settings, run
+from semilearn_bbam.run import read_settings, run
 from semilearn_bbam.runs.folder import CONFIG
 from semilearn_bbam.runs.reader import Run
+from semilearn_bbam.runs.resume import FREE_ON_RESUME
 
 # Settings that say nothing about what a run computed.
 NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys", "ignored_keys"}

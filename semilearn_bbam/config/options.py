@@ -32,7 +32,7 @@ _RUN = (
     Option("num_threads", int, 0, "CPU threads of torch; 0: torch's own choice", minimum=0),
 )
 _SCHEDULE = (
-    Option("epoch", int, 30, "epochs in total, warm-up included", minimum=1),
+    Option("epoch", int, 30, "epochs in total, warm-up included; more with resume: another cycle", minimum=1),
     Option("warmup_epochs", int, 12, "first epochs, trained on the labelled part only",
            minimum=0),
     Option("num_train_iter", int, 0, "iterations in total; 0: follows from pool and batch sizes",
@@ -172,7 +172,7 @@ _DATA = (
     Option("num_workers", int, 0, "processes that load data; 0: the training process itself",
            minimum=0),
     Option("img_size", int, 224, "side of the square input image in pixels", minimum=1),
-    Option("max_length", int, 256, "longest text in tokens; the rest is cut off", minimum=1),
+    Option("max_length", int, 256, "longest text in tokens, at most what the net has positions for; the rest is cut off", minimum=1),
     Option("min_positives", int, 0, "drop labels with fewer training positives, or without a test positive",
            minimum=0),
     Option("min_test_positives", int, 1, "where min_positives is set, drop labels with fewer test positives",

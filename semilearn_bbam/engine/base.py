@@ -219,7 +219,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         if isinstance(optimizer, AdamW) and self.device.type in ("cpu", "cuda"):
             for group in optimizer.param_groups:  # one kernel for all: half the time of a small net's step
                 group["fused"] = True
-        return optimizer, build_scheduler(optimizer, self.args, self.plan.total)
+        return optimizer, build_scheduler(optimizer, self.args, self.plan.cycle_steps)
 
     @property
     def refreshes(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import torch
 from semilearn.core import AlgorithmBase
 
 from semilearn_bbam.engine.device import random_state, set_random_state
+from semilearn_bbam.engine.schedule import StagePlan
 from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.errors import RunError, first_line
 from semilearn_bbam.runs.checkpoint import load_checkpoint
 from semilearn_bbam.runs.folder import RunFolder
+from semilearn_bbam.runs.reader import Run
+from semilearn_bbam.runs.resume import cycles_with
 from semilearn_bbam.util.distributed import World
 
 
@@ -28,6 +32,8 @@ class Checkpoints(AlgorithmBase):
     folder: RunFolder
     world: World
     identity: dict[str, Any]  # of the data: fingerprint, label names in order, split
+    plan: StagePlan
+    cycles: tuple[int, ...] = ()  # the last epoch of each cycle of the schedule; none: that of the plan
     nonfinite_steps: int = 0  # steps left out so far
     sums: EpochSums
     random_at_epoch: dict[str, Any]  # the random states before the first batch of the current epoch
@@ -47,6 +53,7 @@ class Checkpoints(AlgorithmBase):
             **self.identity,
             it=self.it,
             epoch=self.plan.whole_epochs(self.it),
+            cycles=list(self.cycles or (self.plan.epochs,)),
             best_eval_acc=float(self.best_eval_acc),
             seconds=self.results_hook.elapsed(self),
             nonfinite_steps=self.nonfinite_steps,
@@ -109,15 +116,24 @@ class Checkpoints(AlgorithmBase):
         return checkpoint
 
     def load_model(self, load_path: str | Path) -> dict[str, Any]:
-        """Continue from a checkpoint, at the step at which it was written."""
+        """Continue from a checkpoint, at the step at which it was written.
+
+        With more epochs than the checkpoint's run has, another cycle begins after its last one: its schedule is a new
+        one over the added epochs, everything else goes on, the optimiser's moments and the state of the method too.
+        """
         checkpoint = self.read_checkpoint(load_path)
+        another = self.set_cycles(checkpoint, load_path)
         self.model.load_state_dict(checkpoint["model"])
         self.ema_model.load_state_dict(checkpoint["ema_model"])
+        rates = [{key: value for key, value in g.items() if key != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(checkpoint["optimizer"])
+        if another:
+            for group, values in zip(self.optimizer.param_groups, rates, strict=True):
+                group.update(values)
+        elif self.scheduler is not None:
+            self.scheduler.load_state_dict(checkpoint["scheduler"])
         if self.loss_scaler.is_enabled() and checkpoint["loss_scaler"]:  # a CPU run leaves it empty
             self.loss_scaler.load_state_dict(checkpoint["loss_scaler"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(checkpoint["scheduler"])
         self.it, self.start_epoch, self.epoch = checkpoint["it"], checkpoint["epoch"], checkpoint["epoch"] - 1
         self.best_it, self.best_eval_acc = checkpoint["best_it"], checkpoint["best_eval_acc"]
         self.seconds_before, self.nonfinite_steps = checkpoint["seconds"], checkpoint["nonfinite_steps"]
@@ -129,6 +145,16 @@ class Checkpoints(AlgorithmBase):
         self.sums.load_state_dict(checkpoint["sums"][self.world.rank])
         self.folder.cut_metrics(checkpoint["metrics_rows"])
         return checkpoint
+
+    def set_cycles(self, checkpoint: dict[str, Any], path: str | Path) -> bool:
+        """Set cycles and schedule as the checkpoint has them; whether the run starts another cycle."""
+        # Checkpoints of older versions have no cycles.
+        before = checkpoint.get("cycles") or [int(Run.read(self.folder.path).settings["epoch"])]
+        self.cycles = tuple(cycles_with(before, checkpoint["epoch"], self.plan.epochs, path))
+        if len(self.cycles) > 1:
+            self.plan = replace(self.plan, since=self.cycles[-2])
+            self.optimizer, self.scheduler = self.set_optimizer()
+        return len(self.cycles) > len(before)
 
     def load_selected(self, path: str | Path) -> None:
         """Load the selected model for the results: its EMA weights, buffers and state."""

@@ -19,12 +19,16 @@ from semilearn_bbam.errors import UserError
 
 @dataclass(frozen=True)
 class StagePlan:
-    """`warmup_epochs` epochs of `warmup_steps` optimiser steps, then epochs of `steps` steps, `epochs` in all."""
+    """`warmup_epochs` epochs of `warmup_steps` optimiser steps, then epochs of `steps` steps, `epochs` in all.
+
+    since: the first epoch of the current cycle of the learning rate's schedule.
+    """
 
     epochs: int
     warmup_epochs: int
     warmup_steps: int
     steps: int
+    since: int = 0
 
     def in_warmup(self, epoch: int) -> bool:
         return epoch < self.warmup_epochs
@@ -46,6 +50,11 @@ class StagePlan:
     @property
     def total(self) -> int:
         return self.first_step(self.epochs)
+
+    @property
+    def cycle_steps(self) -> int:
+        """Steps of the current cycle."""
+        return self.total - self.first_step(self.since)
 
 
 def unlabeled_batch_size(args: argparse.Namespace) -> int:

@@ -95,6 +95,7 @@ class ResultsHook(Hook):
             "selected_on": args.select_on,
             "selected_epoch": algorithm.selected_epoch,
             "epochs": algorithm.epochs,
+            **({"cycles": list(algorithm.cycles)} if len(algorithm.cycles) > 1 else {}),
             "steps": algorithm.it,
             "seconds": seconds,
             "device": str(algorithm.device),
