@@ -21,7 +21,7 @@ from semilearn_bbam.data.remember import Arrays, remembered
 
 LONGEST_NAME = 255  # characters; one endless name would widen the array for all
 OF_RELEASE = "take the file instances_... of the release"
-OWN = "; a COCO json of your own is read by dataset: manifest, with the key manifest: <its path in data_dir>"
+OWN = "; a COCO json of your own is read by dataset: manifest, with manifest: {}"
 UNKNOWN = -1  # an id that is missing or no whole number
 
 
@@ -101,6 +101,7 @@ def _parse(path: Path) -> Arrays:
         "category_id": _whole(categories, "id"),
         "category_name": np.array([_short(row.get("name")) for row in categories], dtype=str),
     }
+    own = f"{path.parent.name}/{path.name}"
     for key, missing in (("category_id", UNKNOWN), ("category_name", "")):
         values = arrays[key]
         if len(np.unique(values)) < len(values) or (values == missing).any():
@@ -109,18 +110,20 @@ def _parse(path: Path) -> Arrays:
             )
             what = "name" if key == "category_name" else "id"
             raise DataError(
-                f"{path}: every category needs its own id and its own name, not the {what} {name}; extract the file "
-                f"again{OWN}"
+                f"{path}: every category needs its own id and its own name, unlike the {what} {name}; extract the file "
+                f"again{OWN.format(own)}"
             )
     if (arrays["image_id"] == UNKNOWN).all():
-        raise DataError(f"{path}: no image has a whole number as id, so the file is not of the release{OWN}")
+        raise DataError(
+            f"{path}: no image has a whole number as id, so the file is not of the release{OWN.format(own)}"
+        )
     return arrays
 
 
 def _own_file(root: Path) -> str:
     """Where there are other json files: how one of them is read."""
     files = sorted(path for pattern in ("*.json", "annotations/*.json") for path in root.glob(pattern))
-    return f"{OWN} such as {files[0].relative_to(root)}" if files else ""
+    return OWN.format(files[0].relative_to(root)) if files else ""
 
 
 def load_json(path: Path, advice: str = "extract it again") -> Any:

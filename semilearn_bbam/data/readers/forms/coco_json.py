@@ -28,7 +28,8 @@ IN_FOLDER = (
     "coco.json",
     "annotations/*.json",
 )
-_LIST = r'"{}"\s*:\s*\['
+_IMAGES = re.compile(rb'"images"\s*:\s*\[')
+_OBJECTS = re.compile(rb'"(annotations|categories)"\s*:\s*\[')
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,10 @@ def is_coco(path: Path) -> bool:
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     try:
-        text = path.read_bytes().decode("utf-8-sig", "replace").lstrip()
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf").lstrip()
     except OSError:
         return False
-    lists = {key for key in ("images", "annotations", "categories") if re.search(_LIST.format(key), text)}
-    return text.startswith("{") and len(lists) > 1 and "images" in lists
+    return data.startswith(b"{") and bool(_IMAGES.search(data)) and bool(_OBJECTS.search(data))
 
 
 def files_in(path: Path) -> list[tuple[Path, str]]:
@@ -106,6 +106,8 @@ def read(root: Path, path: Path, part: str, settings: Namespace) -> Entries:
 
 def _key(value: Any) -> str:
     """An id as text, "" for what is no id: 7, 7.0 and "7" are the same."""
+    if type(value) is int:
+        return str(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""

@@ -48,6 +48,11 @@ def images_below(folder: Path) -> list[Path]:
     return [place / name for place, _, files in walk(folder) for name in files if is_image(name)]
 
 
+def has_images(folder: Path) -> bool:
+    """Whether an image lies in a folder or in the folders in it."""
+    return any(is_image(name) for _, _, files in walk(folder) for name in files)
+
+
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder, in order, hidden ones left out; DataError if it cannot be read."""
     try:

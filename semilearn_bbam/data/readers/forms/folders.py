@@ -14,6 +14,7 @@ from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.readers.entries import Entries
 from semilearn_bbam.data.readers.forms.files import (
     Collector,
+    has_images,
     images_below,
     in_order,
     is_image,
@@ -79,7 +80,7 @@ def _files(root: Path, folder: Path, part: str, notes: list[str]) -> list[_File]
         if part == "unlabeled" or (not part and part_of(place.name) == "unlabeled"):
             files += [_File(file, "", "unlabeled") for file in images]
             continue
-        files += [_File(file, place.name, part) for file in images]
+        files += [_File(file, place.name.strip(), part) for file in images]
         deep = [shown(root, file) for file in images if file.parent != place]
         if deep:
             notes.append(f"images in folders inside {place.name} have that label, such as {deep[0]}")
@@ -97,11 +98,11 @@ def _parts(path: Path) -> dict[str, Path]:
     named: dict[str, list[Path]] = defaultdict(list)
     labels: list[Path] = []
     for folder in subfolders(path):
-        inner = any(images_below(place) for place in subfolders(folder))
+        inner = any(has_images(place) for place in subfolders(folder))
         part = part_of(folder.name)
         if part and (inner or part == "unlabeled"):
             named[part].append(folder)
-        elif images_below(folder):
+        elif has_images(folder):
             labels.append(folder)
     parts = {part: folders[0] for part, folders in named.items()}
     if set(parts) <= {"unlabeled"}:
