@@ -212,7 +212,7 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
     """
     record = Run.read(folder)
     path = selected_checkpoint(folder)
-    settings = read_settings(["--c", str(record.folder / CONFIG)]).having(use_pretrain=False)
+    settings = read_settings(["--c", str(record.folder / CONFIG), *_encoder_words(record)]).having(use_pretrain=False)
     try:
         facts = Facts(*(record.labels[key] for key in ("kind", "in_features", "num_classes")))
         names = tuple(map(str, record.labels["label_names"]))
@@ -243,22 +243,35 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
     )
 
 
+def _encoder_words(record: Run) -> list[str]:
+    """The encoders of a run on a command line: where they were in training, else where its settings say."""
+    if "encoding" not in record.labels:
+        return []
+    known = [
+        encoder_names(text) for text in (", ".join(record.labels["encoding"]["names"]), record.settings["encoder"])
+    ]
+    names = [next((name for name in pair if name.exists), pair[0]) for pair in zip(*known, strict=True)]
+    missing = next((name for name in names if not name.exists), None)
+    if missing:
+        raise RunError(f"'{record.folder}' needs its encoder, and {missing} is not there any more; restore it")
+    return ["--encoder", ", ".join(map(str, names))]
+
+
 def _item_encoder(record: Run, settings: Settings, device: torch.device) -> ItemEncoder:
     """The encoders of a run with the weights that it was trained with; RunError if they are others now."""
     try:
         saved = record.labels["encoding"]
-        names, kind = encoder_names(", ".join(saved["names"])), str(saved["kind"])
     except KeyError as error:
         raise RunError(f"'{record.folder / LABELS}' has no {error}; rerun it") from error
     try:
-        encoder = ItemEncoder.of(settings, kind, device=device, log=_logger.info, names=names)
+        encoder = ItemEncoder.of(settings, str(saved["kind"]), device=device, log=_logger.info)
     except NetError as error:
         raise RunError(f"'{record.folder}' needs the encoder that it was trained with: {error}") from error
     changed = changed_encoders(saved, encoder)
     if changed:
         raise RunError(
-            f"'{record.folder}' was trained with another {', '.join(changed)} than {' and '.join(map(str, names))} is "
-            "now; restore it or rerun the run"
+            f"'{record.folder}' was trained with another {', '.join(changed)} than {settings.encoder} is now; restore "
+            "it or rerun the run"
         )
     return encoder
 

@@ -327,6 +327,24 @@ def test_a_run_resumes_and_refuses_other_weights(
         load_run(finished)
 
 
+def test_a_run_finds_its_weights_from_another_folder(
+    own: Any, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, place = own("image"), tmp_path / "weights"
+    place.mkdir()
+    shutil.copy(weights, place / "net.pth")
+    with monkeypatch.context() as patch:
+        patch.chdir(place)
+        run(read_settings(argv(config, "--encoder", f"timm:{NET}@net.pth")))
+    folder = config.parent / "runs" / "run"
+    assert load_run(folder).encoders == [f"timm:{NET}"]
+    (place / "net.pth").unlink()
+    with pytest.raises(RunError, match=naming("net.pth")):
+        load_run(folder)
+    monkeypatch.chdir(weights.parent)  # where the name of the settings leads to them
+    assert load_run(folder).scores([str(config.parent / "1.png")]).shape == (1, 3)
+
+
 def _stop(*args: Any, **options: Any) -> Any:
     raise ZeroDivisionError
 

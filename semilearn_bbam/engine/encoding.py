@@ -26,7 +26,7 @@ from semilearn_bbam.data.vector_cache import VectorCache, item_digests
 from semilearn_bbam.data.views import TextView
 from semilearn_bbam.engine.device import precision, to_device
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS
-from semilearn_bbam.nets.encoders import Encoder, EncoderName, check_reads, encoder_names, load_encoder
+from semilearn_bbam.nets.encoders import Encoder, check_reads, encoder_names, load_encoder
 from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.machine import usable_cpus
 from semilearn_bbam.util.progress import progress_bar
@@ -65,14 +65,13 @@ class ItemEncoder:
         device: torch.device,
         world: World = SINGLE_PROCESS,
         log: Callable[[str], object] = print,
-        names: Sequence[EncoderName] = (),
     ) -> ItemEncoder:
         """The encoders that the settings name, with their weights.
 
-        kind: of the items, "image" or "text"; names: of the encoders, if not those of the settings. UserError for an
-        encoder that reads another kind or has no pretrained weights here.
+        kind: of the items, "image" or "text". UserError for an encoder that reads another kind or has no pretrained
+        weights here.
         """
-        names = list(names) or encoder_names(settings.encoder)
+        names = encoder_names(settings.encoder)
         for name in names:
             check_reads(name, kind)
         encoders = []

@@ -50,6 +50,13 @@ class EncoderName:
         is_folder = self.library == "hf" and folder.is_dir()
         return f"{self.library}:{folder.resolve() if is_folder else self.name}"
 
+    @property
+    def exists(self) -> bool:
+        """Whether the file or the absolute folder is there; true for names without any."""
+        if self.file:
+            return Path(self.file).expanduser().is_file()
+        return self.library != "hf" or not Path(self.name).is_absolute() or Path(self.name).is_dir()
+
     def __str__(self) -> str:
         return f"{self.library}:{self.name}" + (f"@{self.file}" if self.file else "")
 
@@ -89,7 +96,7 @@ def encoder_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict
         for name in names:
             if name.library != "hf":
                 (check_timm_name if name.library == "timm" else check_torchvision_name)(name.name)
-            if name.file and not Path(name.file).expanduser().is_file():
+            if name.file and not name.exists:
                 raise NetError(f"encoder: there is no weights file '{name.file}'; correct the path after @")
             if kind in ("image", "text"):
                 check_reads(name, kind)
