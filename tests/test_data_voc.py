@@ -55,6 +55,10 @@ def test_difficult_instances_count_as_the_option_says(tree: Path) -> None:
     for source, sign in ((positive, "positive"), (negative, "negative")):
         (note,) = source.notes
         assert has_line(note, "1 training", "2 test", f"count as {sign}", "voc_difficult")
+    unknown = load(tree, voc_difficult="unknown")
+    assert names_of(unknown.targets > 0) == names_of(negative.targets)
+    assert names_of(unknown.targets < 0) == [[], ["bottle"], []]
+    assert names_of(unknown.test_targets < 0) == [["chair"], ["person"]]
 
 
 def test_voc2007_has_a_released_test_part(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (  # type: ignore[import-untyped,unused-ignore]
+    average_precision_score,
     coverage_error,
     f1_score,
     hamming_loss,
@@ -247,3 +248,35 @@ def test_metrics_of_predictions_are_those_of_all_metrics() -> None:
     assert all(plain[key] == value for key, value in whole.items() if key not in found)
     with pytest.raises(ValueError, match=naming("predictions", "[30, 5] of scores", "[29, 5]")):
         prediction_metrics(predictions[1:], targets)
+
+
+def test_unknown_cells_count_nowhere() -> None:
+    """Each metric on known cells is scikit-learn's, label by label or row by row, on what is known there."""
+    rng = np.random.default_rng(3)
+    scores, targets = rng.random((40, 6)).round(1), rng.random((40, 6)) < 0.4
+    known = rng.random((40, 6)) < 0.6
+    known[0] = False
+    values = multilabel_metrics(scores, targets, known=known)
+    flipped = multilabel_metrics(np.where(known, scores, 1 - scores), targets ^ ~known, known=known)
+    assert flipped == values
+    assert multilabel_metrics(scores, targets, known=np.ones_like(known)) == multilabel_metrics(scores, targets)
+
+    columns = [(targets[known[:, k], k], scores[known[:, k], k]) for k in range(6)]
+    assert values["mAP"] == pytest.approx(np.mean([average_precision_score(t, s) for t, s in columns]))
+    assert values["macro_f1"] == pytest.approx(np.mean([f1_score(t, s >= 0.5) for t, s in columns]))
+    assert values["micro_f1"] == pytest.approx(f1_score(targets[known], scores[known] >= 0.5))
+    assert values["hamming_loss"] == pytest.approx(np.mean(targets[known] != (scores[known] >= 0.5)))
+    rows = [(targets[i : i + 1, known[i]], scores[i : i + 1, known[i]]) for i in range(40) if known[i].any()]
+    assert values["one_error"] == pytest.approx(np.mean([not t[0, s[0].argmax()] for t, s in rows]))
+    for name, function in (
+        ("ranking_loss", label_ranking_loss),
+        ("coverage_error", coverage_error),
+        ("lrap", label_ranking_average_precision_score),
+    ):
+        expected = [function(t, s) if t.shape[1] > 1 else alone(name, bool(t[0, 0])) for t, s in rows]
+        assert values[name] == pytest.approx(np.mean(expected)), name
+
+
+def alone(name: str, relevant: bool) -> float:
+    """The metric of a row with one known label, which scikit-learn does not take."""
+    return {"ranking_loss": 0.0, "coverage_error": float(relevant), "lrap": 1.0}[name]

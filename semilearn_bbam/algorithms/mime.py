@@ -85,7 +85,8 @@ class MIME(MultiLabelAlgorithm):
         with self.amp_cm():
             labeled, unlabeled = self.joint(x_lb_s, x_ulb_s)
         if self.positives_lb is not None:  # those added to unknown cells
-            y_lb, known_lb = y_lb + self.positives_lb[idx_lb], None
+            y_lb = torch.where(self.unknown_lb[idx_lb], self.positives_lb[idx_lb].to(y_lb), y_lb)
+            known_lb = None
         loss_lb = self.objective(labeled, y_lb, known_lb)
         loss_ulb = self.objective(unlabeled, self.pseudo_targets[idx_ulb].to(y_lb.dtype))
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)

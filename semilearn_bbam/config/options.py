@@ -132,7 +132,7 @@ _DATA = (
     Option("train_part", str, "auto", "which released list is the training part; auto: the usual one"),
     Option("test_part", str, "auto", "which released list is the test part; auto: the usual one"),
     Option("voc_difficult", str, "negative", "what an image with only difficult instances of a class is",
-           choices=("negative", "positive")),
+           choices=("negative", "positive", "unknown")),
     Option("awa_split", str, "classes",
            "AWA2's test part: its 10 unseen classes, or a random fifth of the images of every class",
            choices=("classes", "images")),

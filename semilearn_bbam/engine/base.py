@@ -170,7 +170,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         if known is None:
             self.positive_rate = targets.mean(0)
         else:
-            self.positive_rate = targets.sum(0) / known.sum(0)
+            self.positive_rate = (targets * known).sum(0) / known.sum(0)
             self.known_share = float(known.float().mean())
         if bool(unknown.any()) and self.args.unknown_labels == "pseudo":
             self.unknown_lb = unknown.to(self.device)

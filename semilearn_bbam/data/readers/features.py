@@ -131,7 +131,7 @@ def _part(path: Path, arrays: dict[str, Array], part: str) -> Part:
     problems = []
     for row in map(int, np.flatnonzero(invalid.any(axis=1))):
         k = int(invalid[row].argmax())
-        detail = f"{y_key}[{row}, {k}] is {y[row, k]}, not 0 or 1, or -1 where unknown"
+        detail = f"{y_key}[{row}, {k}] is {y[row, k]:g}, not 0 or 1, or -1 where unknown"
         problems.append(Problem("test" if part == "test" else "training", row_name(ids, row), "label", detail))
     keep = np.ones(len(x), dtype=bool)
     keep[: len(y)] = ~invalid.any(axis=1)

@@ -38,6 +38,7 @@ CLASSES = (
     "train",
     "tvmonitor",
 )
+DIFFICULT = {"negative": 0, "positive": 1, "unknown": -1}  # targets of the choices of voc_difficult
 XML = ("Annotations/*.xml", "VOC*/Annotations/*.xml", "VOCdevkit/VOC*/Annotations/*.xml")
 
 
@@ -58,20 +59,20 @@ def load_voc(args: argparse.Namespace, year: int, usual: tuple[str, str], lists:
 
     `data_dir` may be the folder VOC<year>, VOCdevkit around it or the folder that holds VOCdevkit. The lists have 0
     for an image that shows only difficult instances of a class: `voc_difficult: negative` makes it a negative of
-    that class, `positive` a positive. A third reading, to leave the entry out, is not possible with 0/1 targets.
+    that class, `positive` a positive, and `unknown` leaves the entry out of training and evaluation.
     An image without a valid entry in all 20 lists is a problem; DataError if a folder or a list is missing.
     """
     name = f"voc{year}"
     train_list, test_list = choose_parts(args, name, usual, lists)
     root = find_tree(data_folder(args), year)
-    least = 0 if args.voc_difficult == "positive" else 1
+    difficult = DIFFICULT[args.voc_difficult]
     zeros = []
 
     def read(list_name: str, part: str) -> Part:
         ids, values, problems = read_lists(root, year, list_name, part)
         zeros.append(int((values == 0).sum()))
         files = ImageFiles([root / "JPEGImages" / file for file in ids])
-        return Part(files, (values >= least).astype(np.float32), ids, problems)
+        return Part(files, np.where(values == 0, difficult, values > 0).astype(np.float32), ids, problems)
 
     train, test = read(train_list, "training"), read(test_list, "test")
     note = (
