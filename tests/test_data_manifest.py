@@ -10,7 +10,7 @@ from PIL import Image
 
 from semilearn_bbam.data.dataset import DataError, Source
 from semilearn_bbam.data.images import ImageFiles
-from semilearn_bbam.data.loading import load_source
+from semilearn_bbam.data.loading import inspect_source, load_source
 from semilearn_bbam.data.readers.manifest import load_manifest
 from tests.conftest import assert_problems, has_line, naming, settings
 
@@ -66,7 +66,7 @@ def test_every_form_gives_the_same_data(tmp_path: Path, name: str) -> None:
     assert source.test == ["held out"]
     assert source.test_targets.tolist() == [[1, 1, 1]]
     assert source.problems == ()
-    assert source.notes == (("list.jsonl: not read are the columns 'label'",) if name == "list.jsonl" else ())
+    assert source.notes == (("list.jsonl: columns that are not read: 'label'",) if name == "list.jsonl" else ())
 
 
 def test_usb_form_with_numbers_and_back_translations(tmp_path: Path) -> None:
@@ -354,3 +354,20 @@ def test_merged_names(tmp_path: Path) -> None:
     write(tmp_path, train_csv="text,labels\na,Cat\nb,cat;dog\nc,DOG\nd,dog\n")
     assert len(load(tmp_path).label_names) == 4
     assert load(tmp_path, merge_labels=True).label_names == ("Cat", "dog")
+
+
+def test_paths_may_be_those_of_the_folder_of_the_table(tmp_path: Path) -> None:
+    pictures(tmp_path / "train")
+    (tmp_path / "train" / "_classes.csv").write_text("filename, cat, dog\nimages/0.png, 1, 0\nimages/1.png, 0, 1\n")
+    source = load(tmp_path, "train/_classes.csv")
+    assert isinstance(source.train, ImageFiles)
+    assert all(Path(path).is_file() for path in source.train.paths)
+    assert any(has_line(note, "train/_classes.csv", "folder of the table") for note in source.notes)
+
+
+def test_a_missing_image_is_named_with_the_file_that_is_there(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    write(tmp_path, train_csv="path,labels\nimages\\0.png,x\nimages/1.PNG,y\nimages/2.png,x\n")
+    args = settings(dataset="manifest", data_dir=tmp_path, manifest="train.csv", test_ratio=0.3)
+    details = [problem.detail for problem in inspect_source(args).problems]
+    assert sorted(filter(None, details)) == ["'1.png' is there", "'images/0.png' is there"]

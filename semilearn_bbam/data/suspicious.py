@@ -82,6 +82,8 @@ def suspicious_items(source: Source, cache_dir: str = "", shown: int = 0) -> lis
 
 def _useless_labels(source: Source) -> Iterator[tuple[str, list[str]]]:
     for part, targets in (("training", source.targets), ("test", source.test_targets)):
+        if not len(targets):
+            continue
         positives, known = (targets > 0).sum(0), known_cells(targets).sum(0)
         # Of a label with unknown cells the negatives are those that are known.
         kinds = {"no positive": positives == 0, "no negative": positives == known}

@@ -96,8 +96,8 @@ def choose_columns(path: Path, root: Path, table: Table, settings: Namespace, *,
     read = {label_field, *cells} if label_field else {*cells}
     ignored = [name for name in others if name not in read and folded(name) != "id"]
     if ignored:
-        shown = first_few([brief(name) if name else "the one without a name" for name in ignored], SHOWN)
-        notes.append(f"{path.name}: not read are the columns {shown}")
+        shown = first_few([brief(name) if name else "one without a name" for name in ignored], SHOWN)
+        notes.append(f"{path.name}: columns that are not read: {shown}")
     return Columns(kind, item, label_field, cells, split, strong, notes)
 
 

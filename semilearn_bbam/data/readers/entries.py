@@ -22,6 +22,7 @@ from semilearn_bbam.data.readers.header import without_header
 from semilearn_bbam.data.readers.parted import count_parts, read_parts
 from semilearn_bbam.data.readers.tables import SUFFIXES, brief, in_folder, read_table, read_text
 
+EXAMPLES = 20  # paths that are tried
 TRAINING, TEST, UNLABELED = "training", "test", "unlabelled"  # parts in messages
 
 
@@ -79,6 +80,9 @@ def read_manifest(root: Path, name: str, part: str, settings: Namespace) -> Entr
     if not all(column.strip() for column in columns.cells):
         raise DataError(f"{path} has a label column without a name; give each column its own name")
     entries = Entries(columns.kind, columns=columns.cells, notes=table.notes + columns.notes)
+    if columns.kind == "image" and _is_beside(root, path, table.values(columns.item)):
+        root = path.parent
+        entries.notes.append(f"{name}: paths are read from the folder of the table")
     entries.problems += [Problem(part, row, "row", reason) for row, reason in table.bad]
     values: list[Any] = []
     for row, fields in table.rows:
@@ -100,6 +104,13 @@ def read_manifest(root: Path, name: str, part: str, settings: Namespace) -> Entr
     elif settings.test_split and part == TRAINING:
         raise DataError(f"test_split is set, but {path.name} has no column of the split; set split_column to its name")
     return entries
+
+
+def _is_beside(root: Path, path: Path, values: Sequence[Any]) -> bool:
+    """Whether the first images are in the folder of their table and not in `root`."""
+    tried = [value for value in values[:EXAMPLES] if isinstance(value, str) and value.strip()]
+    here, below_root = (any(os.path.isfile(folder / value) for value in tried) for folder in (path.parent, root))
+    return here and not below_root
 
 
 def _add_item(entries: Entries, root: Path, part: str, row: str, value: Any, column: str) -> bool:
