@@ -145,3 +145,8 @@ def test_training_from_a_run_s_config_leaves_that_run_alone(
     assert run(read_settings(["--c", str(config), "--resume"]))["test"] == results["test"]
     run(read_settings(["--c", str(config), "--overwrite"]))
     assert len(list(folder.parent.iterdir())) == 2
+
+
+def test_a_manifest_that_is_the_whole_folder_has_a_name() -> None:
+    words = "--algorithm bbam --dataset manifest --manifest . --net small_cnn --label_ratio 0.02".split()
+    assert read_settings(words).save_name == "bbam_manifest_2pct_s0"

@@ -18,8 +18,6 @@ else:
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# Declared for others: USB's import needs a torchaudio that goes with torch.
-FOR_OTHERS = {"torchaudio"}
 # Imported where a user has the extra of pyproject.toml, by the name of the module.
 EXTRAS = {"pyarrow": "pyarrow", "pillow_heif": "pillow-heif"}
 
@@ -47,7 +45,7 @@ def test_what_is_imported_is_declared_and_nothing_else() -> None:
     distributions = packages_distributions()
     needed = {normal(name) for module in imported() - EXTRAS.keys() for name in distributions[module]}
     assert "wandb" in needed
-    assert needed | FOR_OTHERS == set(DECLARED)
+    assert needed == set(DECLARED)
     extras = {Requirement(item).name for items in PROJECT["optional-dependencies"].values() for item in items}
     assert imported() >= EXTRAS.keys()
     assert extras >= set(EXTRAS.values())
