@@ -73,7 +73,7 @@ def _has_several(source: Source) -> bool:
 
 
 def _rows(source: Source, data_dir: Path, wide: bool) -> Iterator[dict[str, Any]]:
-    """The fields of each item: the labelled ones, those for the pool only, the test part."""
+    """The fields of each item: the labelled ones, those for the pool only, the test part; each with its split."""
     labelled = len(source.targets)
     for part, items, targets in (("train", source.train, source.targets), ("test", source.test, source.test_targets)):
         for row in range(len(items)):
@@ -85,7 +85,8 @@ def _rows(source: Source, data_dir: Path, wide: bool) -> Iterator[dict[str, Any]
             else:
                 names = [] if known is None else [source.label_names[k] for k in np.flatnonzero(known > 0)]
                 fields["labels"] = SEPARATOR.join(names)
-            yield fields | {"split": "unlabeled" if in_pool else part}
+            is_validation = part == "train" and row < len(source.validation) and source.validation[row]
+            yield fields | {"split": "unlabeled" if in_pool else "validation" if is_validation else part}
 
 
 def _cell(known: Any, k: int) -> str:

@@ -86,13 +86,17 @@ def _read_labels(root: Path, args: Namespace, files: dict[str, Entries], notes: 
         if entries.columns:
             _check_columns(names or files[TRAINING].columns, entries, args, part)
     chosen = names or files[TRAINING].columns
+    for entries in files.values():
+        if entries.label_names:
+            entries.labels = [value or None for value in entries.labels]
     cells = [entries for entries in files.values() if entries.columns]
     if cells:
         values = [row[name] for entries in cells for row in entries.labels for name in chosen if name in row]
         meaning = cell_meaning(values, args.negative_cells, args.manifest)
         for entries in cells:
             entries.labels = [_cells(row, chosen, meaning) for row in entries.labels]
-    fields = [entries for entries in files.values() if not entries.columns]
+    # What a form declares are exact lists already.
+    fields = [entries for entries in files.values() if not entries.columns and not entries.label_names]
     if fields:
         read = read_fields([value for entries in fields for value in entries.labels], args, names, args.manifest)
         rows = iter(read.labels)

@@ -11,7 +11,7 @@ from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.readers.tables import brief
 from semilearn_bbam.errors import first_few
 
-TRAIN, VALIDATION, TEST, UNLABELED = "train", "val", "test", "unlabeled"
+TRAIN, VALIDATION, TEST, UNLABELED = "train", "validation", "test", "unlabeled"
 FLAGS = {"is_valid": VALIDATION, "is_validation": VALIDATION, "is_test": TEST}
 FOLDS = ("fold", "kfold", "folds")
 NAMES = ("split", *FLAGS, *FOLDS)  # of columns that give the split, whatever their values
@@ -35,7 +35,7 @@ def has_parts(values: Sequence[Any]) -> bool:
 
 
 def read_parts(column: str, values: Sequence[Any], settings: Namespace, where: str) -> list[str]:
-    """The part of each row: "train", "val", "test" or "unlabeled".
+    """The part of each row: "train", "validation", "test" or "unlabeled".
 
     column: its name in small letters; `settings.test_split` names the values that mean the test part. DataError, with
     the options that decide, for values that are no words for parts.

@@ -14,13 +14,14 @@ from semilearn_bbam.data.dataset import DataError, Problem
 from semilearn_bbam.data.images import SUFFIXES
 from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.readers.entries import Entries
+from semilearn_bbam.data.readers.parted import TEST, TRAIN, UNLABELED, VALIDATION
 
 # Names of folders and files that are a part rather than a label, in lower case.
 PART_OF = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("unlabeled", "unlabelled"), "unlabeled"),
+    **dict.fromkeys(("train", "training", "trainval"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+    **dict.fromkeys(("unlabeled", "unlabelled"), UNLABELED),
 }
 NO_DATA = ("__MACOSX",)  # what archivers add
 
@@ -35,12 +36,16 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     Links to folders are followed; a folder that contains itself by a link is not entered again.
     """
     above: dict[str, frozenset[str]] = {str(folder): frozenset()}
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         inside = above.pop(place, frozenset()) | {os.path.realpath(place)}
         names = (name for name in folders if not name.startswith(".") and name not in NO_DATA)
         folders[:] = sorted(name for name in names if os.path.realpath(os.path.join(place, name)) not in inside)
         above |= {os.path.join(place, name): inside for name in folders}
         yield Path(place), list(folders), sorted(name for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename} cannot be read ({error.strerror}); check its name and rights") from error
 
 
 def images_below(folder: Path) -> list[Path]:
