@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from semilearn_bbam.correctness import correctness_rates, midrange_thresholds
 from semilearn_bbam.data import Pool
 from semilearn_bbam.engine.labelwise import LabelwiseCELoss, PartlyKnown, partly_known
 from semilearn_bbam.engine.mixed_pass import masked
 from semilearn_bbam.mixing import mix_rows
+from semilearn_bbam.pseudo_labels import pseudo_label_unknown
+from semilearn_bbam.thresholds import f_beta_thresholds
 from tests.methods import ALGORITHMS
 from tests.test_no_leak import weights_and_log
 
@@ -174,3 +177,30 @@ def test_cross_entropy_of_known_cells_keeps_its_mean() -> None:
     assert not isinstance(hot, PartlyKnown)
     assert torch.equal(hot.isnan().all(-1), ~known)
     assert torch.equal(hot[known], torch.nn.functional.one_hot(targets, 2).float()[known])
+
+
+def test_thresholds_and_correctness_of_known_cells_are_those_of_each_label_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores, targets, known = (torch.rand(50, 4, generator=generator) for _ in range(3))
+    targets, known = (targets < 0.4).float(), known < 0.6
+    poisoned = torch.where(known, targets, 1 - targets)
+    for function in (f_beta_thresholds, midrange_thresholds):
+        for k in range(4):
+            rows = known[:, k]
+            alone = function(scores[rows, k : k + 1], targets[rows, k : k + 1])
+            together = function(scores, poisoned, known=known)
+            assert all(torch.equal(a[0], b[k]) for a, b in zip(alone, together, strict=True))
+    rates = correctness_rates(scores, poisoned, 5, known)
+    assert torch.equal(rates, correctness_rates(scores[known].unsqueeze(1), targets[known].unsqueeze(1), 5))
+
+
+def test_an_unknown_cell_gets_the_pseudo_label_of_its_rank_in_the_pool() -> None:
+    pool, rate = torch.linspace(0, 1, 11).unsqueeze(1), torch.tensor([0.3])
+    scores, unknown = torch.tensor([[0.95], [0.85], [0.2]]), torch.tensor([[True], [True], [False]])
+    filled, mask = pseudo_label_unknown(scores, pool, torch.tensor([[0], [0], [1]]), unknown, rate, negative_share=0.5)
+    assert filled.T.tolist() == [[1, 1, 1]]
+    assert mask.all()
+    low = torch.tensor([[0.65], [0.05], [0.65]])
+    filled, mask = pseudo_label_unknown(low, pool, torch.zeros(3, 1), unknown, rate, negative_share=0.5)
+    assert not filled.any()
+    assert mask.T.tolist() == [[False, True, True]]  # 0.65 is not among the lower half of the negatives
