@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertModel
 
 from semilearn_bbam.config import ConfigError, load_yaml
@@ -135,6 +136,17 @@ def test_no_weight_may_stay_random(weights: Path, tmp_path: Path) -> None:
         load(f"timm:{NET}@{tmp_path / 'partial.pth'}")
     with pytest.raises(NetError, match=naming("encoder", "gone.pth")):
         load(f"timm:{NET}@gone.pth")
+
+
+def test_no_weight_of_a_text_net_may_stay_random(bert_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "partial"
+    shutil.copytree(bert_dir, folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(key for key in tensors if key.endswith("query.weight"))
+    tensors.pop(name)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(NetError, match=naming("encoder", f"hf:{folder}", name)):
+        load(f"hf:{folder}")
 
 
 def test_without_weights_at_hand_the_cure_is_one_of_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:

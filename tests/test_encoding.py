@@ -15,11 +15,6 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
 
 from semilearn_bbam import engine
 from semilearn_bbam.__main__ import main
@@ -49,23 +44,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def words_dir(bert_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of `bert_dir` with a tokenizer that knows its words in every version of transformers."""
-    folder = tmp_path_factory.mktemp("words")
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(bert_dir / name, folder)
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS])}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def own(tmp_path: Path, weights: Path, words_dir: Path) -> Callable[[str], Path]:
+def own(tmp_path: Path, weights: Path, bert_dir: Path) -> Callable[[str], Path]:
     """`own(kind)`: five lines of YAML about 24 images or texts in a folder of one's own."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -87,7 +67,7 @@ def own(tmp_path: Path, weights: Path, words_dir: Path) -> Callable[[str], Path]
             rows.append([item, ";".join(names)])
         with open(folder / "list.csv", "w", newline="") as file:
             csv.writer(file).writerows(rows)
-        encoder = f"timm:{NET}@{weights}" if kind == "image" else f"hf:{words_dir}"
+        encoder = f"timm:{NET}@{weights}" if kind == "image" else f"hf:{bert_dir}"
         lines = ["algorithm: bbam", "dataset: manifest", f"data_dir: {folder}", "manifest: list.csv"]
         path = folder / "own.yaml"
         path.write_text("\n".join([*lines, f"encoder: {encoder}"]) + "\n")
@@ -177,24 +157,39 @@ def test_a_changed_file_is_encoded_alone(own: Any, encoded: list[int]) -> None:
 
 
 @pytest.mark.parametrize("change", [{"max_length": 6}, {"amp": True}])
-def test_what_a_vector_depends_on_is_encoded_anew(change: dict[str, Any], words_dir: Path, encoded: list[int]) -> None:
+def test_what_a_vector_depends_on_is_encoded_anew(change: dict[str, Any], bert_dir: Path, encoded: list[int]) -> None:
     texts = [" ".join(WORDS[:n]) for n in range(1, 9)]
-    plain = item_encoder(f"hf:{words_dir}", "text").vectors(texts)
+    plain = item_encoder(f"hf:{bert_dir}", "text").vectors(texts)
     encoded.clear()
-    changed = item_encoder(f"hf:{words_dir}", "text", **change)
+    changed = item_encoder(f"hf:{bert_dir}", "text", **change)
     assert not np.array_equal(changed.vectors(texts), plain)
     assert encoded == [8]
     np.testing.assert_allclose(changed.vectors(texts), plain, atol=1)
     assert encoded == [8]
 
 
+def test_another_tokenizer_is_another_encoder(bert_dir: Path, tmp_path: Path, encoded: list[int]) -> None:
+    folder = tmp_path / bert_dir.name
+    shutil.copytree(bert_dir, folder)
+    words = (folder / "vocab.txt").read_text().split("\n")
+    (folder / "vocab.txt").write_text("\n".join([*words[:6], *reversed(words[6:])]))
+    first, second = (item_encoder(f"hf:{path}", "text", cache_dir=tmp_path) for path in (bert_dir, folder))
+    texts = ["heart liver", "liver bone"]
+    assert not np.allclose(first.vectors(texts), second.vectors(texts))
+    assert encoded == [2, 2]
+    assert encoding.changed_encoders(first.description, second) == [f"hf:{bert_dir.name} (tokenizer)"]
+    (folder / "vocab.txt").write_text("\n".join([*words, *map(str, range(9))]))
+    with pytest.raises(UserError, match=naming("encoder", f"hf:{folder}", 16)):
+        item_encoder(f"hf:{folder}", "text")
+
+
 def test_a_vector_does_not_depend_on_its_batch(
-    words_dir: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bert_dir: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(1)
     texts = [" ".join(rng.choice(WORDS, n)) for n in (1, 30, 3, 12, 2, 7)]
     images = ImageItems(list(rng.integers(0, 256, (6, 3, 40, 40), dtype=np.uint8)), channels=3)
-    for text, kind, items in ((f"hf:{words_dir}", "text", texts), (f"timm:{NET}@{weights}", "image", images)):
+    for text, kind, items in ((f"hf:{bert_dir}", "text", texts), (f"timm:{NET}@{weights}", "image", images)):
         monkeypatch.setattr(encoding, "BATCH", 4)
         together = item_encoder(text, kind, cache_dir=tmp_path / "a").vectors(items)
         monkeypatch.setattr(encoding, "BATCH", 1)
@@ -238,7 +233,7 @@ def test_the_mirrored_view_is_a_second_copy_of_training_images(own: Any, weights
 
 
 def test_an_interruption_loses_little(
-    words_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
+    bert_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
 ) -> None:
     texts = [" ".join(np.roll(WORDS, n)) for n in range(8)]
     monkeypatch.setattr(encoding, "BATCH", 2)
@@ -252,15 +247,15 @@ def test_an_interruption_loses_little(
     with monkeypatch.context() as patch:
         patch.setattr(ItemEncoder, "_vectors_of", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path).vectors(texts)
+            item_encoder(f"hf:{bert_dir}", "text", cache_dir=tmp_path).vectors(texts)
     assert encoded == [2, 2, 2]
     encoded.clear()
-    item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path).vectors(texts)
+    item_encoder(f"hf:{bert_dir}", "text", cache_dir=tmp_path).vectors(texts)
     assert encoded == [2]
 
 
-def test_equal_items_are_encoded_once(words_dir: Path, encoded: list[int], tmp_path: Path) -> None:
-    encoder = item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path)
+def test_equal_items_are_encoded_once(bert_dir: Path, encoded: list[int], tmp_path: Path) -> None:
+    encoder = item_encoder(f"hf:{bert_dir}", "text", cache_dir=tmp_path)
     vectors = encoder.vectors(["heart", "liver", "heart"])
     assert encoded == [2]
     np.testing.assert_array_equal(vectors[0], vectors[2])
@@ -269,14 +264,14 @@ def test_equal_items_are_encoded_once(words_dir: Path, encoded: list[int], tmp_p
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_two_processes_share_the_work(
-    shared: bool, words_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
+    shared: bool, bert_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
 ) -> None:
     """With one cache folder each encodes its part only; without, each encodes what it does not see."""
     texts = [" ".join(WORDS[:n]) for n in range(1, 8)]
-    expected = item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path / "one").vectors(texts)
+    expected = item_encoder(f"hf:{bert_dir}", "text", cache_dir=tmp_path / "one").vectors(texts)
     encoded.clear()
     first, second = (
-        replace(item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path / name), world=World(rank, 2))
+        replace(item_encoder(f"hf:{bert_dir}", "text", cache_dir=tmp_path / name), world=World(rank, 2))
         for rank, name in enumerate(("a", "a" if shared else "b"))
     )
     waiting = [second]  # when the first process waits, the second has done its part
@@ -290,8 +285,8 @@ def test_two_processes_share_the_work(
     assert encoded == ([3, 2, 2] if shared else [3, 4, 3, 4])  # none twice with one folder
 
 
-def test_a_vector_that_is_not_finite_names_its_item(words_dir: Path, tmp_path: Path) -> None:
-    encoder = item_encoder(f"hf:{words_dir}", "text", cache_dir=tmp_path)
+def test_a_vector_that_is_not_finite_names_its_item(bert_dir: Path, tmp_path: Path) -> None:
+    encoder = item_encoder(f"hf:{bert_dir}", "text", cache_dir=tmp_path)
     with torch.no_grad():
         encoder.encoders[0].net.encoder.embeddings.word_embeddings.weight[6] = float("nan")  # heart
     with pytest.raises(UserError, match=naming("item 1")):
@@ -299,10 +294,10 @@ def test_a_vector_that_is_not_finite_names_its_item(words_dir: Path, tmp_path: P
 
 
 def test_a_run_resumes_and_refuses_other_weights(
-    own: Any, tmp_path: Path, words_dir: Path, monkeypatch: pytest.MonkeyPatch
+    own: Any, tmp_path: Path, bert_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, folder = own("text"), tmp_path / "bert"
-    shutil.copytree(words_dir, folder)
+    shutil.copytree(bert_dir, folder)
     words = argv(config, "--encoder", f"hf:{folder}")
     straight = run(read_settings(words))
     with monkeypatch.context() as patch:

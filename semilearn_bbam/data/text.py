@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import DataError, Items, Source
+from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.errors import first_line
 from semilearn_bbam.util.hub import Unavailable, load_local_or_hub
 
@@ -28,19 +29,25 @@ def tokenize(source: Source, tokenizer: Any, max_length: int) -> Source:
     if source.kind != "text":
         raise DataError(f"dataset {source.name!r} holds {source.kind} data, which a tokenizer cannot read")
     train: list[Any] = token_ids(source.train, tokenizer, max_length)
-    notes, share = source.notes, unknown_share(train[:SAMPLED], tokenizer)
-    if share == 1 and any(str(text).strip() for text in source.train[:SAMPLED]):
-        raise DataError(
-            f"tokenizer: no word of the texts of '{source.name}' is known to it, so that all would be the same; "
-            f"give the tokenizer files that belong to the net"
-        )
-    if share > MANY_UNKNOWN:
-        notes = (*notes, f"{share:.0%} of the word pieces of the texts are unknown to the tokenizer")
+    notes = (*source.notes, *notes_on_words(source, train[:SAMPLED], tokenizer))
     if source.strong_texts is not None:
         flat = token_ids([text for texts in source.strong_texts for text in texts], tokenizer, max_length)
         strong_ids = iter(flat)
         train = [(ids, *islice(strong_ids, len(texts))) for ids, texts in zip(train, source.strong_texts, strict=True)]
     return replace(source, train=train, test=token_ids(source.test, tokenizer, max_length), notes=notes)
+
+
+def notes_on_words(source: Source, ids: Sequence[NDArray[np.int32]], tokenizer: Any) -> list[str]:
+    """A note where most word pieces of the first training texts, `ids`, are unknown; DataError where all are."""
+    share = unknown_share(ids, tokenizer)
+    if share == 1 and any(str(text).strip() for text in source.train[: len(ids)]):
+        raise DataError(
+            f"tokenizer: no word of the texts of '{source.name}' is known to it, so that all would be the same; "
+            f"give the tokenizer files that belong to the net"
+        )
+    if share > MANY_UNKNOWN:
+        return [f"{share:.0%} of the word pieces of the texts are unknown to the tokenizer"]
+    return []
 
 
 def token_ids(texts: Items, tokenizer: Any, max_length: int) -> list[NDArray[np.int32]]:
@@ -85,6 +92,15 @@ def load_tokenizer(folder_or_name: str) -> Any:
     except Exception as error:  # of the tokenizers package, which has only this type
         raise DataError(f"tokenizer: that of '{folder_or_name}' reads no text ({first_line(error)}); {cure}") from error
     return tokenizer
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 in hex over all that decides which ids a text gets."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if hasattr(backend, "to_str"):
+        return compute_fingerprint([type(tokenizer).__name__, backend.to_str()])
+    words = [f"{word} {number}" for word, number in sorted(tokenizer.get_vocab().items())]
+    return compute_fingerprint([type(tokenizer).__name__, repr(tokenizer)], words)
 
 
 def padding_id(tokenizer: Any) -> int:

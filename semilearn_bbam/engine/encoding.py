@@ -5,36 +5,44 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from semilearn_bbam.data.cache import PIXELS
 from semilearn_bbam.data.dataset import DataError, Items, Source
 from semilearn_bbam.data.fingerprint import compute_fingerprint
-from semilearn_bbam.data.images import resize_square
+from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.remember import cache_folder
-from semilearn_bbam.data.text import load_tokenizer, token_ids
+from semilearn_bbam.data.text import (
+    SAMPLED,
+    load_tokenizer,
+    notes_on_words,
+    token_ids,
+    tokenizer_digest,
+    used_ids,
+)
 from semilearn_bbam.data.vector_cache import VectorCache, item_digests
-from semilearn_bbam.data.views import TextView
 from semilearn_bbam.engine.device import precision, to_device
+from semilearn_bbam.engine.item_batches import image_batches, text_batches
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS
+from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.encoders import Encoder, check_reads, encoder_names, load_encoder
+from semilearn_bbam.nets.limits import check_vocabulary
 from semilearn_bbam.util.distributed import World
-from semilearn_bbam.util.machine import usable_cpus
 from semilearn_bbam.util.progress import progress_bar
 
-BATCH = 32
+BATCH = 16  # more is slower on a CPU
+BATCH_ON_GPU = 128
 SECONDS = 60  # of work between two pieces of the cache: what an interruption loses at most
 LARGE = 2**32  # bytes of float32 vectors from which on they are kept in memory as float16
-VERSION = 1  # raise it when images become pixels, or texts tokens, in another way
 PACKAGES = {"image": ("torch", "torchvision", "timm", "pillow"), "text": ("torch", "transformers", "tokenizers")}
 
 
@@ -76,8 +84,9 @@ class ItemEncoder:
             check_reads(name, kind)
         encoders = []
         for name in names:
-            encoders.append(load_encoder(name, img_size=settings.img_size, max_length=settings.max_length))
-            log(encoders[-1].report)
+            encoder = load_encoder(name, img_size=settings.img_size, max_length=settings.max_length)
+            encoders.append(_with_tokenizer(encoder) if kind == "text" else encoder)
+            log(encoder.report)
         autocast, _ = precision(device, settings.amp, settings.amp_dtype)
         with autocast():
             dtype = torch.get_autocast_dtype(device.type) if settings.amp else torch.float32
@@ -102,14 +111,16 @@ class ItemEncoder:
 
     def encode_source(self, source: Source) -> Source:
         """The dataset with vectors as items, of kind "features"; its fingerprint covers items and encoders."""
-        train = self.vectors(source.train)
-        if self.flip:
-            train = np.stack([train, self.vectors(source.train, mirrored=True)], axis=1)
         description = self.description
         identity = json.dumps({key: description[key] for key in ("kind", "flip", "encoders")}, sort_keys=True)
         notes = source.notes
+        if self.kind == "text":
+            notes += tuple(note for encoder in self.encoders for note in _notes_on_words(source, encoder))
         if source.strong_texts is not None:
             notes += ("ready texts for the strong view are not used: an encoder reads the text itself",)
+        train = self.vectors(source.train)
+        if self.flip:
+            train = np.stack([train, self.vectors(source.train, mirrored=True)], axis=1)
         return replace(
             source,
             kind="features",
@@ -142,7 +153,7 @@ class ItemEncoder:
         self, out: NDArray[Any], encoder: Encoder, items: Items, digests: Sequence[bytes], mirrored: bool
     ) -> None:
         """Write the vectors of one encoder to the rows of `out`: those of the cache, then the others."""
-        cache = VectorCache(self._folder(encoder, mirrored))
+        cache = VectorCache(self._folder(encoder, items, mirrored))
         known = cache.read(digests, out)
         first = {digests[row]: int(row) for row in np.flatnonzero(~known)[::-1]}
         missing = sorted(first.values())
@@ -164,10 +175,11 @@ class ItemEncoder:
             out[row] = out[first[digests[row]]]
         self.log(f"{encoder.short_name}: encoded {len(missing)} {self.kind}s in {perf_counter() - started:.1f} s")
 
-    def _folder(self, encoder: Encoder, mirrored: bool) -> Any:
+    def _folder(self, encoder: Encoder, items: Items, mirrored: bool) -> Path:
         """The folder of the cache for vectors that depend on the same."""
         versions = [f"{name} {version(name)}" for name in PACKAGES[self.kind]]
-        texts = [json.dumps(encoder.identity, sort_keys=True), self.dtype, f"{mirrored} {VERSION}", *versions]
+        pixels = f"{PIXELS} {items.value_range}" if isinstance(items, ImageFiles) else ""  # of files, how they are read
+        texts = [json.dumps(encoder.identity, sort_keys=True), self.dtype, str(mirrored), pixels, *versions]
         called = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in encoder.short_name)
         return cache_folder(self.cache_dir) / "vectors" / f"{called[:60]}_{compute_fingerprint(texts)[:16]}"
 
@@ -191,7 +203,8 @@ class ItemEncoder:
         mirrored: bool,
     ) -> None:
         """Encode these rows, and add them to the cache piece by piece, also when this is interrupted."""
-        batches = self._texts(encoder, items, rows) if self.kind == "text" else _images(items, rows, encoder.size)
+        size = BATCH if self.device.type == "cpu" else BATCH_ON_GPU
+        read = text_batches if self.kind == "text" else image_batches
         done: list[int] = []
         count, begun, since = 0, perf_counter(), perf_counter()
 
@@ -201,7 +214,9 @@ class ItemEncoder:
                 done.clear()
 
         try:
-            for part, batch in progress_bar(batches, encoder.short_name, total=-(-len(rows) // BATCH)):
+            for part, batch in progress_bar(
+                read(encoder, items, rows, size), encoder.short_name, total=-(-len(rows) // size)
+            ):
                 out[part] = self._vectors_of(encoder, batch.flip(-1) if mirrored else batch, items, part)
                 done.extend(part)
                 count += len(part)
@@ -226,40 +241,6 @@ class ItemEncoder:
             )
         return vectors.numpy()
 
-    def _texts(self, encoder: Encoder, texts: Items, rows: Sequence[int]) -> Iterator[tuple[list[int], Any]]:
-        """Batches of texts of similar lengths, the longest ones first."""
-        tokenizer = load_tokenizer(encoder.name.name)
-        ids = token_ids([texts[row] for row in rows], tokenizer, encoder.identity["max_length"])
-        view = TextView(tokenizer.pad_token_id or 0)
-        order = sorted(range(len(rows)), key=lambda i: -len(ids[i]))
-        for start in range(0, len(order), BATCH):
-            chosen = order[start : start + BATCH]
-            yield [rows[i] for i in chosen], view([ids[i] for i in chosen])
-
-
-def _images(images: Items, rows: Sequence[int], size: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of images uint8 [B,C,size,size] in their order, decoded in threads, one batch ahead."""
-    batches = [list(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
-
-    def load(row: int) -> Tensor:
-        return resize_square(torch.as_tensor(np.asarray(images[row])), size)
-
-    pool = ThreadPoolExecutor(usable_cpus())
-    try:
-        for part, squares in zip(batches, _one_ahead(pool.map(load, part) for part in batches), strict=True):
-            yield part, torch.stack(list(squares))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _one_ahead(values: Iterable[Any]) -> Iterator[Any]:
-    """The values, of which the next one is always made already."""
-    iterator = iter(values)
-    waiting = next(iterator, None)
-    while waiting is not None:
-        value, waiting = waiting, next(iterator, None)
-        yield value
-
 
 def _named(items: Items, row: int) -> str:
     paths = getattr(items, "paths", None)
@@ -269,6 +250,23 @@ def _named(items: Items, row: int) -> str:
 def _slice(world: World, count: int) -> slice:
     part = world.shard(count)
     return slice(part.start, part.stop)
+
+
+def _with_tokenizer(encoder: Encoder) -> Encoder:
+    """With its tokenizer, of which a text's vector depends too. NetError where that belongs to another net."""
+    tokenizer = load_tokenizer(encoder.name.name)
+    try:
+        check_vocabulary(str(encoder.name), encoder.net, used_ids(tokenizer))
+    except NetError as error:
+        raise NetError(f"encoder: {str(error).removeprefix('net: ')}") from error
+    return replace(
+        encoder, tokenizer=tokenizer, identity={**encoder.identity, "tokenizer": tokenizer_digest(tokenizer)}
+    )
+
+
+def _notes_on_words(source: Source, encoder: Encoder) -> list[str]:
+    sample = token_ids(source.train[:SAMPLED], encoder.tokenizer, encoder.identity["max_length"])
+    return [f"{encoder.short_name}: {note}" for note in notes_on_words(source, sample, encoder.tokenizer)]
 
 
 def changed_encoders(saved: Mapping[str, Any], encoder: ItemEncoder) -> list[str]:

@@ -19,6 +19,7 @@ from semilearn_bbam.config import Conflict
 from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.library import check_timm_name, check_torchvision_name, timm_net, torchvision_net
+from semilearn_bbam.nets.limits import most_tokens
 from semilearn_bbam.nets.weights import COUNTER, load_weights
 
 READS = {"hf": "text", "timm": "image", "torchvision": "image"}
@@ -118,14 +119,15 @@ def check_reads(name: EncoderName, kind: str) -> None:
 class Encoder:
     """A pretrained net in evaluation mode, and what its vectors depend on.
 
-    identity: plain values: the name without paths, a digest of the weights, and how items are prepared; size, mean and
-    deviation: of images, after they are scaled to [0, 1]; report: in words, for the log.
+    identity: plain values: the name without paths, a digest of the weights, and how items are prepared; report: in
+    words, for the log; tokenizer: of texts; size, mean and deviation: of images, after they are scaled to [0, 1].
     """
 
     name: EncoderName
     net: nn.Module
     identity: Mapping[str, Any]
     report: str
+    tokenizer: Any = None
     size: int = 0
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
@@ -177,21 +179,16 @@ def _reworded(message: str, name: EncoderName) -> str:
 
 def _text_encoder(name: EncoderName, max_length: int) -> Encoder:
     net = HFEncoder(name.name, pretrained=True).eval().requires_grad_(False)
-    length = min(max_length, position_limit(net) or max_length)
+    loaded = net.report
+    assert loaded is not None  # with pretrained weights
+    if loaded.missing or loaded.misshapen:
+        raise NetError(f"not every weight of the net is there: {loaded}; give the weights of this net")
+    length = min(max_length, most_tokens(net) or max_length)
     identity = {**_common(name, net), "pooling": "mean", "max_length": length}
-    short = f" (of max_length {max_length}, for which the net has no positions)" if length < max_length else ""
-    return Encoder(name, net, identity, f"encoder {name}: {net.num_features} features, {length} tokens{short}")
-
-
-def position_limit(net: HFEncoder) -> int | None:
-    """The longest text in tokens for which a transformer has positions; None without a limit."""
-    config = net.encoder.config
-    count = getattr(config, "max_position_embeddings", None)
-    if not count:
-        return None
-    embeddings = getattr(getattr(net.encoder, "embeddings", None), "position_embeddings", None)
-    first = getattr(embeddings, "padding_idx", None)  # RoBERTa counts positions from behind it
-    return int(count) if first is None else int(count) - first - 1
+    short = f", not max_length {max_length}: it takes no more" if length < max_length else ""
+    return Encoder(
+        name, net, identity, f"encoder {name}: {net.num_features} features, {length} tokens{short}; {loaded}"
+    )
 
 
 def _image_encoder(name: EncoderName, img_size: int) -> Encoder:
@@ -207,7 +204,7 @@ def _image_encoder(name: EncoderName, img_size: int) -> Encoder:
         f"encoder {name}: {net.num_features} features, images of {size} x {size}, mean {_short(mean)}, "
         f"standard deviation {_short(deviation)} ({source}){loaded}"
     )
-    return Encoder(name, net, identity, report, size, mean, deviation)
+    return Encoder(name, net, identity, report, size=size, mean=mean, deviation=deviation)
 
 
 def _timm_input(name: str) -> tuple[int, tuple[float, ...], tuple[float, ...]] | None:

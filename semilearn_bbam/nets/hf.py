@@ -72,8 +72,9 @@ class HFEncoder(nn.Module):
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None
         self.num_features = self._width(name_or_folder)
-        if pretrained:
-            self.weights_report = str(self._report(name_or_folder, model, info))
+        self.report = self._report(name_or_folder, model, info) if pretrained else None
+        if self.report:
+            self.weights_report = str(self.report)
 
     def forward(self, x: dict[str, Tensor], only_feat: bool = True, **kwargs: Any) -> Tensor:
         hidden = self.encoder(**x).last_hidden_state
