@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from semilearn_bbam.data.dataset import Source
-from semilearn_bbam.data.readers.entries import Entries, read_manifest
+from semilearn_bbam.data.readers.entries import Entries
+from semilearn_bbam.data.readers.listed import read_manifest
 from semilearn_bbam.data.readers.manifest import load_manifest
 from tests.conftest import settings
 

@@ -122,6 +122,9 @@ def test_a_run_is_finished_only_if_every_setting_is_the_same(jobs: list[Job], in
     inline.clear()
     run_jobs(jobs[:1], 1)
     assert not inline, "a missing option has its default"
+    config.write_text(config.read_text().replace("image_modes: convert", "image_modes: strict"))
+    run_jobs(jobs[:1], 1)
+    assert not inline, "a run that refuses images of other modes has met none"
     run_jobs([replace(jobs[0], argv=(*jobs[0].argv, "--report_figures", "true"))], 1)
     assert inline == ["supervised_bce 0"]
     (config.parent / "metrics.jsonl").write_text("{cut off")

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -38,10 +38,16 @@ def finished(job: Job) -> dict[str, Any] | None:
         record = Run.read(folder)
         # Read as a config, so that options that are newer than the run have their defaults.
         recorded = vars(read_settings(["--c", str(folder / CONFIG)]))
-        same = all(recorded.get(key) == value for key, value in settings.items() if key not in NOT_THE_RUN)
+        other = NOT_THE_RUN | _without_effect(recorded)
+        same = all(recorded.get(key) == value for key, value in settings.items() if key not in other)
         return described(job, record) if same and record.results else None
     except UserError:  # no run, cut short, or of a version with other options
         return None
+
+
+def _without_effect(recorded: Mapping[str, Any]) -> set[str]:
+    """Settings that changed nothing in this run: one that refuses images of other modes has met none."""
+    return {"image_modes"} if (recorded["image_modes"], recorded["bad_data"]) == ("strict", "fail") else set()
 
 
 def finished_results(jobs: Sequence[Job]) -> dict[Job, dict[str, Any]]:

@@ -17,9 +17,10 @@ from semilearn_bbam.data.dataset import DataError, Part, Problem, Source, data_f
 from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.readers.codes import cell_code, cell_meaning
-from semilearn_bbam.data.readers.entries import TEST, TRAINING, Entries, read_manifest, read_unlabeled
+from semilearn_bbam.data.readers.entries import TEST, TRAINING, Entries
 from semilearn_bbam.data.readers.fields import Labels, read_fields
 from semilearn_bbam.data.readers.labels import LabelList, first_number, occurring, read_label_file
+from semilearn_bbam.data.readers.listed import read_manifest, read_unlabeled
 from semilearn_bbam.data.readers.parted import TEST as TEST_PART
 from semilearn_bbam.data.readers.parted import TRAIN, UNLABELED, VALIDATION
 from semilearn_bbam.data.readers.tables import brief, in_folder

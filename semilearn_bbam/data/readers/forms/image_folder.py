@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from semilearn_bbam.data.dataset import DataError
-from semilearn_bbam.data.readers.entries import Entries, read_manifest
+from semilearn_bbam.data.readers.entries import Entries
 from semilearn_bbam.data.readers.forms.files import part_folders, part_of, shown
 from semilearn_bbam.data.readers.forms.form import Form
+from semilearn_bbam.data.readers.table_entries import read_table_entries
 
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet", "_classes.csv")
 
@@ -39,7 +40,7 @@ def read(root: Path, path: Path, part: str, settings: Namespace) -> Entries:
         raise DataError(f"{path} holds {' and '.join(shown(path, table) for table, _ in tables[:2])}; name one of them")
     joined: Entries | None = None
     for table, data_part in tables:
-        entries = read_manifest(table.parent, table.name, part, settings)
+        entries = read_table_entries(table.parent, table.name, part, settings)
         if not any(entries.parts):
             entries = replace(entries, parts=_parts(entries, table.parent, data_part))
         if data_part:
