@@ -21,12 +21,13 @@ from semilearn_bbam.data.dataset import DataError, Items, Source
 from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.data.images import resize_square
 from semilearn_bbam.data.remember import cache_folder
-from semilearn_bbam.data.text import load_tokenizer, token_ids
+from semilearn_bbam.data.text import load_tokenizer, padding_id, token_ids, used_ids
 from semilearn_bbam.data.vector_cache import VectorCache, item_digests
 from semilearn_bbam.data.views import TextView
 from semilearn_bbam.engine.device import precision, to_device
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS
 from semilearn_bbam.nets.encoders import Encoder, check_reads, encoder_names, load_encoder
+from semilearn_bbam.nets.limits import check_vocabulary
 from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.machine import usable_cpus
 from semilearn_bbam.util.progress import progress_bar
@@ -229,8 +230,9 @@ class ItemEncoder:
     def _texts(self, encoder: Encoder, texts: Items, rows: Sequence[int]) -> Iterator[tuple[list[int], Any]]:
         """Batches of texts of similar lengths, the longest ones first."""
         tokenizer = load_tokenizer(encoder.name.name)
+        check_vocabulary(str(encoder.name), encoder.net, used_ids(tokenizer))
         ids = token_ids([texts[row] for row in rows], tokenizer, encoder.identity["max_length"])
-        view = TextView(tokenizer.pad_token_id or 0)
+        view = TextView(padding_id(tokenizer))
         order = sorted(range(len(rows)), key=lambda i: -len(ids[i]))
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]

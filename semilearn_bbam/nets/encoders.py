@@ -19,6 +19,7 @@ from semilearn_bbam.config import Conflict
 from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.hf import HFEncoder
 from semilearn_bbam.nets.library import check_timm_name, check_torchvision_name, timm_net, torchvision_net
+from semilearn_bbam.nets.limits import most_tokens
 from semilearn_bbam.nets.weights import COUNTER, load_weights
 
 READS = {"hf": "text", "timm": "image", "torchvision": "image"}
@@ -177,21 +178,10 @@ def _reworded(message: str, name: EncoderName) -> str:
 
 def _text_encoder(name: EncoderName, max_length: int) -> Encoder:
     net = HFEncoder(name.name, pretrained=True).eval().requires_grad_(False)
-    length = min(max_length, position_limit(net) or max_length)
+    length = min(max_length, most_tokens(net) or max_length)
     identity = {**_common(name, net), "pooling": "mean", "max_length": length}
     short = f" (of max_length {max_length}, for which the net has no positions)" if length < max_length else ""
     return Encoder(name, net, identity, f"encoder {name}: {net.num_features} features, {length} tokens{short}")
-
-
-def position_limit(net: HFEncoder) -> int | None:
-    """The longest text in tokens for which a transformer has positions; None without a limit."""
-    config = net.encoder.config
-    count = getattr(config, "max_position_embeddings", None)
-    if not count:
-        return None
-    embeddings = getattr(getattr(net.encoder, "embeddings", None), "position_embeddings", None)
-    first = getattr(embeddings, "padding_idx", None)  # RoBERTa counts positions from behind it
-    return int(count) if first is None else int(count) - first - 1
 
 
 def _image_encoder(name: EncoderName, img_size: int) -> Encoder:
