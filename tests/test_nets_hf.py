@@ -261,3 +261,12 @@ def test_random_weights_of_a_net_that_has_others_are_said(
         _, run = train("bbam_ohsumed.yaml", net=f"hf:{net}", overwrite="true", use_pretrain=pretrained, **changes)
         lines = (run / "log.txt").read_text()
         assert has_line(lines, "WARNING", "net", "random", f"'hf:{net}'", "use_pretrain") is said
+
+
+def test_an_encoder_is_checked_too(folder_of: Any, ohsumed_dir: Path, train: Any, tmp_path: Path) -> None:
+    folder = with_words(folder_of("bert"), [*VOCABULARY, *"abcdef"])
+    changes = {"data_dir": ohsumed_dir, "net": "plain", "label_ratio": 0.4, "cache_dir": tmp_path / "cache"}
+    with pytest.raises(UserError, match=naming("net", f"hf:{folder}", 16, 4, 20)):
+        train("bbam_ohsumed.yaml", encoder=f"hf:{folder}", use_pretrain="false", **changes)
+    with pytest.raises(UserError, match=naming("tokenizer", folder_of("gpt2"))):
+        train("bbam_ohsumed.yaml", encoder=f"hf:{tmp_path / 'gpt2'}", use_pretrain="false", **changes)

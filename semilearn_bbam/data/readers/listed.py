@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from semilearn_bbam.data.dataset import DataError, Problem
+from semilearn_bbam.data.folders import files_below
 from semilearn_bbam.data.images import SUFFIXES as IMAGE_SUFFIXES
 from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.readers.entries import UNLABELED, Entries, below
