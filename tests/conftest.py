@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+# Before transformers, which imports torchaudio too.
+from semilearn_bbam.util import usb as usb  # isort: split
+
 from transformers import BertConfig, BertModel
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm

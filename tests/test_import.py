@@ -99,6 +99,7 @@ import sys; sys.path.insert(0, {folder!r})
 import importlib.util
 import semilearn_bbam.engine.usb_adapter
 import semilearn, torchaudio
+from transformers import BertModel  # newer versions import torchaudio too
 from semilearn_bbam.errors import InstallError
 assert not hasattr(torchaudio, "__path__")
 assert importlib.util.find_spec("torchaudio") is not None  # as transformers asks
