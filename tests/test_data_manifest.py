@@ -350,6 +350,13 @@ def test_nothing_falls_out_of_both_parts(tmp_path: Path) -> None:
     assert len(names) + len(held_out) == 9
 
 
+def test_images_that_no_list_has_are_counted(tmp_path: Path) -> None:
+    pictures(tmp_path, 8)
+    write(tmp_path, train_csv="path,labels\nimages/0.png,x\nimages/1.png,y\nimages/2.png,x\n")
+    assert any(has_line(note, "5 image(s)", "train.csv", "unlabeled") for note in load(tmp_path).notes)
+    assert not any("not in train.csv" in note for note in load(tmp_path, unlabeled="images").notes)
+
+
 def test_merged_names(tmp_path: Path) -> None:
     write(tmp_path, train_csv="text,labels\na,Cat\nb,cat;dog\nc,DOG\nd,dog\n")
     assert len(load(tmp_path).label_names) == 4

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.loading import load_source
 from semilearn_bbam.data.splits import around_validation, load_split, make_split, save_split
+from semilearn_bbam.engine.pools import read_split
+from semilearn_bbam.errors import UserError
 from tests.conftest import naming
+from tests.conftest import settings as options_of
 
 
 def random_targets(n: int, k: int, seed: int = 0) -> np.ndarray[Any, Any]:
@@ -206,3 +211,18 @@ def test_a_marked_validation_part_is_left_out_of_the_draw() -> None:
     assert set(split.labeled) <= {0, 2, 3, 5}
     assert sorted([*split.labeled, *split.unlabeled]) == [0, 2, 3, 5, 6, 7, 8]
     assert len(split.labeled) == 2
+
+
+def test_a_run_keeps_the_validation_part_that_the_data_mark(tmp_path: Path) -> None:
+    rows = "".join(f"text {i},{'x' if i % 2 else 'y'},{'val' if i % 5 == 0 else 'train'}\n" for i in range(20))
+    (tmp_path / "train.csv").write_text(f"text,labels,split\n{rows}t,x,test\n")
+    options: dict[str, Any] = {"dataset": "manifest", "data_dir": tmp_path, "manifest": "train.csv"}
+    source = load_source(options_of(**options))
+    split = read_split(options_of(**options, num_labels=4, select_on="validation"), source)
+    assert split.validation.tolist() == [0, 5, 10, 15]
+    assert (len(split.labeled), len(split.unlabeled)) == (4, 12)
+    with pytest.raises(UserError, match=naming("manifest", 4, "val_ratio: 0")):
+        read_split(options_of(**options, num_labels=4, val_ratio=0.5), source)
+    unmarked = replace(source, validation=())
+    with pytest.raises(UserError, match=naming("select_on", "val_ratio")):
+        read_split(options_of(**options, num_labels=4, select_on="validation"), unmarked)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import DataError, Part, Problem, Source, data_folder, register_source
+from semilearn_bbam.data.images import SUFFIXES as IMAGE_SUFFIXES
 from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.readers.codes import cell_code, cell_meaning
@@ -25,6 +26,7 @@ from semilearn_bbam.data.readers.parted import TEST as TEST_PART
 from semilearn_bbam.data.readers.parted import TRAIN, UNLABELED, VALIDATION
 from semilearn_bbam.data.readers.tables import brief, in_folder
 
+MOST_FOLDERS = 50  # in which images are looked for that no list has
 TEST_SEED = 20241210  # the held-out test part is the same in every run, whatever its seed
 
 
@@ -60,6 +62,8 @@ def load_manifest(args: Namespace) -> Source:
         unlabeled = read_unlabeled(root, args.unlabeled, labeled.kind, notes, args)
         listed = (labeled, test, pool) if labeled.kind == "image" else (pool,)  # equal texts are seen by their content
         pool = _joined(pool, _not_listed(unlabeled, listed, args, notes))
+    elif labeled.kind == "image":
+        notes += _others_beside((labeled, test, pool), args.manifest)
     targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
     train_items = replace(labeled, items=labeled.items + pool.items).content()
     train = Part(train_items, targets, labeled.names + pool.names, labeled.problems + pool.problems)
@@ -228,6 +232,17 @@ def _joined(first: Entries, second: Entries) -> Entries:
         parts=[],
         problems=first.problems + second.problems,
     )
+
+
+def _others_beside(listed: Sequence[Entries], manifest: str) -> list[str]:
+    """A note on images in the folders of the listed ones that are in no list, so that nobody misses them."""
+    used = {os.path.abspath(item) for entries in listed for item in entries.items}
+    folders = {os.path.dirname(path) for path in used}
+    if len(folders) > MOST_FOLDERS:
+        return []
+    names = (os.path.join(folder, name) for folder in folders if os.path.isdir(folder) for name in os.listdir(folder))
+    count = sum(name.lower().endswith(IMAGE_SUFFIXES) and name not in used for name in names)
+    return [f"{count} image(s) in the same folders are not in {manifest} and not used (unlabeled)"] if count else []
 
 
 def _not_listed(unlabeled: Entries, listed: Sequence[Entries], args: Namespace, notes: list[str]) -> Entries:
