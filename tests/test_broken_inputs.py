@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +235,22 @@ def test_the_document_has_these_very_words(folder: Path, case: Case) -> None:
     skip = "stops, with the same message" if case.whole else "goes on without it"
     assert "|" not in words
     assert f"| {case.title} | {words} | {skip} |" in DOCUMENT.read_text(encoding="utf-8").splitlines()
+
+
+@EVERY
+def test_an_option_that_a_message_names_helps(folder: Path, case: Case) -> None:
+    changes = case.build(folder)
+    words = refusal(folder, changes, case)
+    cures = [(key, value) for key, value in re.findall(r"set (\w+): (\w+)", words) if key != "bad_data"]
+    if "or pool if" in words:
+        cures.append(("empty_labels", "pool"))
+    if "set path_column or text_column" in words:
+        cures.append(("text_column", "file"))
+    if not cures:
+        assert "set " not in words.rpartition("To go on")[2]
+        return
+    for key, value in cures:
+        assert not load_source(settings(folder, changes | {key: value}, "fail")).problems
 
 
 def test_the_document_has_no_other_rows_and_the_same_frame() -> None:
