@@ -20,6 +20,7 @@ from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.images import ImageFiles, ImageItems, decode_image, inspect_image
 from semilearn_bbam.data.inputs import read_inputs
 from semilearn_bbam.data.pixels import image_pixels, natural_range, parse_range
+from semilearn_bbam.data.vector_cache import item_digests
 from semilearn_bbam.errors import UserError
 from tests.conftest import has_line, naming, settings
 
@@ -291,6 +292,13 @@ def test_the_range_reaches_training_and_its_cache(odd: Path) -> None:
     assert int(fixed.train[row].max()) == 16
     cached = load_source(options(odd, image_range="0 65535", cache="disk"))
     assert int(np.asarray(cached.train[np.array([row])]).max()) == 16
+
+
+def test_vectors_of_another_range_are_not_taken_from_the_cache(tmp_path: Path) -> None:
+    path = ramp(tmp_path, "ct12.png")
+    digests = [item_digests(ImageFiles([path], span))[0] for span in (None, (0.0, 4095.0), (0.0, 65535.0), None)]
+    assert digests[0] == digests[3]
+    assert len(set(digests)) == 3
 
 
 def test_a_range_that_is_none_is_an_error_before_the_data_are_read(odd: Path) -> None:

@@ -28,8 +28,9 @@ _logger = logging.getLogger(__name__)
 def item_digests(items: Items, cache_dir: str = "") -> list[bytes]:
     """A digest of the content of each item: a file's bytes, a text, an array or a picture, 32 bytes.
 
-    What was read of files is remembered in `cache_dir` until one changes (its path, size or time of change). DataError
-    for a file that cannot be read.
+    A file of `ImageFiles` with a range has another digest for each range, since its pixels differ. What was read of
+    files is remembered in `cache_dir` until one changes (its path, size or time of change). DataError for a file that
+    cannot be read.
     """
     if isinstance(items, ImageFiles):
         paths = items.paths
@@ -38,7 +39,9 @@ def item_digests(items: Items, cache_dir: str = "") -> list[bytes]:
             return {"digest": np.array(in_threads(lambda row: _of_file(paths[row]), len(paths), "reading images"))}
 
         digests = remembered(cache_dir, "contents", files_key(paths), read_all)["digest"] if paths else ()
-        return [bytes.fromhex(str(digest)) for digest in digests]
+        contents = [bytes.fromhex(str(digest)) for digest in digests]
+        scaled = b"" if items.value_range is None else f"image_range {items.value_range}:".encode()
+        return [hashlib.sha256(scaled + content).digest() for content in contents] if scaled else contents
     return [_digest(item) for item in items]
 
 
