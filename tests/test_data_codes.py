@@ -15,12 +15,12 @@ WHERE = "t.csv"
 @pytest.mark.parametrize(
     ("values", "code"),
     [
-        ([1, 1.0, "1", " 1.0 ", True, "TRUE", "yes"], "1"),
+        ([1, 1.0, "1", " 1.0 ", "1.", True, "TRUE", "yes"], "1"),
         ([0, 0.0, "0", False, "false", "No"], "0"),
         ([-1, -1.0, "-1", "-1.0"], "-1"),
         (["", "  ", None], "blank"),
         ([math.nan, "nan", "?", "<NA>"], "?"),
-        ([2, "x", 0.5, [1], "0.50", "male"], ""),
+        ([2, "x", 0.5, [1], "0.50", "male", "inf", "1_0"], ""),
     ],
 )
 def test_codes(values: list[Any], code: str) -> None:

@@ -38,6 +38,12 @@ def test_names_of_label_columns(tmp_path: Path, name: str) -> None:
     assert bool(columns.notes) == (name != "label")
 
 
+def test_names_of_files_without_their_suffix(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    assert choose(tmp_path, "image_id,tags\na,x\nb,x\n").item == "image_id"
+
+
 def test_an_index_is_not_read_and_that_is_said(tmp_path: Path) -> None:
     for header in (",path,cat,dog", "Unnamed: 0,path,cat,dog", "row,path,cat,dog"):
         columns = choose(tmp_path, f"{header}\n0,a.jpg,1,0\n1,b.jpg,0,1\n2,c.jpg,1,1\n")

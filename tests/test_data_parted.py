@@ -20,6 +20,7 @@ def test_words_for_parts() -> None:
     expected = ["train"] * 2 + ["validation"] * 3 + ["test"] * 2 + ["unlabeled"] * 2
     assert parts("split", words) == expected
     assert has_parts(words)
+    assert has_parts(["labeled", "Unlabeled"])
     assert not has_parts(["train", "bus"])
     assert not has_parts(["train", "training"])
     assert count_parts(expected) == "3 validation, 2 train, 2 test, 2 unlabeled"
@@ -28,6 +29,7 @@ def test_words_for_parts() -> None:
 def test_flags() -> None:
     assert parts("is_valid", ["True", "false", 1, 0]) == ["validation", "train", "validation", "train"]
     assert parts("is_test", [True, False]) == ["test", "train"]
+    assert parts("is_train", ["True", "False"]) == ["train", "test"]
 
 
 def test_folds_need_a_choice() -> None:

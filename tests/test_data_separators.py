@@ -77,5 +77,6 @@ def test_a_given_separator() -> None:
     assert given_separator(" ", ["dog red"], WHERE).split("dog  red") == ["dog", "red"]
     assert given_separator("none", ["dog, red;fox"], WHERE).split("dog, red;fox") == ["dog, red;fox"]
     assert given_separator("#", ["dog", "cat"], WHERE).split("dog") == ["dog"]
+    assert "'#'" in given_separator("#", ["dog", "cat"], WHERE).note
     with pytest.raises(DataError, match=naming("label_separator", "';'", WHERE, "'#'")):
         given_separator(";", ["cat#dog", "cat"], WHERE)

@@ -9,13 +9,16 @@ from typing import Any
 from semilearn_bbam.data.dataset import DataError
 
 POSITIVE, NEGATIVE, MINUS, BLANK, UNKNOWN = "1", "0", "-1", "blank", "?"
-_CODES = {
-    **dict.fromkeys(("1", "1.0", "true", "yes"), POSITIVE),
-    **dict.fromkeys(("0", "0.0", "false", "no"), NEGATIVE),
-    **dict.fromkeys(("-1", "-1.0"), MINUS),
-    **dict.fromkeys(("nan", "<na>", "?"), UNKNOWN),
+_WORDS = {
+    "true": POSITIVE,
+    "yes": POSITIVE,
+    "false": NEGATIVE,
+    "no": NEGATIVE,
+    "<na>": UNKNOWN,
+    "?": UNKNOWN,
     "": BLANK,
 }
+_NUMBERS = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: MINUS}
 # The target of each code, by what marks a negative: NEGATIVE where there is a 0, which makes the others unknown.
 MEANINGS = {
     NEGATIVE: {POSITIVE: 1.0, NEGATIVE: 0.0, MINUS: -1.0, BLANK: -1.0, UNKNOWN: -1.0},
@@ -28,9 +31,16 @@ def cell_code(value: Any) -> str:
     """What is written in a cell: one of the codes above, or an empty text for what is none of them."""
     if value is None:
         return BLANK
-    if isinstance(value, float) and math.isnan(value):
-        return UNKNOWN
-    return _CODES.get(str(value).strip().lower(), "") if isinstance(value, (str, int, float)) else ""
+    if not isinstance(value, (str, int, float)):
+        return ""
+    text = str(value).strip().lower()
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        number = float(text)
+    except ValueError:
+        return ""
+    return UNKNOWN if math.isnan(number) else _NUMBERS.get(number, "")
 
 
 def is_cell(value: Any) -> bool:

@@ -18,6 +18,7 @@ from semilearn_bbam.data.readers.labels import read_label_file
 from semilearn_bbam.data.readers.parted import NAMES as PART_COLUMNS
 from semilearn_bbam.data.readers.parted import has_parts
 from semilearn_bbam.data.readers.tables import INDEX_COLUMN, Table, brief, in_folder
+from semilearn_bbam.data.spelling import find_spelling
 from semilearn_bbam.errors import did_you_mean, first_few
 
 # Names of columns that need no option, as they are compared: in small letters, with _ for blanks and dashes. Those of
@@ -39,7 +40,7 @@ LABELS = (
 STRONG = ("strong", "aug_0", "aug_1", "aug_2", "aug_3")  # `aug_<n>` are USB's back-translations
 INDEX = ("id", "index", "idx", "unnamed:_0")
 MOSTLY = 0.5  # share of the cells of a label column that must be readable
-EXAMPLES = 200  # rows in which a column is tried
+EXAMPLES = 20  # rows in which a column is tried
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,11 @@ def _choose(found: Sequence[tuple[str, str]]) -> str:
 def _looks_like_paths(root: Path, values: Sequence[Any]) -> bool:
     """Whether most values have the suffix of an image, or name a file or one that lacks its suffix."""
     tried = [value.strip() for value in values[:EXAMPLES] if isinstance(value, str) and value.strip()]
-    fitting = sum(
-        value.lower().endswith(IMAGE_SUFFIXES) or os.path.isfile(os.path.join(root, value)) for value in tried
-    )
-    return fitting > len(tried) * MOSTLY
+    fitting = [
+        value.lower().endswith(IMAGE_SUFFIXES) or os.path.isfile(root / value) or find_spelling(str(root / value))
+        for value in tried
+    ]
+    return sum(map(bool, fitting)) > len(tried) * MOSTLY
 
 
 # ---------------------------------------------------------------------- labels

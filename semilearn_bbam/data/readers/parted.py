@@ -12,11 +12,12 @@ from semilearn_bbam.data.readers.tables import brief
 from semilearn_bbam.errors import first_few
 
 TRAIN, VALIDATION, TEST, UNLABELED = "train", "validation", "test", "unlabeled"
-FLAGS = {"is_valid": VALIDATION, "is_validation": VALIDATION, "is_test": TEST}
-FOLDS = ("fold", "kfold", "folds")
+FLAGS = {"is_valid": (VALIDATION, TRAIN), "is_validation": (VALIDATION, TRAIN), "is_test": (TEST, TRAIN)}
+FLAGS |= {"is_train": (TRAIN, TEST), "is_training": (TRAIN, TEST)}  # the parts of true and of false
+FOLDS = ("fold", "kfold", "folds", "fold_id", "cv_fold")
 NAMES = ("split", *FLAGS, *FOLDS)  # of columns that give the split, whatever their values
 _WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), TRAIN),
+    **dict.fromkeys(("train", "training", "trn", "tr", "labeled", "labelled"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development"), VALIDATION),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout"), TEST),
     **dict.fromkeys(("unlabeled", "unlabelled", "pool", "extra"), UNLABELED),
@@ -48,7 +49,7 @@ def read_parts(column: str, values: Sequence[Any], settings: Namespace, where: s
             raise DataError(f"test_split: no row of {where} has {brief(missing[0])} in {column}; {_held(words)}")
         return [TEST if word in chosen else _WORDS.get(word, TRAIN) for word in words]
     if column in FLAGS and set(words) <= _TRUTH.keys():
-        return [FLAGS[column] if _TRUTH[word] else TRAIN for word in words]
+        return [FLAGS[column][0 if _TRUTH[word] else 1] for word in words]
     unknown = next((word for word in words if word not in _WORDS), None)
     if unknown is not None:
         raise DataError(

@@ -43,6 +43,7 @@ def given_separator(separator: str, fields: Sequence[str], where: str) -> Separa
                     f"label_separator: {brief(separator)} is in no field of {where}, which are such as "
                     f"{brief(example)}; did you mean {brief(other)}?"
                 )
+        return Separator(re.escape(separator), f"{brief(separator)} is in no field, so that each is one label")
     return Separator(re.escape(separator))
 
 
