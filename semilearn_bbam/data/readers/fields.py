@@ -38,11 +38,12 @@ def read_fields(values: Sequence[Any], settings: Namespace, names: Sequence[str]
 
     values: fields as written: texts, numbers, lists, mappings; names: of a `label_file`, or none; where: the file in
     messages. A field is a list (as JSON, Python, NumPy or `<a><b>`), `{"choices": [..]}`, a mapping of names to 0 and
-    1, a row of 0 and 1 (multi-hot), or names. Empty ones give None. DataError, with both readings and the option that
-    decides, for a doubtful column.
+    1, a row of 0 and 1 (multi-hot), or names; with a `label_separator` a text holds names. Empty ones give None.
+    DataError, with both readings and the option that decides, for a doubtful column.
     """
     notes: list[str] = []
-    parsed = [_structured(value, names) for value in values]
+    plain = settings.label_separator != "auto"  # texts hold names, and no lists
+    parsed = [_structured(value, names, plain) for value in values]
     empty_words = sum(
         isinstance(value, str) and value.strip().lower() in EMPTY_WORDS and item is None
         for value, item in zip(values, parsed, strict=True)
@@ -53,7 +54,7 @@ def read_fields(values: Sequence[Any], settings: Namespace, names: Sequence[str]
     if as_text:
         notes.append(f"{where}: labels are read as lists, such as {brief(as_text[0])}")
     texts = [item for item in parsed if isinstance(item, str)]
-    separator = _separator(texts, settings.label_separator, names, where, is_given=not as_text)
+    separator = _separator(texts, settings.label_separator, names, where)
     if separator.note:
         notes.append(f"{where}: {separator.note} (label_separator)")
     lists = [separator.split(item) if isinstance(item, str) else item for item in parsed]
@@ -66,7 +67,7 @@ def read_fields(values: Sequence[Any], settings: Namespace, names: Sequence[str]
     return Fields([_finished(item, meaning) for item in lists], notes)
 
 
-def _structured(value: Any, names: Sequence[str]) -> Any:
+def _structured(value: Any, names: Sequence[str], plain: bool) -> Any:
     """A list, a mapping, a text that holds names, None for an empty field, or a ValueError."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -74,15 +75,15 @@ def _structured(value: Any, names: Sequence[str]) -> Any:
         text = value.strip()
         if not text or (text.lower() in EMPTY_WORDS and text not in names):
             return None
-        inner = _parse_text(text) if text not in names else None
-        return text if inner is None else _structured(inner, names)
+        inner = _parse_text(text) if text not in names and not plain else None
+        return text if inner is None else _structured(inner, names, plain)
     if isinstance(value, (list, tuple, set)):
         items = list(value)
         flat = all(item is None or isinstance(item, (str, int, float)) for item in items)
         return items or None if flat else _no_labels(value)
     if isinstance(value, dict):
         if len(value) == 1 and isinstance(next(iter(value.values())), list):  # {"choices": [..]}
-            return _structured(next(iter(value.values())), names)
+            return _structured(next(iter(value.values())), names, plain)
         return value or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _no_labels(value)
 
@@ -115,9 +116,9 @@ def _parse_text(text: str) -> Any:
     return value if isinstance(value, (list, tuple, set, dict)) else None
 
 
-def _separator(texts: Sequence[str], given: str, names: Sequence[str], where: str, *, is_given: bool) -> Separator:
+def _separator(texts: Sequence[str], given: str, names: Sequence[str], where: str) -> Separator:
     if given != "auto":
-        return given_separator(given, texts, where) if is_given else Separator("")
+        return given_separator(given, texts, where) if texts else Separator("")
     return find_separator(texts, frozenset(names), where)
 
 

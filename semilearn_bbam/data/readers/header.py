@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from semilearn_bbam.data.images import SUFFIXES as IMAGE_SUFFIXES
+from semilearn_bbam.data.readers.columns import LABELS, PATHS, TEXTS, folded
 from semilearn_bbam.data.readers.tables import Table
 
+KNOWN = {name for group in (*PATHS, *TEXTS, *LABELS) for name in group}  # names that no item is called
 OPTIONS = ("path_column", "text_column", "label_columns", "split_column")
 FIRST_LINE = "line 1"
 REPEATED = 0.5  # a column is of labels rather than of ids where fewer than this share of its values are distinct
@@ -26,6 +28,8 @@ def without_header(path: Path, root: Path, table: Table, settings: Namespace) ->
     numbers = [str(number) for number in range(1, len(names) + 1)]
     chosen = [name.strip() for key in OPTIONS for name in getattr(settings, key).split(",") if name.strip()]
     by_number = any(name in numbers and name not in names for name in chosen)
+    if not by_number and any(folded(name) in KNOWN for name in names):
+        return table
     if not by_number and not any(_is_value(root, name, table.values(name)) for name in names):
         return table
     rows = [(f"{path.name}, {FIRST_LINE}", dict(zip(numbers, names, strict=True)))]

@@ -36,12 +36,13 @@ def given_separator(separator: str, fields: Sequence[str], where: str) -> Separa
     if separator == ONE_LABEL:
         return Separator("")
     if not any(separator in field for field in fields):
-        for other in (";", "|", *STRICT, *LOOSE):
-            example = next((field for field in fields if other in field.strip()), None)
-            if example is not None:
+        whole = list(dict.fromkeys(field.strip() for field in fields))
+        for sign in (";", "|", *STRICT, *LOOSE):
+            if _reading(sign, whole, ()) != "names":
+                example = next(field for field in whole if sign in field)
                 raise DataError(
                     f"label_separator: {brief(separator)} is in no field of {where}, which are such as "
-                    f"{brief(example)}; did you mean {brief(other)}?"
+                    f"{brief(example)}; did you mean {brief(sign)}, or label_separator: {ONE_LABEL}?"
                 )
         return Separator(re.escape(separator), f"{brief(separator)} is in no field, so that each is one label")
     return Separator(re.escape(separator))
