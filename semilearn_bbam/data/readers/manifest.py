@@ -252,7 +252,8 @@ def _not_listed(unlabeled: Entries, listed: Sequence[Entries], args: Namespace, 
     keep = [key(item) not in used for item in unlabeled.items]
     if not all(keep):
         count = keep.count(False)
-        notes.append(f"{count} items of unlabeled: {args.unlabeled} are in {args.manifest}, and used as that says")
+        where = " and ".join(filter(None, (args.manifest, args.test)))
+        notes.append(f"{count} items of unlabeled: {args.unlabeled} are listed in {where}, and used as they are there")
     return unlabeled.select(keep)
 
 
