@@ -15,6 +15,8 @@ from tests.test_syntax_trees import PURE
 REGISTERS = """
 import random, sys, warnings
 import numpy as np, torch
+from semilearn_bbam.util.audio import import_audio
+import_audio()  # USB does not import without it
 import semilearn
 from semilearn.core.utils import ALGORITHMS
 import semilearn.core, semilearn.nets, semilearn.datasets
