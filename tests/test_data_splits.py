@@ -223,6 +223,8 @@ def test_a_run_keeps_the_validation_part_that_the_data_mark(tmp_path: Path) -> N
     assert (len(split.labeled), len(split.unlabeled)) == (4, 12)
     with pytest.raises(UserError, match=naming("manifest", 4, "val_ratio: 0")):
         read_split(options_of(**options, num_labels=4, val_ratio=0.5), source)
+    with pytest.raises(UserError, match=naming("manifest", "label_ratio", "num_labels", "unlabeled")):
+        read_split(options_of(**options), source)
     unmarked = replace(source, validation=())
     with pytest.raises(UserError, match=naming("select_on", "val_ratio")):
         read_split(options_of(**options, num_labels=4, select_on="validation"), unmarked)

@@ -32,6 +32,11 @@ def read_split(args: argparse.Namespace, source: Source) -> Split:
         )
     if args.select_on == "validation" and not len(marked) and not args.val_ratio:
         raise UserError(f"select_on is validation, but '{args.dataset}' marks no item for validation; set val_ratio")
+    if not (unlabeled_only or args.label_ratio or args.num_labels):
+        raise UserError(
+            f"'{args.dataset}' has labels for every item, and neither label_ratio nor num_labels says how many to use; "
+            "set one of them, or name unlabelled items in unlabeled"
+        )
     split = make_split(
         np.delete(source.targets, marked, axis=0),
         seed=args.seed,
