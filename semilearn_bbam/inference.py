@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semilearn_bbam.util import usb as usb  # isort: split
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray

@@ -32,6 +32,29 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+def imports(path: Path) -> list[str]:
+    """Modules that a file imports at its top level, in order."""
+    names: list[str] = []
+    for node in tree(path).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_usb_is_imported_by_its_one_door_first(path: Path) -> None:
+    """There torchaudio gets its placeholder, and warnings are silenced; a package does it for its modules."""
+    usb = "semilearn_bbam.util.usb"
+    packages = [folder / "__init__.py" for folder in path.parents if folder.is_relative_to(ROOT / "semilearn_bbam")]
+    for place in [*packages[::-1], path]:
+        for name in imports(place) if place.is_file() else []:
+            if name == usb or path.stem == "usb":
+                return
+            assert name.split(".")[0] != "semilearn", f"{path} imports {name} before {usb}"
+
+
 def test_there_is_something_to_read() -> None:
     assert len(SOURCES) > 20
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
+from semilearn_bbam.util import usb as usb  # isort: split
+
 from semilearn_bbam.algorithms.bbam import BBAM
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
 
