@@ -45,6 +45,7 @@ def test_a_sign_in_names_that_share_little_is_part_of_them(fields: list[str]) ->
         (["tench, Tinca tinca", "goldfish, Carassius auratus"], ","),
         (["cat#dog", "bird"], "#"),
         (["x;y, z", "z"], ","),
+        (["upper arm", "lower arm", "upper leg", "lower leg"], " "),
     ],
 )
 def test_two_readings_stop_with_the_option_that_decides(fields: list[str], sign: str) -> None:
@@ -55,6 +56,7 @@ def test_two_readings_stop_with_the_option_that_decides(fields: list[str], sign:
 def test_semicolons_and_bars_always_separate_and_leave_blanks_in_names() -> None:
     assert split([" dog ; red fox|cat; ", "red fox", "fox"]) == [["dog", "red fox", "cat"], ["red fox"], ["fox"]]
     assert find_separator(["dog;red fox", "fox", "red fox"], frozenset(), WHERE).note == ""
+    assert split(["upper arm;head", "lower arm", "upper leg", "lower leg"])[0] == ["upper arm", "head"]
 
 
 def test_known_labels_decide() -> None:

@@ -52,8 +52,9 @@ def find_separator(fields: Sequence[str], known: Collection[str], where: str) ->
     """What separates labels in these fields, each of which is not empty.
 
     `;` and `|` always do. Another sign does where all labels between it are in `known` (the names of a `label_file`),
-    or where each of them occurs in several fields; it is part of names where the whole fields are known, or hardly any
-    of its parts occurs elsewhere. DataError, with both readings, where neither is clear.
+    or where each of them occurs in several fields (for a blank, / and the like most of them alone too). It is part of
+    names where the whole fields are known, or hardly any of its parts occurs elsewhere. DataError, with both readings,
+    where neither is clear.
     """
     usual = Separator(USUAL) if any(re.search(USUAL, field) for field in fields) else Separator("")
     whole = list(dict.fromkeys(name for field in fields for name in usual.split(field)))
@@ -62,15 +63,13 @@ def find_separator(fields: Sequence[str], known: Collection[str], where: str) ->
     decided: list[Separator] = []
     for sign in (*STRICT, *LOOSE):
         multiple = [name for name in whole if sign in name]
-        if not multiple:
+        if not multiple or (usual.pattern and sign in LOOSE):  # names between ; or | may have blanks
             continue
         reading = _reading(sign, whole, known)
         if reading == "names" and not usual.pattern:
             decided.append(Separator("", f"{brief(multiple[0])} is read as one label, {_named(sign)} included"))
         if reading == "separator" and not usual.pattern:
             return Separator(re.escape(sign), f"labels are separated by {_named(sign)}, as in {brief(multiple[0])}")
-        if reading == "doubtful" and usual.pattern and sign in LOOSE:
-            continue  # names between ; or | may have blanks
         if reading != "names":
             raise DataError(
                 f"{where}: {brief(multiple[0])} may be one label or several, separated by {_named(sign)}"
@@ -103,9 +102,9 @@ def _reading(sign: str, whole: Sequence[str], known: Collection[str]) -> str:
     if all(part.isdecimal() for part in inner):
         return "separator"  # no label is called 2,27
     count = Counter(part for names in parts.values() for part in set(names))
-    if all(count[part] > 1 for part in inner):
-        return "separator"
     alone = {name for name in whole if sign not in name}
+    if all(count[part] > 1 for part in inner):  # as in upper arm, lower arm, upper leg, lower leg too
+        return "separator" if sign in STRICT or 2 * len(inner & alone) > len(inner) else "doubtful"
     seldom = sum(count[part] == 1 for part in inner)
     is_name = sign in LOOSE and not inner & alone and 2 * seldom > len(inner)
     return "names" if is_name else "doubtful"
