@@ -50,3 +50,5 @@ def test_hints(pictures: Path) -> None:
     assert hint_for(pictures / "Labels.csv", "else") == "'labels.csv' is there"
     assert "labels.csv" in hint_for(pictures / "lables.csv", "else")
     assert hint_for(pictures / "q", "else") == "else"
+    assert "imgs" in hint_for(pictures / "imges" / "labels.csv", "else")
+    assert hint_for(pictures / "nowhere" / "labels.csv", "else") == "else"

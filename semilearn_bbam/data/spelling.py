@@ -88,4 +88,12 @@ def _end(spelling: str, path: str) -> str:
 
 def hint_for(path: Path, otherwise: str) -> str:
     """The end of a sentence about a file that is not there: its other spelling, the nearest name, or the advice."""
-    return spelling_hint(str(path)) or did_you_mean(path.name, _entries(str(path.parent))) or otherwise
+    if spelling := spelling_hint(str(path)):
+        return spelling
+    missing = path
+    while missing.parent != missing and not missing.parent.is_dir():
+        missing = missing.parent
+    near = did_you_mean(missing.name, _entries(str(missing.parent)))
+    if near and missing != path:
+        return f"there is no folder {missing.name}; {near}"
+    return near or otherwise
