@@ -83,7 +83,7 @@ def f_beta_thresholds(
         counted = torch.ones_like(positives) if known is None else known[start : start + CHUNK].bool()
         predicted += _per_bin(rows, grid, counted)
         true_positive += _per_bin(rows, grid, positives & counted)
-    # A score reaches the grid points of its own bin and of all lower ones.
+    # A score reaches the grid points of its bin and of all lower ones.
     predicted, true_positive = (counts.flip(0).cumsum(0).flip(0).double() for counts in (predicted, true_positive))
 
     positive = true_positive[0]  # every score reaches 0

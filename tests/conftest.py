@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 # Before transformers, which imports torchaudio too.
@@ -33,6 +34,7 @@ TIMED = {"seconds", "steps_per_second", "rows_per_second"}
 METHOD_CONFIGS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("tuned/*.yaml")])
 DATASETS = sorted(path.stem for path in CONFIGS.glob("data/*.yaml") if path.stem != "base")
 Config = str | tuple[str, str]  # a file in `CONFIGS`, or a method and a dataset
+IMAGE_NET = "test_resnet"  # timm's own for tests: 160 x 160 pixels, some hundred thousand weights
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
 
 
@@ -146,6 +148,16 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write_file
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights file for `IMAGE_NET`, with its classifier."""
+    path = tmp_path_factory.mktemp("weights") / "net.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        torch.save(timm.create_model(IMAGE_NET).state_dict(), path)
+    return path
 
 
 def naming(first: object, *more: object) -> str:

@@ -17,18 +17,9 @@ from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.encoders import encoder_names, load_encoder, weights_digest
 from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS, has_line, naming
+from tests.conftest import IMAGE_NET as NET
 
-NET = "test_resnet"  # timm's own for tests: 160 x 160 pixels, some hundred thousand weights
 DATA = "--algorithm bbam --dataset manifest --manifest list.csv --label_ratio 0.5".split()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weights file for `NET`, with its classifier."""
-    path = tmp_path_factory.mktemp("weights") / "net.pth"
-    torch.manual_seed(1)
-    torch.save(timm.create_model(NET).state_dict(), path)
-    return path
 
 
 def load(text: str, **changes: Any) -> Any:

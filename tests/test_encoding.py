@@ -28,20 +28,12 @@ from semilearn_bbam.inference import load_run
 from semilearn_bbam.nets.encoders import Encoder
 from semilearn_bbam.run import read_settings, run
 from semilearn_bbam.util.distributed import World
+from tests.conftest import IMAGE_NET as NET
 from tests.conftest import WORDS, naming, settings
 
-NET = "test_resnet"
 CPU = torch.device("cpu")
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
 SCHEDULE = ("--epoch", "2", "--warmup_epochs", "1", "--warmup_iter_per_epoch", "2", "--label_ratio", "0.5")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "net.pth"
-    torch.manual_seed(1)
-    torch.save(timm.create_model(NET).state_dict(), path)
-    return path
 
 
 @pytest.fixture

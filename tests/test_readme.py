@@ -18,7 +18,7 @@ import torchvision
 from PIL import Image
 
 from semilearn_bbam.report.methods import MARK
-from tests.test_syntax_trees import FLOORS
+from tests.test_syntax_trees import FLOORS, SOURCES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -181,6 +181,11 @@ def test_included_tables_are_those_of_the_files(path: Path) -> None:
 @pytest.mark.parametrize("path", WORDED, ids=relative)
 def test_pages_use_the_words_of_the_field(path: Path) -> None:
     assert re.findall(rf"\b(?:{WORDS})\b", prose(path), re.IGNORECASE) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_sources_use_the_words_of_the_field(path: Path) -> None:
+    assert re.findall(rf"\b(?:{WORDS})\b", path.read_text(encoding="utf-8"), re.IGNORECASE) == []
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -44,7 +44,7 @@ def imports(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_usb_is_imported_by_its_one_door_first(path: Path) -> None:
+def test_usb_is_imported_through_util_usb_first(path: Path) -> None:
     """There torchaudio gets its placeholder, and warnings are silenced; a package does it for its modules."""
     usb = "semilearn_bbam.util.usb"
     packages = [folder / "__init__.py" for folder in path.parents if folder.is_relative_to(ROOT / "semilearn_bbam")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from semilearn_bbam.commands import ANYWHERE
 from semilearn_bbam.commands.predict import check_writable
@@ -18,20 +19,19 @@ INTERRUPTED = "interrupted; nothing was written"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`check`, `browse` or `convert`, with the file to write and the options of a contact sheet."""
+    common: dict[str, Any] = {"epilog": parser.epilog, "allow_abbrev": False}
     actions = parser.add_subparsers(required=True, metavar="check|browse|convert", dest="action")
     actions.add_parser(
         "check",
         help="print counts, label frequencies, overlaps, bad and suspicious items",
         description="Print counts, label frequencies, overlaps, bad and suspicious items; exit code 1 for bad items.",
-        epilog=parser.epilog,
-        allow_abbrev=False,
+        **common,
     )
     browse_parser = actions.add_parser(
         "browse",
         help="write a contact sheet of the views",
         description="Write a contact sheet: items of the training part with their weak and strong views.",
-        epilog=parser.epilog,
-        allow_abbrev=False,
+        **common,
     )
     browse_parser.add_argument("--out", default="contact_sheet.png", help="the PNG to write")
     browse_parser.add_argument("--rows", type=int, default=8, help="number of items")
@@ -39,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "convert",
         help="write the data as a manifest, vectors as .npz",
         description="Write images or texts as a manifest with a column split, vectors as .npz, to be read back.",
-        epilog=parser.epilog,
-        allow_abbrev=False,
+        **common,
     )
     convert_parser.add_argument("--out", required=True, metavar="FILE", help=".csv or .jsonl; for vectors .npz")
 

@@ -27,7 +27,7 @@ class Option:
     """One setting: its name, type, default, one-line help, limits and the group of the help that it belongs to.
 
     `type` is int, float, bool or str. `minimum` and `maximum` are inclusive, `above` and `below` are not. A default of
-    None stands for one that follows from the kind of the data. `refused` maps values that a user may try to the
+    None means one that follows from the kind of the data. `refused` maps values that a user may try to the
     reason why they are not among the choices. `listed`: a YAML file may give a list of texts, which becomes one text
     with commas.
     """

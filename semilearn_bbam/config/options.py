@@ -146,7 +146,7 @@ _DATA = (
            "unknown cells (-1) of labelled rows: pseudo-labelled if the method can, or out of the loss",
            choices=("pseudo", "mask")),
     Option("image_modes", str, "convert",
-           "CMYK, palette, 16-bit, 32-bit and float images: converted to RGB, which is said, or bad items",
+           "CMYK, palette, 16-bit, 32-bit and float images: converted to RGB with a note, or bad items",
            choices=("strict", "convert")),
     Option("image_range", str, "auto",
            "what is black and white in 16-bit, 32-bit and float images: 'LOW HIGH'; auto: by docs/data.md"),
@@ -227,7 +227,7 @@ _SAME_AS = {"ulb_batch_size": "uratio", "warmup_iter_per_epoch": "num_train_iter
 
 
 def encoded_defaults(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """Defaults of a run with an encoder for options that are not `given`, nor said by another option that is."""
+    """Defaults of a run with an encoder for options that are neither `given` nor implied by another that is."""
     if not values["encoder"]:
         return {}
     return {key: value for key, value in _ENCODED.items() if not {key, _SAME_AS.get(key, key)}.intersection(given)}

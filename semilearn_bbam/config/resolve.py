@@ -53,7 +53,7 @@ def resolve(
     The command line wins over the YAML file, and that over the defaults; of a key given twice on the command
     line the last one counts. `method_options(name)` lists the options of an algorithm; `usb_only` maps keys of USB
     that are not taken here to the reason, and `refused` names of algorithms. `further_conflicts` names all values that
-    do not go together, besides those of `conflicts`; a key that is at fault already does not count twice.
+    do not go together, in addition to those of `conflicts`; a key that is at fault already does not count twice.
     `kind_defaults` gives values for options whose default is None. The settings hold every option, those of the
     algorithm, `algorithm`, `c` (the file, or ""), `algorithm_keys` (names of the options of the algorithm),
     `unused_keys` (keys that the YAML sets for its own algorithm while the command line names another) and

@@ -29,7 +29,7 @@ class ConfigError(UserError):
 
 @dataclass(frozen=True)
 class Located:
-    """A value and where it was set: `line` counts from 1, and 0 stands for a place without lines."""
+    """A value and where it was set: `line` counts from 1, and 0 is a place without lines."""
 
     value: Any
     file: str
@@ -109,7 +109,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def plain_value(text: str) -> Any:
-    """What the unquoted `text` stands for: an int, a float, a bool, or the text itself."""
+    """What the unquoted `text` means: an int, a float, a bool, or the text itself."""
     if _INT.match(text):
         return int(text)
     if _FLOAT.match(text):

@@ -33,7 +33,7 @@ from semilearn_bbam.data.verify import Inspections, notes_on_images, verify_imag
 from semilearn_bbam.util.progress import progress_bar
 
 # What an item without any label is, by dataset: COCO has images without annotations, which the released code drops;
-# in the released lists of AAPD an empty one is more likely a mistake; in a manifest it is an item that nobody labelled;
+# in the released lists of AAPD an empty one is more likely a mistake; in a manifest it is an item without labels;
 # else it means that no label applies.
 EMPTY_LABELS = {"coco2014": "drop", "coco2017": "drop", "manifest": "pool", "aapd": "bad"}
 # Readers that tell a row without labels (-1) from a row whose labels are all known not to apply (0).

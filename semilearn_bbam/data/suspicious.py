@@ -39,7 +39,10 @@ def labeled_summary(targets: NDArray[Any], names: Sequence[str]) -> list[str]:
     if not missing:
         return unknown_summary(targets, names)
     line = f"WARNING {len(missing)} label(s) have no positive in the labelled part ({first_few(missing, SHOWN_IN_LOG)})"
-    return [*unknown_summary(targets, names), f"{line}: nothing tells what they are; label some, or split: stratified"]
+    return [
+        *unknown_summary(targets, names),
+        f"{line}: no example shows them; label some, or split: stratified",
+    ]
 
 
 def suspicious_items(source: Source, cache_dir: str = "", shown: int = 0) -> list[str]:

@@ -22,7 +22,7 @@ RESERVED = ("path", "text", "labels", "label", "split", "strong", "id", "aug_0",
 
 
 def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
-    """Write a source to `out`, and the order of its labels to `<out>.labels.txt` beside it.
+    """Write a source to `out`, and the order of its labels to `<out>.labels.txt` next to it.
 
     A manifest has the columns `path` (below `data_dir`) or `text`, `labels` and `split` (train, test or unlabeled).
     It has a column of 0, 1 and ? for each label instead of `labels` where a cell is unknown, a labelled item has no
@@ -32,7 +32,7 @@ def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
         The settings that read it.
 
     Raises:
-        DataError: an image lies outside data_dir or is no file, a name of a label cannot be written, or `out` ends in
+        DataError: an image is outside data_dir or is no file, a name of a label cannot be written, or `out` ends in
             another suffix than `SUFFIXES`.
         OSError: `out` cannot be written.
     """
@@ -61,7 +61,7 @@ def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
 
 
 def _is_wide(source: Source) -> bool:
-    """Whether each label needs a column of its own."""
+    """Whether each label needs its own column."""
     rows = [source.targets, source.test_targets]
     unclear = any((targets < 0).any() or (targets.sum(1) == 0).any() for targets in rows)
     return unclear or any(re.search(r"[;|<>()\[\]{}]", name) for name in source.label_names)
@@ -102,9 +102,7 @@ def _item(source: Source, part: str, row: int, data_dir: Path) -> dict[str, Any]
         raise DataError(f"dataset {source.name!r} holds images that are no files, which is unsupported")
     path, base = os.path.abspath(items.paths[row]), os.path.abspath(data_dir)
     if os.path.commonpath([path, base]) != base:
-        raise DataError(
-            f"the image {path} lies outside data_dir {base}; set data_dir to a folder that holds all images"
-        )
+        raise DataError(f"the image {path} is outside data_dir {base}; set data_dir to a folder that holds all images")
     return {"path": Path(path).relative_to(base).as_posix()}
 
 

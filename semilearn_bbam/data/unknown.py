@@ -90,7 +90,7 @@ def _without_unjudged(source: Source) -> Source:
 def never_denied(targets: NDArray[Any]) -> NDArray[np.bool_]:
     """Mask [K] of the labels that have unknown cells in `targets` [N,K] and no known negative.
 
-    Their frequency cannot be told from known cells: among those it is 1.
+    Known cells do not give their frequency: among those it is 1.
     """
     denied, unknown = rows_with_any((targets == 0).T), rows_with_any((targets < 0).T)
     return unknown & ~denied

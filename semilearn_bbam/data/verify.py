@@ -1,4 +1,4 @@
-"""Every image file decoded once: what is wrong with it, and what is said of those that are changed on reading."""
+"""Every image file decoded once: what is wrong with it, and the notes on those that are changed on reading."""
 
 from __future__ import annotations
 

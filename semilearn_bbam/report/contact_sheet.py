@@ -48,7 +48,7 @@ def draw_contact_sheet(
                 text = tokenizer.decode(batch["input_ids"][0][batch["attention_mask"][0] > 0])
                 _show_text(axis, figure.shown(" ".join(text.split())[:TEXT_LONGEST], TEXT_LONGEST))
         names = [figure.shown(source.label_names[k]) for k in np.flatnonzero(source.targets[row] > 0)]
-        # Beside the first row's title are the names of the columns.
+        # On the line of the first row's title are the names of the columns.
         letters = int(width * LETTERS) if number == 0 else 60
         labels = textwrap.fill(", ".join(names) or "no label", letters, max_lines=6, placeholder=" ...")
         item = textwrap.fill(figure.shown(source.item_name("train", int(row)), ITEM_LONGEST), letters)

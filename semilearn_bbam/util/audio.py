@@ -14,7 +14,7 @@ AUDIO = "torchaudio"
 
 
 class AudioPlaceholder(ModuleType):
-    """Stands in for torchaudio where it does not import, since USB imports it even without audio; any use raises."""
+    """Replaces torchaudio where it does not import, since USB imports it even without audio; any use raises."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(AUDIO, self.__doc__)

@@ -1,4 +1,4 @@
-"""Label tables that hold numbers: 1, 0, and what stands for unknown."""
+"""Label tables that hold numbers: 1, 0, and what marks the unknown."""
 
 from __future__ import annotations
 

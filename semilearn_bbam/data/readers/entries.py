@@ -48,6 +48,20 @@ class Entries:
             parts=[self.parts[row] for row in rows] if self.parts else [],
         )
 
+    def joined(self, other: Entries) -> Entries:
+        """These entries, then the others; each note once."""
+        parts = [part for entries in (self, other) for part in entries.parts or [""] * len(entries.items)]
+        return replace(
+            self,
+            names=self.names + other.names,
+            items=self.items + other.items,
+            labels=self.labels + other.labels,
+            strong=self.strong + other.strong,
+            problems=self.problems + other.problems,
+            parts=parts if any(parts) else [],
+            notes=list(dict.fromkeys(self.notes + other.notes)),
+        )
+
     def content(self) -> Items:
         return ImageFiles(self.items) if self.kind == "image" else self.items
 

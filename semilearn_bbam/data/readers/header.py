@@ -37,8 +37,10 @@ def without_header(path: Path, root: Path, table: Table, settings: Namespace) ->
     headless = Table(rows, table.bad, list(table.notes))
     roles = {} if by_number else _roles(root, headless)
     headless.rows = [(name, {roles.get(key, key): value for key, value in fields.items()}) for name, fields in rows]
-    said = ", ".join(f"column {number} is read as {name}" for number, name in roles.items()) or "columns go by number"
-    headless.notes.append(f"{path.name} has no line that names its columns: {said}")
+    reading = (
+        ", ".join(f"column {number} is read as {name}" for number, name in roles.items()) or "columns go by number"
+    )
+    headless.notes.append(f"{path.name} has no line that names its columns: {reading}")
     return headless
 
 

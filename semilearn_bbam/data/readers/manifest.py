@@ -61,9 +61,9 @@ def load_manifest(args: Namespace) -> Source:
     if args.unlabeled:
         unlabeled = read_unlabeled(root, args.unlabeled, labeled.kind, notes, args)
         listed = (labeled, test, pool) if labeled.kind == "image" else (pool,)  # equal texts are seen by their content
-        pool = _joined(pool, _not_listed(unlabeled, listed, args, notes))
+        pool = pool.joined(_not_listed(unlabeled, listed, args, notes))
     elif labeled.kind == "image":
-        notes += _others_beside((labeled, test, pool), args.manifest)
+        notes += _unlisted_images((labeled, test, pool), args.manifest)
     targets, labeled, pool = _without_overlap(targets, labeled, pool, test, notes, args)
     train_items = replace(labeled, items=labeled.items + pool.items).content()
     train = Part(train_items, targets, labeled.names + pool.names, labeled.problems + pool.problems)
@@ -221,21 +221,8 @@ def _divide(
     return labeled.select(~in_test & ~in_pool), test, pool
 
 
-def _joined(first: Entries, second: Entries) -> Entries:
-    """The entries of both, in this order."""
-    return replace(
-        first,
-        names=first.names + second.names,
-        items=first.items + second.items,
-        labels=first.labels + second.labels,
-        strong=first.strong + second.strong,
-        parts=[],
-        problems=first.problems + second.problems,
-    )
-
-
-def _others_beside(listed: Sequence[Entries], manifest: str) -> list[str]:
-    """A note on images in the folders of the listed ones that are in no list, so that nobody misses them."""
+def _unlisted_images(listed: Sequence[Entries], manifest: str) -> list[str]:
+    """A note on images in the folders of the listed ones that are in no list."""
     used = {os.path.abspath(item) for entries in listed for item in entries.items}
     folders = {os.path.dirname(path) for path in used}
     if len(folders) > MOST_FOLDERS:

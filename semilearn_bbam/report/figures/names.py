@@ -26,7 +26,7 @@ def verbatim(text: str) -> str:
 
 
 class NamedFigure(Figure):
-    """A figure that keeps the full names of what it cannot show, by number, and the fonts that it needs beside its own.
+    """A figure that keeps the full names of what it cannot show, by number, and the further fonts that it needs.
 
     Give every name of a user's through `shown`, call `use_fonts` before saving and `write_names` after it.
     """
@@ -60,7 +60,7 @@ class NamedFigure(Figure):
                 text.set_fontfamily([*text.get_fontfamily(), *self.fonts])
 
     def write_names(self, picture: Path) -> list[Path]:
-        """Write the numbered names beside a picture, as `<its name>_names.txt`; no file where there are none."""
+        """Write the numbered names next to a picture, as `<its name>_names.txt`; no file where there are none."""
         path = picture.with_name(f"{picture.stem}_names.txt")
         if not self.numbered:
             return []

@@ -76,7 +76,7 @@ def matches(path: Path) -> bool:
 def read(root: Path, path: Path, part: str, settings: Namespace) -> Entries:
     """Images with the names of the categories of all their annotations, crowds included.
 
-    Ids are whole numbers or texts. An image is looked for beside the json, in `images/`, in folders that are called as
+    Ids are whole numbers or texts. An image is looked for next to the json, in `images/`, in folders that are called as
     the file, in data_dir, and by its file name alone. An image without annotations has no label. A category without
     annotations that is the supercategory of all others, as Roboflow writes one, is left out with a note. In a folder,
     the files of train, val and test are parts. DataError for unusable files and for a name of two categories.
@@ -114,7 +114,7 @@ def _key(value: Any) -> str:
 
 
 def _categories(path: Path, rows: list[dict[str, Any]], used: set[str], notes: list[str]) -> list[Category]:
-    """The categories in the order of their ids, each with a name of its own."""
+    """The categories in the order of their ids, each with its own name."""
     categories = []
     for number, row in enumerate(rows):
         name, parent = row.get("name"), row.get("supercategory")

@@ -54,7 +54,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether an image lies in a folder or in the folders in it."""
+    """Whether an image is in a folder or in the folders in it."""
     return any(is_image(name) for _, _, files in walk(folder) for name in files)
 
 

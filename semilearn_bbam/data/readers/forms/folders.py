@@ -46,7 +46,7 @@ class _File:
 def read(root: Path, path: Path, part: str, settings: Namespace) -> Entries:
     """`<label>/<image>`, or `<part>/<label>/<image>` with parts such as train, val, test and unlabeled.
 
-    Files with the same content in several folders of a part are one item with all their labels. Images beside the
+    Files with the same content in several folders of a part are one item with all their labels. Images next to the
     folders, and those in a folder `unlabeled`, have no label. A label of images in deeper folders is that of the first
     folder. DataError for a folder without images in folders, and for one that can be read in both ways.
     """
@@ -66,7 +66,7 @@ def read(root: Path, path: Path, part: str, settings: Namespace) -> Entries:
         several += [shown(root, group[0].path)] if len(names) > 1 else []
     if several:
         notes.append(
-            f"{len(several)} images lie in several folders and have several labels: {first_few(several, SHOWN)}"
+            f"{len(several)} images are in several folders and have several labels: {first_few(several, SHOWN)}"
         )
     return collector.finish(path, labels, notes, CURE)
 
@@ -112,7 +112,7 @@ def _parts(path: Path) -> dict[str, Path]:
         raise DataError(f"{path}: {twice[0].name} and {twice[1].name} are the same part; join or rename one of them")
     if labels:
         raise DataError(
-            f"{path}: {' and '.join(folder.name for folder in parts.values())} may be a part or a label, beside "
+            f"{path}: {' and '.join(folder.name for folder in parts.values())} may be a part or a label, next to "
             f"{labels[0].name}; move the labels into folders of parts, or rename it"
         )
     return parts

@@ -15,7 +15,7 @@ class Form:
     """A form in which people have labelled images.
 
     `matches(path)` says whether a file or a folder is of this form; it raises nothing. `read(root, path, part,
-    settings)` gives its entries: `root` is data_dir, below which all images lie, and `part` ("training", "test" or
+    settings)` gives its entries: `root` is data_dir, below which all images are, and `part` ("training", "test" or
     "unlabelled") is what problems call them. `read` raises DataError for data that cannot be used as a whole.
     """
 

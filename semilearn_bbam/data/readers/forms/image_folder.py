@@ -1,4 +1,4 @@
-"""A folder of images with a table beside them: `metadata.jsonl` of Hugging Face, `_classes.csv` of Roboflow."""
+"""A folder of images with a table next to them: `metadata.jsonl` of Hugging Face, `_classes.csv` of Roboflow."""
 
 from __future__ import annotations
 
@@ -64,16 +64,7 @@ def _parts(entries: Entries, folder: Path, data_part: str) -> list[str]:
 def _join(first: Entries, second: Entries, path: Path) -> Entries:
     if (first.kind, set(first.columns)) != (second.kind, set(second.columns)):
         raise DataError(f"{path}: the tables of its folders have other columns; name the same in all of them")
-    return replace(
-        first,
-        names=first.names + second.names,
-        items=first.items + second.items,
-        labels=first.labels + second.labels,
-        strong=first.strong + second.strong,
-        problems=first.problems + second.problems,
-        parts=first.parts + second.parts,
-        notes=[*first.notes, *(note for note in second.notes if note not in first.notes)],
-    )
+    return first.joined(second)
 
 
 IMAGE_FOLDER = Form("image folder with a table", matches, read)

@@ -67,7 +67,7 @@ def matches(path: Path) -> bool:
 def read(root: Path, path: Path, part: str, settings: Namespace) -> Entries:
     """Images with the names of the objects in their xml, and images without an xml, which have no label.
 
-    Images lie beside the xml or in `JPEGImages`, and are called as the xml or as it says. Lists of `ImageSets/Main`,
+    Images are next to the xml or in `JPEGImages`, and are called as the xml or as it says. Lists of `ImageSets/Main`,
     and folders train, valid and test, are parts. A label that an image has by difficult instances only counts as
     `voc_difficult` says. An xml that cannot be read is a problem. DataError if no object has a name.
     """
@@ -164,13 +164,13 @@ def parse(file: Path) -> Objects:
 
 
 def _images(folder: Path) -> list[Path]:
-    """The images beside the xml files and in the folders of images beside a folder of xml files."""
-    beside = [file for file in sorted(folder.iterdir()) if is_image(file.name)]
-    if beside and folder.name not in XML_FOLDERS:
-        return beside
+    """The images next to the xml files and in the folders of images next to a folder of xml files."""
+    siblings = [file for file in sorted(folder.iterdir()) if is_image(file.name)]
+    if siblings and folder.name not in XML_FOLDERS:
+        return siblings
     places = {place.resolve(): place for name in IMAGE_FOLDERS if (place := folder.parent / name).is_dir()}
     around = [image for place in places.values() for image in images_below(place)]
-    return [*beside, *around] or [file for file in sorted(folder.parent.iterdir()) if is_image(file.name)]
+    return [*siblings, *around] or [file for file in sorted(folder.parent.iterdir()) if is_image(file.name)]
 
 
 def _lists(folder: Path, notes: list[str]) -> dict[str, str]:

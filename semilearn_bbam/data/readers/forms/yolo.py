@@ -58,7 +58,7 @@ def _names_classes(file: Path) -> bool:
 def read(root: Path, path: Path, part: str, settings: Namespace) -> Entries:
     """Images with the names of the classes in their label files; an image without a file, or an object, has no label.
 
-    The label file of `images/a.jpg` is `labels/a.txt`, that of another image lies beside it. Classes are named by
+    The label file of `images/a.jpg` is `labels/a.txt`, that of another image is next to it. Classes are named by
     data.yaml, obj.names or classes.txt, else their numbers are their names. Parts are those of data.yaml, of lists
     such as train.txt, or folders train, val and test. DataError for an unusable data.yaml.
     """
@@ -131,7 +131,7 @@ def _first(folder: Path, names: Iterable[str]) -> Path | None:
 
 
 def _has_labels(path: Path) -> bool:
-    """Whether label files lie in `labels/`, or beside images with the names of the classes at the top."""
+    """Whether label files are in `labels/`, or next to images with the names of the classes at the top."""
     tops = [path, *(folder for folder in subfolders(path) if part_of(folder.name))]
     if any((top / "images").is_dir() and (top / "labels").is_dir() for top in tops):
         return any(
@@ -236,8 +236,8 @@ def _listed(root: Path, place: Path, part: str, finder: ImageFinder) -> list[tup
     if place.is_dir():
         return [(image, shown(root, image), part) for image in images_below(place)]
     names = [line.strip() for line in read_text(place).split("\n") if line.strip()]
-    beside = [(place.parent / name, name) for name in names]
-    return [(path if path.is_file() else finder.find(name)[0], name, part) for path, name in beside]
+    listed = [(place.parent / name, name) for name in names]
+    return [(path if path.is_file() else finder.find(name)[0], name, part) for path, name in listed]
 
 
 def _part_in(top: Path, image: Path) -> str:
@@ -246,7 +246,7 @@ def _part_in(top: Path, image: Path) -> str:
 
 
 def _label_file(image: Path) -> Path | None:
-    """`labels/` instead of the last `images/`, else beside the image; None where there is no such file."""
+    """`labels/` instead of the last `images/`, else next to the image; None where there is no such file."""
     parts = list(image.parts)
     candidates = [image.with_suffix(".txt")]
     if "images" in parts[:-1]:

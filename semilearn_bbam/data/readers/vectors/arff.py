@@ -139,7 +139,7 @@ def _labels(path: Path, content: Content, names: list[str], label_file: Path | N
     else:
         raise DataError(
             f"{path} does not say which of its {len(names)} attributes are labels; name them in a label_file, write "
-            f"-C n (the first n) into the relation, or put {path.stem}.xml of MULAN beside it"
+            f"-C n (the first n) into the relation, or put {path.stem}.xml of MULAN next to it"
         )
     for name in chosen:
         if name not in names:

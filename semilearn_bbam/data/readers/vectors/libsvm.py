@@ -58,7 +58,7 @@ def read(paths: list[Path], label_file: Path | None) -> VectorTable:
 
 
 def _count(empty: int) -> str:
-    return f"{empty} lines have no label, which counts as said by empty_labels" if empty else ""
+    return f"{empty} lines have no label, which counts as empty_labels says" if empty else ""
 
 
 def _columns_of(numbers: list[float], label_file: Path | None) -> tuple[dict[float, int], list[str], str]:

@@ -39,29 +39,31 @@ def load(path: Path) -> Any:
 
 
 def read(paths: list[Path], label_file: Path | None) -> VectorTable:
-    """The vectors [N,D] of a file with the targets [N,K] of the file beside it that is called alike.
+    """The vectors [N,D] of a file with the targets [N,K] of the file next to it that is called alike.
 
     That is y.npz for x.npz, train_y.npz for train_x.npz, and else <name>_y.npz, sparse or dense, or .npy. DataError
     without one.
     """
     (path,) = paths
-    beside = labels_beside(path)
+    label_table = labels_next_to(path)
     x = load(path)
-    if beside is None:
+    if label_table is None:
         shape = " x ".join(map(str, x.shape))
         raise DataError(
-            f"{path} is one sparse matrix ({shape}) without labels; put those as {path.stem}_y.npz or .npy beside it, "
+            f"{path} is one sparse matrix ({shape}) without labels; put those as {path.stem}_y.npz or .npy next to it, "
             f"or name a folder with train_x.npz, train_y.npz, test_x.npz and test_y.npz"
         )
-    y = load_targets(beside)
+    y = load_targets(label_table)
     if y.ndim != 2 or len(y) != x.shape[0]:
-        raise DataError(f"{beside} is {list(y.shape)}, not a row for each of the {x.shape[0]} vectors of {path.name}")
+        raise DataError(
+            f"{label_table} is {list(y.shape)}, not a row for each of the {x.shape[0]} vectors of {path.name}"
+        )
     names = read_label_file(label_file) if label_file else [f"label {k}" for k in range(y.shape[1])]
     if len(names) != y.shape[1]:
         raise DataError(
-            f"{label_file} names {len(names)} labels, but {beside} has {y.shape[1]} columns; make them equal"
+            f"{label_file} names {len(names)} labels, but {label_table} has {y.shape[1]} columns; make them equal"
         )
-    return VectorTable([(x, y)], names, [f"labels are those of {beside.name}"])
+    return VectorTable([(x, y)], names, [f"labels are those of {label_table.name}"])
 
 
 def read_dense(path: Path) -> NDArray[np.float32]:
@@ -71,7 +73,7 @@ def read_dense(path: Path) -> NDArray[np.float32]:
     return dense(matrix)
 
 
-def labels_beside(path: Path) -> Path | None:
+def labels_next_to(path: Path) -> Path | None:
     """The file of labels that belongs to a file of vectors."""
     stems = [f"{path.stem}_y", f"{path.stem}_labels", f"{path.stem}-labels"]
     as_y = re.sub(r"(^|[_-])([xX])$", lambda match: match[1] + ("y" if match[2] == "x" else "Y"), path.stem)
