@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.readers.tables import read_table
@@ -14,9 +16,6 @@ from tests.forms import load
 
 
 def save(path: Path, columns: dict[str, list[Any]], features: dict[str, Any] | None = None) -> Path:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     table = pyarrow.table(columns)
     if features:
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})

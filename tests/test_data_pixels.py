@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from PIL import Image
@@ -221,9 +222,8 @@ def test_heic_needs_its_package_and_then_is_read(tmp_path: Path, monkeypatch: py
 
 
 def test_heic_is_decoded_where_the_package_is(tmp_path: Path) -> None:
-    heif = pytest.importorskip("pillow_heif")
     picture = Image.new("RGB", (64, 32), (200, 30, 40))
-    heif.from_pillow(picture).save(tmp_path / "a.jpg", format="HEIF")  # under the name that phones' exports give
+    pillow_heif.from_pillow(picture).save(tmp_path / "a.jpg", format="HEIF")  # under the name that phones' exports give
     pixels = decode_image(str(tmp_path / "a.jpg"))
     assert pixels.shape == (3, 32, 64)
     assert pixels[:, 16, 32].tolist() == pytest.approx([200, 30, 40], abs=6)
