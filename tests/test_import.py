@@ -126,7 +126,5 @@ def test_where_torchaudio_imports_it_stays() -> None:
         "import semilearn_bbam.util.usb, torchaudio; print(hasattr(torchaudio, 'transforms'))", "-W", "ignore"
     )
     if "No module named" in done.stderr or "InstallError" in done.stderr:
-        pytest.skip(
-            "compares with a torchaudio that imports; the newest torch has none, and gets the placeholder above"
-        )
+        pytest.skip("needs a torchaudio that imports, and the newest torch has none")
     assert done.stdout.split()[-1] == "True"

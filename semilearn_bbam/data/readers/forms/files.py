@@ -33,7 +33,8 @@ def is_image(name: str) -> bool:
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Each folder below `folder`, itself first, with its folders and files in order; hidden ones left out.
 
-    Links to folders are followed; a folder that contains itself by a link is not entered again.
+    Links to folders are followed; a folder that contains itself by a link is not entered again. Lazy, unlike
+    `folders.files_below`, since what form a folder has is seen from its first files.
     """
     above: dict[str, frozenset[str]] = {str(folder): frozenset()}
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
