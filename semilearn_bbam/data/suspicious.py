@@ -23,13 +23,19 @@ SEPARATORS = re.compile("[;|,#]")
 SHOWN_IN_LOG = 5  # names in a sentence of a run's log
 
 
+def cardinality(targets: NDArray[np.float32]) -> float:
+    """Labels per item, over known cells of `targets` [N,K]."""
+    known = known_cells(targets)
+    if known.all():
+        return float(targets.sum() / max(len(targets), 1))
+    return float((targets > 0).sum() / max(known.sum(), 1) * targets.shape[1])
+
+
 def source_summary(source: Source, cache_dir: str = "") -> list[str]:
     """What a run says of its data before training: its size, and what is suspicious, a sentence each."""
-    known = known_cells(source.targets)
-    cardinality = (source.targets > 0).sum() / max(known.sum(), 1) * source.targets.shape[1]
     pool = len(source.train) - len(source.targets)
     size = f"{len(source.targets)} training items with labels, {pool} without, {len(source.test)} test items"
-    lines = [f"{size}, {source.targets.shape[1]} labels, {cardinality:.2f} per item"]
+    lines = [f"{size}, {source.targets.shape[1]} labels, {cardinality(source.targets):.2f} per item"]
     return lines + [f"WARNING {line}" for line in suspicious_items(source, cache_dir, shown=SHOWN_IN_LOG)]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import Source, known_cells
 from semilearn_bbam.data.problems import describe
-from semilearn_bbam.data.suspicious import suspicious_items
+from semilearn_bbam.data.suspicious import cardinality, suspicious_items
 
 
 def describe_source(source: Source) -> str:
@@ -25,8 +25,8 @@ def describe_source(source: Source) -> str:
     rows = {
         "items with labels": [f"{len(targets)}" for _, targets in parts],
         "items for the pool only": [f"{unlabelled}", "-"],
-        "labels per item": [f"{_cardinality(targets):.3f}" for _, targets in parts],
-        "density": [f"{_cardinality(targets) / targets.shape[1]:.4f}" for _, targets in parts],
+        "labels per item": [f"{cardinality(targets):.3f}" for _, targets in parts],
+        "density": [f"{cardinality(targets) / targets.shape[1]:.4f}" for _, targets in parts],
         **_unknown_cells([targets for _, targets in parts]),
         "distinct label sets": [f"{len(np.unique(targets, axis=0))}" for _, targets in parts],
         "items without any label": [f"{int((~(targets != 0).any(1)).sum())}" for _, targets in parts],
@@ -61,13 +61,6 @@ def check_report(source: Source, cache_dir: str = "") -> tuple[str, bool]:
         ["", "bad (bad_data: fail stops here, skip leaves them out):", *(f"- {line}" for line in bad)] if bad else []
     )
     return "\n".join([*pieces, "" if bad else "no bad item"]), not bad
-
-
-def _cardinality(targets: NDArray[np.float32]) -> float:
-    known = known_cells(targets)
-    if known.all():
-        return float(targets.sum() / max(len(targets), 1))
-    return float((targets > 0).sum() / max(known.sum(), 1) * targets.shape[1])
 
 
 def _short(name: str) -> str:
