@@ -231,6 +231,7 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
         raise RunError(
             f"'{path}' does not fit the net of '{record.folder / CONFIG}'; rerun it with this version"
         ) from error
+    net = ALGORITHMS[settings.algorithm].finished_net(net, settings, checkpoint["state"])
     target = resolve_device(device)
     return Predictor(
         settings=settings,

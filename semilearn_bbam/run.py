@@ -15,6 +15,7 @@ from semilearn_bbam.util import usb as usb  # isort: split
 import numpy as np
 import torch
 from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
+from threadpoolctl import threadpool_limits
 from torch.distributed import DistError
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
@@ -169,6 +170,7 @@ def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
     """
     if settings.num_threads:
         torch.set_num_threads(settings.num_threads)
+        threadpool_limits(settings.num_threads)  # of NumPy and SciPy
     device = resolve_device(settings.device)
     world = World.init(device.type)
     folder = RunFolder.inside(settings.save_dir, settings.save_name, writes=world.is_main)

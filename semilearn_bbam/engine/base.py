@@ -26,7 +26,13 @@ from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.engine.method import Method
 from semilearn_bbam.engine.pools import build_pools, read_split
 from semilearn_bbam.engine.preprocessing import Preprocessor
-from semilearn_bbam.engine.schedule import build_optimizer, build_scheduler, plan_stages, unlabeled_batch_size
+from semilearn_bbam.engine.schedule import (
+    StagePlan,
+    build_optimizer,
+    build_scheduler,
+    plan_stages,
+    unlabeled_batch_size,
+)
 from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
 from semilearn_bbam.errors import UserError
@@ -95,7 +101,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             raise UserError(
                 f"{settings.algorithm} needs unlabelled data, but every training row is labelled; lower label_ratio"
             )
-        self.plan = plan_stages(settings, len(self.split.labeled), num_unlabeled)
+        self.plan = self.make_plan(settings, len(self.split.labeled), num_unlabeled)
         self.hidden_labels = "all" if self.uses_all_labels else "none"  # labels used that a method must not see
         if self.uses_all_labels:  # after the plan, so that it takes as many steps as the others
             self.split = with_all_labels(self.split, len(source.targets))
@@ -104,6 +110,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
             **{key: value for key, value in USB_SETTINGS.items() if not hasattr(settings, key)},
             num_classes=self.facts.num_classes,
             num_train_iter=self.plan.total,
+            epoch=self.plan.epochs,
         )
         with without_scaler_warning():
             super().__init__(args, None, tb_log, logger)
@@ -113,6 +120,10 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         self.set_up()
         if not args.resume:  # a resumed run compares its split with the checkpoint's first
             self.folder.write(SPLIT, partial(save_split, self.split))
+
+    def make_plan(self, settings: Settings, num_labeled: int, num_unlabeled: int) -> StagePlan:
+        """Epochs and steps of the run, from the sizes of its two pools."""
+        return plan_stages(settings, num_labeled, num_unlabeled)
 
     def set_up(self) -> None:
         """Prepare what the method needs; its nets, pools and optimiser exist by then."""
@@ -211,8 +222,13 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
                 loaders["train_ulb"] = training_loader(
                     args, pools["train_ulb"], unlabeled_batch_size(args), plan.steps, 2, world
                 )
-        reading = ("pool_lb", "pool_ulb", "prior", "validation", "test")
-        return loaders | {name: reading_loader(args, pools[name], world) for name in reading if name in pools}
+        return loaders | self.reading_loaders()
+
+    def reading_loaders(self) -> dict[str, Any]:
+        """Loaders that read each pool in order."""
+        names = ("pool_lb", "pool_ulb", "prior", "validation", "test")
+        pools = self.dataset_dict
+        return {name: reading_loader(self.args, pools[name], self.world) for name in names if name in pools}
 
     def set_optimizer(self) -> tuple[Any, Any]:
         optimizer = build_optimizer(self.model, self.args)

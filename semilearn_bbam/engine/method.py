@@ -82,6 +82,11 @@ class Method:
             return CosinePrototypes(in_features, num_classes, scale=settings.scale, margin=settings.margin)
         return LinearLabels(in_features, num_classes)
 
+    @classmethod
+    def finished_net(cls, net: nn.Module, settings: Settings, state: Mapping[str, Any]) -> nn.Module:
+        """The net that scores new items, from that of the run with its weights; state: as of `get_state`."""
+        return net
+
     # ------------------------------------------------------------------ its scores
 
     @classmethod

@@ -39,6 +39,13 @@ CONFIDENCE_WEIGHTS = Option(
     False,
     "true: a pseudo-label counts by the distance of its score from its label's threshold, at most 1",
 )
+RARE_SHRINKAGE = Option(
+    "rare_shrinkage",
+    float,
+    0.0,
+    "n_0: what a label learns from the pool counts n / (n + n_0) times, n its labelled positives; 0: fully",
+    minimum=0,
+)
 
 
 def asymmetric_options(args: argparse.Namespace) -> dict[str, float]:

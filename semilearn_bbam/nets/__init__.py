@@ -31,7 +31,7 @@ from semilearn_bbam.nets.library import (
     torchvision_net,
     with_size,
 )
-from semilearn_bbam.nets.small import FeatureMLP, PlainFeatures, SmallCNN
+from semilearn_bbam.nets.small import FeatureMLP, Pixels, PlainFeatures, SmallCNN
 from semilearn_bbam.nets.weights import load_weights
 from semilearn_bbam.util.hub import Unavailable, load_local_or_hub
 
@@ -42,7 +42,7 @@ NetBuilder = Callable[..., nn.Module]
 USB_BERTS = {"bert_base_uncased": "bert-base-uncased", "bert_base_cased": "bert-base-cased"}
 SOUND = ("hubert_base", "wave2vecv2_base")
 PLURAL = {"image": "images", "text": "texts", "features": "vectors"}
-OWN = ("plain", "mlp", "small_cnn")
+OWN = ("plain", "mlp", "pixels", "small_cnn")
 MLP_LAYERS = "512 gelu 512 gelu"
 NO_WEIGHTS = "use_pretrain is true but pretrain_path is empty; name the weights file, or set it to false"
 
@@ -56,10 +56,10 @@ def usb_net_names() -> list[str]:
 def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
     """The builder of the backbone that `settings.net` names: `builder(in_features, num_classes, pretrained=False)`.
 
-    Names are those of USB, `plain`, `mlp` or `mlp:<layers>` for vectors, `small_cnn`, `timm:<name>`,
-    `torchvision:<name>` and `hf:<folder or hub name>`. in_features is the width of vectors or the number of channels of
-    images; `pretrained` means the weights in `pretrain_path`, or the library's if that is empty. The net has a
-    `weights_report` if weights were loaded, or if it has random ones though there are others. NetError for
+    Names are those of USB, `plain`, `mlp` or `mlp:<layers>` for vectors, `pixels` and `small_cnn` for images,
+    `timm:<name>`, `torchvision:<name>` and `hf:<folder or hub name>`. in_features is the width of vectors or the number
+    of channels of images; `pretrained` means the weights in `pretrain_path`, or the library's if that is empty. The net
+    has a `weights_report` if weights were loaded, or if it has random ones though there are others. NetError for
     an unknown name, with the nearest one.
     """
     net = settings.net
@@ -74,6 +74,8 @@ def get_net_builder(settings: argparse.Namespace) -> NetBuilder:
         return _builder(settings, lambda facts, pretrained: FeatureMLP(facts.in_features, layers, facts.scale))
     if net == "plain":
         return _builder(settings, lambda facts, pretrained: PlainFeatures(facts.in_features, facts.scale))
+    if net == "pixels":
+        return _builder(settings, lambda facts, pretrained: Pixels(**facts.image))
     if net == "small_cnn":
         return _builder(settings, lambda facts, pretrained: SmallCNN(facts.in_features))
     known = usb_net_names()

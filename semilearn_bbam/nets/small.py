@@ -21,6 +21,17 @@ class PlainFeatures(nn.Module):
         return x if self.scale == 1 else self.scale * x
 
 
+class Pixels(nn.Module):
+    """The values of small images as vectors: x [B, C, H, W] -> [B, C H W]."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.num_features = channels * size * size
+
+    def forward(self, x: Tensor, only_feat: bool = True, **kwargs: Any) -> Tensor:
+        return x.flatten(1)
+
+
 class FeatureMLP(nn.Module):
     """Layers over precomputed vectors, scale * x [B, D] -> [B, D']; `layers` as in `heads.build_projection`."""
 

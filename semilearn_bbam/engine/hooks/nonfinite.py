@@ -35,6 +35,8 @@ class GuardedUpdateHook(ParamUpdateHook):
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
 
     def after_train_step(self, algorithm: Any) -> None:
+        if "loss" not in algorithm.out_dict:  # a fit, which has no gradient
+            return
         loss = algorithm.out_dict["loss"].detach()
         if not self.at_once:
             bad = ~torch.isfinite(loss) & (self.first_bad < 0)

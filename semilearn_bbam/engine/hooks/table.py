@@ -33,7 +33,7 @@ class Row(NamedTuple):
 HOOKS = (
     Row("ParamUpdateHook", "HIGHEST", lambda a: a.update_hook),
     Row("TrainingRowHook", "HIGHEST", lambda a: TrainingRowHook()),  # before others add values to those of the step
-    Row("EMAHook", "HIGH", lambda a: ModelEMAHook()),
+    Row("EMAHook", "HIGH", lambda a: ModelEMAHook(), lambda a: a.ema_model is not a.model),
     Row("EvaluationHook", "HIGH", lambda a: MultiLabelEvaluationHook()),
     Row("SelectionHook", "ABOVE_NORMAL", lambda a: SelectionHook()),  # uses the evaluation
     Row("DistSamplerSeedHook", "NORMAL", lambda a: SamplerSeedHook()),

@@ -1,0 +1,144 @@
+"""Methods that fit a function in closed form instead of stepping: a run of one step, the fit."""
+
+from __future__ import annotations
+
+import argparse
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from semilearn_bbam.config import Conflict, Settings
+from semilearn_bbam.data import Pool
+from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.engine.schedule import StagePlan
+from semilearn_bbam.nets import get_net_builder
+from semilearn_bbam.nets.fitted import FittedHead, RowFunction, function_of, function_state
+from semilearn_bbam.nets.heads import MultiLabelNet
+
+FROZEN_NETS = ("plain", "pixels")
+
+
+class FittedAlgorithm(MultiLabelAlgorithm):
+    """Base class of methods that `fit` a function to the features of the net, which stays as it is.
+
+    Everything around the fit is that of other methods: split, pools, metrics, checkpoints, the run folder. A run is one
+    epoch of one step. What was fitted is the state of the method, not a weight, since its size depends on the data.
+    """
+
+    uses_unlabeled = False
+    shares_batches = True  # every process fits the same to the features of all
+    head = "own"
+    stage_name = "fit"
+    slope: ClassVar[float] = 4.0
+    boundary: ClassVar[float] = 0.5
+    held_out: Tensor | None = None  # logits of the `prior` pool by fits without the row, where they differ
+
+    @abstractmethod
+    def fit(self, labeled: Tensor, targets: Tensor, known: Tensor | None) -> tuple[RowFunction, Tensor]:
+        """Fit to features [N_l,D] and targets [N_l,K]; the function, and leave-one-out scores of the labelled rows.
+
+        known [N_l,K]: the cells whose label is known; None: all. A fit that uses the pool also sets `held_out`.
+        """
+
+    # ------------------------------------------------------------------ what a fit does not need
+
+    def make_plan(self, settings: argparse.Namespace, num_labeled: int, num_unlabeled: int) -> StagePlan:
+        return StagePlan(epochs=1, warmup_epochs=0, warmup_steps=0, steps=1)
+
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        name = values["algorithm"]
+        if values["net"] and values["net"] not in FROZEN_NETS and not values["use_pretrain"]:
+            cure = "net: plain" if kind == "features" else "encoder, or use_pretrain: true, or net: pixels for images"
+            yield (
+                ("net", "use_pretrain"),
+                f"{name} trains no net, and {values['net']} starts from random weights; set {cure}",
+            )
+        if values["projection"] not in ("auto", "none"):
+            yield ("projection",), f"{name} trains no layer; leave projection at auto"
+
+    @classmethod
+    def build_net(cls, settings: Settings, kind: str, in_features: int, num_classes: int) -> nn.Module:
+        cls.check(settings, kind)
+        backbone = get_net_builder(settings)(in_features, num_classes, pretrained=settings.use_pretrain)
+        net = MultiLabelNet(backbone, "none", lambda width: cls.build_head(settings, width, num_classes=num_classes))
+        return net.requires_grad_(False)
+
+    @classmethod
+    def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
+        return FittedHead(num_classes, slope=cls.slope, boundary=cls.boundary)
+
+    def set_ema_model(self) -> nn.Module:
+        return self.model.eval()  # there are no steps to average
+
+    def set_dataset(self) -> dict[str, Pool]:
+        pools = super().set_dataset()
+        for name in ("pool_lb", "pool_ulb"):
+            pools[name].views = {"x_lb": self.views["eval"]}
+        return pools
+
+    def set_data_loader(self) -> dict[str, Any]:
+        return self.reading_loaders()
+
+    def set_optimizer(self) -> tuple[Any, Any]:
+        return SGD([{"params": []}], lr=0.0), None
+
+    def epoch_loaders(self, epoch: int) -> list[Any]:
+        return []
+
+    def batches(self, epoch: int) -> Iterator[dict[str, Any]]:
+        yield {}
+
+    # ------------------------------------------------------------------ the fit
+
+    def train_step(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The one step of a run; the value that is logged is the squared error of the leave-one-out scores."""
+        pool = self.dataset_dict["pool_lb"]
+        targets = pool.targets.to(self.device)
+        known = None if pool.known is None else pool.known.to(self.device)
+        function, leave_one_out = self.fit(self.read("pool_lb")["feat"], targets, known)
+        self.set_function(function)
+        if self.held_out is None and not len(self.split.unlabeled):
+            self.held_out = self.model.head.logits_of(leave_one_out)
+        probability = self.model.head.logits_of(leave_one_out).sigmoid()
+        return {}, self.process_log_dict(
+            total_loss=(probability - targets).square()[... if known is None else known].mean()
+        )
+
+    def report_choice(self, precision: float, **chosen: float) -> None:
+        """Log what leave-one-out scores chose."""
+        values = ", ".join(f"{name} {value:.3g}" for name, value in chosen.items())
+        self.print_fn(f"{values}: leave-one-out mAP of the labelled rows {precision:.4f}")
+
+    def set_function(self, function: RowFunction) -> None:
+        self.model.head.function = function
+        self.model.to(self.device)
+
+    def predict(self, name: str) -> tuple[Tensor, Tensor | None]:
+        if name == "prior" and self.held_out is not None:
+            return self.scores({"logits": self.held_out}), None
+        return super().predict(name)
+
+    # ------------------------------------------------------------------ state
+
+    def get_state(self) -> dict[str, Any]:
+        function = self.model.head.function
+        if function is None:
+            return {}
+        held_out = {} if self.held_out is None else {"held_out": self.held_out}
+        return {"function": function_state(function), **held_out}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        if state:
+            self.set_function(function_of(state["function"]))
+            self.held_out = state["held_out"].to(self.device) if "held_out" in state else None
+
+    @classmethod
+    def finished_net(cls, net: nn.Module, settings: Settings, state: Mapping[str, Any]) -> nn.Module:
+        if state:
+            net.head.function = function_of(state["function"])
+        return net
