@@ -317,6 +317,29 @@ def choose_kernel_ridge(x: Tensor, targets: Tensor, known: Tensor | None = None)
     return gamma, ridge, precision
 
 
+def cardinality_boundary(scores: Tensor, targets: Tensor, known: Tensor | None = None) -> float:
+    """The score that as many cells reach as are positive: one boundary for all labels, which changes no ranking.
+
+    Least squares with a penalty shrink scores towards 0, so that few reach 1/2.
+
+    Args:
+        scores: leave-one-out scores of labelled rows, [N,K].
+        targets: [N,K] of 0 and 1, of any value where unknown.
+        known: [N,K] bool; None: all are known.
+
+    Returns:
+        The boundary, halfway to the next lower score; 1/2 where no known cell is positive, or all are.
+
+    Example:
+        >>> cardinality_boundary(torch.tensor([[0.5, 0.25], [0.125, 0.0]]), torch.tensor([[1, 0], [1, 0]]))
+        0.1875
+    """
+    cells = torch.ones_like(targets, dtype=torch.bool) if known is None else known
+    values = scores[cells].sort(descending=True).values
+    count = int((targets[cells] > 0).sum())
+    return float(values[count - 1 : count + 1].mean()) if 0 < count < len(values) else 0.5
+
+
 def choose_landmarks(num_labeled: int, num_rows: int, generator: torch.Generator) -> Tensor | None:
     """Row numbers of the landmarks of a fit to labelled rows, which come first, and others.
 

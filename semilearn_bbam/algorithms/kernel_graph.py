@@ -51,5 +51,5 @@ class KernelGraphMethod(FittedAlgorithm):
         chosen = dict(fitted.chosen)
         self.report_choice(chosen.pop("leave_one_out_mAP"), **chosen)
         self.pseudo_targets = fitted.pseudo_targets
-        self.held_out = self.model.head.logits_of(fitted.leave_one_out[len(labeled) :])
+        self.held_out = fitted.leave_one_out[len(labeled) :]
         return fitted.scores, fitted.leave_one_out[: len(labeled)]

@@ -14,8 +14,9 @@ from semilearn_bbam.config import Conflict, Settings
 from semilearn_bbam.data import Pool
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.schedule import StagePlan
+from semilearn_bbam.kernels import cardinality_boundary
 from semilearn_bbam.nets import get_net_builder
-from semilearn_bbam.nets.fitted import FittedHead, RowFunction, function_of, function_state
+from semilearn_bbam.nets.fitted import FittedHead, RowFunction
 from semilearn_bbam.nets.heads import MultiLabelNet
 
 FROZEN_NETS = ("plain", "pixels")
@@ -33,8 +34,8 @@ class FittedAlgorithm(MultiLabelAlgorithm):
     head = "own"
     stage_name = "fit"
     slope: ClassVar[float] = 4.0
-    boundary: ClassVar[float] = 0.5
-    held_out: Tensor | None = None  # logits of the `prior` pool by fits without the row, where they differ
+    boundary: ClassVar[float | None] = None  # of the function's scores; None: by `cardinality_boundary`
+    held_out: Tensor | None = None  # scores of the `prior` pool by fits without the row, where they differ
 
     @abstractmethod
     def fit(self, labeled: Tensor, targets: Tensor, known: Tensor | None) -> tuple[RowFunction, Tensor]:
@@ -70,7 +71,7 @@ class FittedAlgorithm(MultiLabelAlgorithm):
 
     @classmethod
     def build_head(cls, settings: Settings, in_features: int, *, num_classes: int) -> nn.Module:
-        return FittedHead(num_classes, slope=cls.slope, boundary=cls.boundary)
+        return FittedHead(num_classes, slope=cls.slope)
 
     def set_ema_model(self) -> nn.Module:
         return self.model.eval()  # there are no steps to average
@@ -101,9 +102,11 @@ class FittedAlgorithm(MultiLabelAlgorithm):
         targets = pool.targets.to(self.device)
         known = None if pool.known is None else pool.known.to(self.device)
         function, leave_one_out = self.fit(self.read("pool_lb")["feat"], targets, known)
-        self.set_function(function)
+        boundary = cardinality_boundary(leave_one_out, targets, known) if self.boundary is None else self.boundary
+        self.model.head.set_function(function, boundary)
+        self.model.to(self.device)
         if self.held_out is None and not len(self.split.unlabeled):
-            self.held_out = self.model.head.logits_of(leave_one_out)
+            self.held_out = leave_one_out
         probability = self.model.head.logits_of(leave_one_out).sigmoid()
         return {}, self.process_log_dict(
             total_loss=(probability - targets).square()[... if known is None else known].mean()
@@ -114,31 +117,22 @@ class FittedAlgorithm(MultiLabelAlgorithm):
         values = ", ".join(f"{name} {value:.3g}" for name, value in chosen.items())
         self.print_fn(f"{values}: leave-one-out mAP of the labelled rows {precision:.4f}")
 
-    def set_function(self, function: RowFunction) -> None:
-        self.model.head.function = function
-        self.model.to(self.device)
-
     def predict(self, name: str) -> tuple[Tensor, Tensor | None]:
         if name == "prior" and self.held_out is not None:
-            return self.scores({"logits": self.held_out}), None
+            return self.scores({"logits": self.model.head.logits_of(self.held_out)}), None
         return super().predict(name)
 
     # ------------------------------------------------------------------ state
 
     def get_state(self) -> dict[str, Any]:
-        function = self.model.head.function
-        if function is None:
-            return {}
-        held_out = {} if self.held_out is None else {"held_out": self.held_out}
-        return {"function": function_state(function), **held_out}
+        return self.model.head.state() | ({} if self.held_out is None else {"held_out": self.held_out})
 
     def set_state(self, state: dict[str, Any]) -> None:
-        if state:
-            self.set_function(function_of(state["function"]))
-            self.held_out = state["held_out"].to(self.device) if "held_out" in state else None
+        self.model.head.set_state(state)
+        self.model.to(self.device)
+        self.held_out = state["held_out"].to(self.device) if "held_out" in state else None
 
     @classmethod
     def finished_net(cls, net: nn.Module, settings: Settings, state: Mapping[str, Any]) -> nn.Module:
-        if state:
-            net.head.function = function_of(state["function"])
+        net.head.set_state(state)
         return net

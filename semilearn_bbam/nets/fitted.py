@@ -79,7 +79,7 @@ class FittedHead(nn.Module):
     Args:
         num_classes: number of labels K.
         slope: > 0; 4 gives the sigmoid the slope 1 of a score between 0 and 1.
-        boundary: the score of a row between both classes.
+        boundary: the score of a row between both classes, until `set_function` gives another.
 
     Shapes:
         z [B,D] -> "logits" [B,K].
@@ -103,6 +103,19 @@ class FittedHead(nn.Module):
     def logits_of(self, scores: Tensor) -> Tensor:
         """Logits of the function's scores."""
         return self.slope * (scores - self.boundary)
+
+    def set_function(self, function: RowFunction, boundary: float) -> None:
+        """Take a fitted function and its boundary."""
+        self.function, self.boundary = function, boundary
+
+    def state(self) -> dict[str, Any]:
+        """Function and boundary as tensors and plain values; empty before the fit."""
+        return {} if self.function is None else {"boundary": self.boundary, "function": function_state(self.function)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned."""
+        if state:
+            self.set_function(function_of(state["function"]), state["boundary"])
 
     def _apply(self, fn: Any, recurse: bool = True) -> FittedHead:
         super()._apply(fn, recurse)
