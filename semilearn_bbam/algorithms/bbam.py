@@ -21,6 +21,7 @@ from semilearn_bbam.engine.options import (
     LOSS_REDUCTION,
     NUM_BRANCHES,
 )
+from semilearn_bbam.engine.taught import TAUGHT_OPTIONS
 from semilearn_bbam.losses import angular_logits, balanced_cosine, bam_loss, bbam_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 from semilearn_bbam.pseudo_labels import confidence_weights, pseudo_label_unknown, smoothed_scores
@@ -105,6 +106,7 @@ class BBAM(ReleasedFaults):
         CONFIDENCE_WEIGHTS,
         Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: off", minimum=0),
         MIXUP,
+        *TAUGHT_OPTIONS,
         *RELEASED_OPTIONS,
     )
 
@@ -138,6 +140,8 @@ class BBAM(ReleasedFaults):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         state, reduction = self.pool_state, self.args.loss_reduction
         y_ulb, beta_ulb = state.pseudo_targets[idx_ulb], state.beta_ulb[idx_ulb]
+        if self.args.rare_shrinkage:
+            beta_ulb = beta_ulb * for_branches(self.label_weight.expand(len(idx_ulb), -1), beta_ulb)
         if state.weights is not None:
             beta_ulb = beta_ulb * for_branches(state.weights[idx_ulb], beta_ulb)
         if state.targets_lb is not None:  # with pseudo-labels where the labels are unknown
@@ -174,7 +178,12 @@ class BBAM(ReleasedFaults):
         return logits.unflatten(-1, (-1, outputs["cosine"].shape[-1])).mean(-2).sigmoid()
 
     def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        return self.scores_of(outputs, self.args, self.get_state() if self.args.score_map == "average" else {})
+        return self.scores_of(outputs, self.args, self.score_state())
+
+    def score_state(self) -> dict[str, Any]:
+        if self.args.score_map == "raw" or self.pool_state is None:
+            return super().score_state()
+        return {**super().score_state(), "statistics": self.pool_state.statistics.state_dict()}
 
     # ------------------------------------------------------------------ the refresh
 
@@ -193,11 +202,13 @@ class BBAM(ReleasedFaults):
         scores = self.leaked(scores, self.pool_state.statistics if self.pool_state else None)
         if args.neighbours:
             scores = smoothed_scores(scores, unlabeled["feat"], args.neighbours)
+        self.standardise(ranked)
         pool_lb = self.dataset_dict["pool_lb"]
         targets_lb = pool_lb.targets.to(self.device)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + self.epoch)
-        pseudo, mask = pseudo_label(scores, self.positive_rate, args)
-        weights = confidence_weights(scores, self.positive_rate) if args.confidence_weights else None
+        ranked_scores = self.taught(scores)
+        pseudo, mask = pseudo_label(ranked_scores, self.positive_rate, args)
+        weights = confidence_weights(ranked_scores, self.positive_rate) if args.confidence_weights else None
         features = torch.cat([labeled["feat"], unlabeled["feat"]])
         known_lb = valid_lb = None if pool_lb.known is None else pool_lb.known.to(self.device)
         weights_lb: Tensor | None = None
@@ -231,10 +242,11 @@ class BBAM(ReleasedFaults):
         return filled, mask, torch.where(self.unknown_lb, weights, 1.0)
 
     def get_state(self) -> dict[str, Any]:
-        return {} if self.pool_state is None else self.pool_state.state_dict()
+        return {**super().get_state(), **({} if self.pool_state is None else self.pool_state.state_dict())}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.pool_state = PoolState.from_state_dict(state, self.device) if state else None
+        super().set_state(state)
+        self.pool_state = PoolState.from_state_dict(state, self.device) if "statistics" in state else None
 
 
 @ALGORITHMS.register("bam")

@@ -18,4 +18,4 @@ class BBAMPlus(BBAM):
     choice of alpha: `docs/methods/bbam_plus.md`.
     """
 
-    defaults: ClassVar[dict[str, Any]] = {"mixup": 2.0}
+    defaults: ClassVar[dict[str, Any]] = {"mixup": 2.0, "teacher": "auto", "readout": "auto"}

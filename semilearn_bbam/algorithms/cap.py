@@ -10,7 +10,6 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
 from semilearn_bbam.config import Conflict, Option
-from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
 from semilearn_bbam.engine.options import (
     ASYMMETRIC_OPTIONS,
@@ -20,6 +19,7 @@ from semilearn_bbam.engine.options import (
     NUM_BRANCHES,
     asymmetric_options,
 )
+from semilearn_bbam.engine.taught import TAUGHT_OPTIONS, TaughtAlgorithm, has_teacher
 from semilearn_bbam.losses import asymmetric_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 from semilearn_bbam.pseudo_labels import (
@@ -32,7 +32,7 @@ from semilearn_bbam.pseudo_labels import (
 
 
 @ALGORITHMS.register("cap")
-class CAP(MultiLabelAlgorithm):
+class CAP(TaughtAlgorithm):
     """CAP (Xie et al., NeurIPS 2023).
 
     Warm-up with the asymmetric loss on labelled data. Then, at the start of every epoch, the EMA model scores the pool
@@ -62,6 +62,7 @@ class CAP(MultiLabelAlgorithm):
         MIXUP,
         Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: off", minimum=0),
         Option("queue_size", int, 64_000, "scores per label in the queue", minimum=1),
+        *TAUGHT_OPTIONS,
         *COSINE_HEAD_OPTIONS,  # for head: cosine
     )
 
@@ -74,6 +75,7 @@ class CAP(MultiLabelAlgorithm):
     mask_lb: Tensor | None = None
 
     def set_up(self) -> None:
+        super().set_up()
         self.queue = torch.empty(0, self.num_classes, device=self.device)
 
     @classmethod
@@ -83,6 +85,9 @@ class CAP(MultiLabelAlgorithm):
             if values["threshold_source"] == "queue" and values[key]:
                 cure = f"set {key}: {'false' if values[key] is True else 0}, or threshold_source: epoch"
                 yield ("threshold_source", key), f"threshold_source: queue does not use {key}; {cure}"
+        if values["threshold_source"] == "queue" and has_teacher(values, kind):
+            sentence = "threshold_source: queue ranks batches, and a teacher the pool; set teacher: none"
+            yield ("threshold_source", "teacher"), sentence
 
     def batch_views(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
         weak = {"x_ulb_w": "weak"} if self.args.threshold_source == "queue" else {}
@@ -126,6 +131,8 @@ class CAP(MultiLabelAlgorithm):
             targets, mask = self.from_queue(x_ulb_w)
         else:
             targets, mask = self.pseudo_targets[idx_ulb], self.mask[idx_ulb]
+        if self.args.rare_shrinkage:
+            mask = mask * self.label_weight
         with self.amp_cm():
             labeled, unlabeled = mixed_pass(self, x_lb_s, (y_lb, mask_lb), x_ulb_s, (targets, mask), known_lb)
         loss_lb, loss_ulb = (
@@ -145,8 +152,10 @@ class CAP(MultiLabelAlgorithm):
         scores = raw_scores = self.scores(outputs)
         if args.neighbours:
             scores = smoothed_scores(scores, outputs["feat"], args.neighbours)
+        self.standardise(outputs)
+        ranked = self.taught(scores)
         self.pseudo_targets, self.mask = class_aware_pseudo_labels(
-            scores,
+            ranked,
             self.positive_rate,
             positive_share=args.positive_share,
             negative_share=args.negative_share,
@@ -154,7 +163,7 @@ class CAP(MultiLabelAlgorithm):
         row = {"pseudo_positive_rate": float(self.pseudo_targets.mean())}
         row["left_out_rate"] = 1 - float(self.mask.float().mean())
         if args.confidence_weights:
-            self.mask = self.mask * confidence_weights(scores, self.positive_rate)
+            self.mask = self.mask * confidence_weights(ranked, self.positive_rate)
             row["weight_mean"] = float(self.mask.mean())
         if self.unknown_lb is not None:
             row |= self.fill_unknown(scores, raw_scores, outputs["feat"])
@@ -197,14 +206,16 @@ class CAP(MultiLabelAlgorithm):
         )
 
     def get_state(self) -> dict[str, Any]:
+        state = {**super().get_state(), "queue": self.queue}
         if self.pseudo_targets is None:
-            return {"queue": self.queue}
-        state = {"queue": self.queue, "pseudo_targets": self.pseudo_targets.to(torch.uint8), "mask": self.mask}
+            return state
+        state |= {"pseudo_targets": self.pseudo_targets.to(torch.uint8), "mask": self.mask}
         if self.targets_lb is not None:
             state |= {"targets_lb": self.targets_lb, "mask_lb": self.mask_lb}
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
         self.queue = state["queue"].to(self.device)
         if "mask" in state:
             self.pseudo_targets = state["pseudo_targets"].to(self.device, torch.float32)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.config import Conflict, Option
-from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.pools import labeled_pool, read_split
+from semilearn_bbam.engine.taught import TaughtAlgorithm
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.losses import balanced_cosine
 
@@ -21,7 +21,7 @@ from semilearn_bbam.losses import balanced_cosine
 SEED_SHIFT = 999
 
 
-class ReleasedFaults(MultiLabelAlgorithm):
+class ReleasedFaults(TaughtAlgorithm):
     """Base class that reproduces two faults of the released code on purpose.
 
     `reproduce_released_leak`: from the second semi-supervised epoch on the map psi of the *true* label is applied to
