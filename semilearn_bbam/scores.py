@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -38,19 +38,6 @@ class Standard:
         """Scores of which `apply` gives these."""
         return scores * self.deviation + self.mean
 
-    def to(self, device: torch.device) -> Standard:
-        """The same on a device."""
-        return Standard(self.mean.to(device), self.deviation.to(device))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Both as tensors."""
-        return {"mean": self.mean, "deviation": self.deviation}
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Standard:
-        """What `state_dict` gave."""
-        return cls(state["mean"], state["deviation"])
-
 
 def mixed_scores(scores: Tensor, others: Tensor, share: float) -> Tensor:
     """Standardised scores of two models, (1 - share) of the first and share of the second.
@@ -70,21 +57,46 @@ def mixed_scores(scores: Tensor, others: Tensor, share: float) -> Tensor:
     return torch.lerp(Standard.of(scores).apply(scores), Standard.of(others).apply(others), share)
 
 
-def fused_logits(logits: Tensor, others: Tensor, standard: Standard, other_standard: Standard) -> Tensor:
-    """Mean of two models' standardised logits, on the scale of the second.
+@dataclass(frozen=True, eq=False)
+class Fusion:
+    """Mean of two models' standardised logits, label by label, with mean and deviation of the second.
 
-    Args:
-        logits: [N,K].
-        others: of the same rows, [N,K].
-        standard: of `logits`, in the pool.
-        other_standard: of `others`, in the pool.
+        z = (standard(a) + standard(b)) / 2,  logit = mean(b) + deviation(b) z / deviation(z)
 
-    Returns:
-        [N,K].
+    All means and deviations are those of the rows that it is made from, such as a pool: [K] each.
 
     Example:
-        >>> unit, double = Standard(torch.zeros(1), torch.ones(1)), Standard(torch.zeros(1), torch.full((1,), 2.0))
-        >>> fused_logits(torch.tensor([[1.0]]), torch.tensor([[4.0]]), unit, double)
-        tensor([[3.]])
+        >>> a, b = torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [8.0]])
+        >>> Fusion.of(a, b).apply(a, b).T
+        tensor([[4., 8.]])
     """
-    return other_standard.undo((standard.apply(logits) + other_standard.apply(others)) / 2)
+
+    first: Standard
+    second: Standard
+    mixed: Standard
+
+    @classmethod
+    def of(cls, logits: Tensor, others: Tensor) -> Fusion:
+        """From the logits [N,K] of both models for the same rows."""
+        first, second = Standard.of(logits), Standard.of(others)
+        return cls(first, second, Standard.of((first.apply(logits) + second.apply(others)) / 2))
+
+    def apply(self, logits: Tensor, others: Tensor) -> Tensor:
+        """Fused logits [M,K] of any rows."""
+        return self.second.undo(self.mixed.apply((self.first.apply(logits) + self.second.apply(others)) / 2))
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """Its numbers as tensors."""
+        return {field.name: vars(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Mapping[str, Tensor]]) -> Fusion:
+        """What `state_dict` gave."""
+        return cls(**{name: Standard(**standard) for name, standard in state.items()})
+
+    def to(self, device: torch.device) -> Fusion:
+        """The same on a device."""
+        standards = {name: vars(standard) for name, standard in vars(self).items()}
+        return self.from_state_dict(
+            {name: {key: value.to(device) for key, value in part.items()} for name, part in standards.items()}
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from semilearn_bbam.algorithms.pool_state import PoolState, estimate_statistics, pseudo_label
 from semilearn_bbam.algorithms.released import RELEASED_OPTIONS, ReleasedFaults
 from semilearn_bbam.angles import AngleStatistics
-from semilearn_bbam.config import Option, Settings
+from semilearn_bbam.config import Conflict, Option, Settings
 from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
 from semilearn_bbam.engine.options import (
     ANGULAR_OPTIONS,
@@ -113,6 +113,13 @@ class BBAM(ReleasedFaults):
     shares_batches = True
     pool_state: PoolState | None = None
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+        yield from super().conflicts(values, kind)
+        if values["score_map"] == "average" and values["readout"] == "fused":
+            sentence = "score_map: average gives scores of the head alone; set readout: head"
+            yield ("score_map", "readout"), sentence
+
     @property
     def pseudo_targets(self) -> Tensor | None:
         """Pseudo-labels of the pool, [N_u,K], for the diagnostic hook."""
@@ -202,7 +209,7 @@ class BBAM(ReleasedFaults):
         scores = self.leaked(scores, self.pool_state.statistics if self.pool_state else None)
         if args.neighbours:
             scores = smoothed_scores(scores, unlabeled["feat"], args.neighbours)
-        self.standardise(ranked)
+        self.fuse(ranked)
         pool_lb = self.dataset_dict["pool_lb"]
         targets_lb = pool_lb.targets.to(self.device)
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + self.epoch)

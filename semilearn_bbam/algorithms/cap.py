@@ -152,7 +152,7 @@ class CAP(TaughtAlgorithm):
         scores = raw_scores = self.scores(outputs)
         if args.neighbours:
             scores = smoothed_scores(scores, outputs["feat"], args.neighbours)
-        self.standardise(outputs)
+        self.fuse(outputs)
         ranked = self.taught(scores)
         self.pseudo_targets, self.mask = class_aware_pseudo_labels(
             ranked,

@@ -18,7 +18,7 @@ from semilearn_bbam.kernel_graph import fit_kernel_graph
 from semilearn_bbam.kernels import cardinality_boundary
 from semilearn_bbam.nets.fitted import FittedHead
 from semilearn_bbam.nets.heads import MultiLabelNet
-from semilearn_bbam.scores import Standard, fused_logits, mixed_scores
+from semilearn_bbam.scores import Fusion, mixed_scores
 
 TAUGHT_OPTIONS = (
     Option(
@@ -65,7 +65,7 @@ class TaughtAlgorithm(MultiLabelAlgorithm):
 
     label_weight: Tensor  # what the pseudo-labels of each label count, n / (n + n_0): [K]
     teacher: Teacher | None = None
-    standards: tuple[Standard, Standard] | None = None  # of the head's logits and the teacher's, in the pool
+    fusion: Fusion | None = None  # of the head's and the teacher's logits
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -99,10 +99,10 @@ class TaughtAlgorithm(MultiLabelAlgorithm):
         progress = (self.epoch - self.plan.warmup_epochs) / last
         return mixed_scores(scores, self.teacher.pool, 1 - (1 - self.args.teacher_share) * progress)
 
-    def standardise(self, outputs: Mapping[str, Tensor]) -> None:
-        """Take mean and spread of both kinds of logits in the pool, from the net's outputs on `pool_ulb`."""
+    def fuse(self, outputs: Mapping[str, Tensor]) -> None:
+        """Take means and spreads of both kinds of logits in the pool, from the net's outputs on `pool_ulb`."""
         if self.fused:
-            self.standards = Standard.of(outputs["logits"]), Standard.of(self.teacher.held_out)
+            self.fusion = Fusion.of(outputs["logits"], self.teacher.held_out)
 
     # ------------------------------------------------------------------ scores
 
@@ -114,19 +114,17 @@ class TaughtAlgorithm(MultiLabelAlgorithm):
 
     def score_state(self) -> dict[str, Any]:
         """What `scores_of` needs of `get_state`."""
-        return {} if self.standards is None else {"standards": [standard.state_dict() for standard in self.standards]}
+        return {} if self.fusion is None else {"fusion": self.fusion.state_dict()}
 
     def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
         return self.scores_of(outputs, self.args, self.score_state())
 
     @classmethod
     def scores_of(cls, outputs: Mapping[str, Tensor], settings: Settings, state: Mapping[str, Any]) -> Tensor:
-        if "teacher" not in outputs or "standards" not in state:
+        if "teacher" not in outputs or "fusion" not in state:
             return super().scores_of(outputs, settings, state)
-        head, teacher = (
-            Standard.from_state_dict(standard).to(outputs["logits"].device) for standard in state["standards"]
-        )
-        return fused_logits(outputs["logits"], outputs["teacher"], head, teacher).sigmoid()
+        logits = outputs["logits"]
+        return Fusion.from_state_dict(state["fusion"]).to(logits.device).apply(logits, outputs["teacher"]).sigmoid()
 
     # ------------------------------------------------------------------ state
 
@@ -137,16 +135,15 @@ class TaughtAlgorithm(MultiLabelAlgorithm):
     def set_state(self, state: dict[str, Any]) -> None:
         if "teacher" in state:
             self.teacher = Teacher.from_state_dict(state["teacher"], self)
-        if "standards" in state:
-            head, teacher = (Standard.from_state_dict(standard).to(self.device) for standard in state["standards"])
-            self.standards = head, teacher
-        super().set_state({key: value for key, value in state.items() if key not in ("teacher", "standards")})
+        if "fusion" in state:
+            self.fusion = Fusion.from_state_dict(state["fusion"]).to(self.device)
+        super().set_state({key: value for key, value in state.items() if key not in ("teacher", "fusion")})
 
     @classmethod
     def finished_net(cls, net: nn.Module, settings: Settings, state: Mapping[str, Any]) -> nn.Module:
-        if "standards" not in state:
+        if "fusion" not in state:
             return net
-        frozen = frozen_net(net.backbone, len(state["standards"][0]["mean"]))
+        frozen = frozen_net(net.backbone, len(state["fusion"]["first"]["mean"]))
         frozen.load_state_dict(state["teacher"]["net"])
         frozen.head.set_state(state["teacher"]["head"])
         return WithTeacher(net, frozen)
