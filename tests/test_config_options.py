@@ -104,6 +104,9 @@ WRONG: list[tuple[str, tuple[object, ...]]] = [
     ("seed: 4294967296", ("0 and 4294967295", 4294967296)),
     ("eta: 2.5", ("whole number", 2.5)),
     ("balanced: no", ("true or false", "text 'no'", "(write false)")),
+    ("cluster_random_share: 1.2", ("0 and 1", 1.2)),
+    ("cluster_rates: count", ("weighted, counted", "text 'count'", "did you mean 'counted'?")),
+    ("split: cluster", ("random, stratified, clusters", "text 'cluster'", "did you mean 'clusters'?")),
     ("margin_on: up", ("both, positive", "text 'up'")),
     ("margin_on: [up]", ("text", "list")),
 ]

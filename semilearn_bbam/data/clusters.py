@@ -85,8 +85,8 @@ def choose_rows(
     weights = (sizes / np.maximum(np.bincount(stands_for, minlength=num_clusters), 1))[stands_for]
     log(
         f"split: clusters: {len(rows)} rows are in {len(occupied)} clusters of {sizes[occupied].min()} to "
-        f"{sizes.max()} ({perf_counter() - started:.1f} s); the row nearest to each centre is labelled, and {len(drawn)} "
-        f"rows drawn at random, {100 * len(drawn) / count:.3g} %"
+        f"{sizes.max()} ({perf_counter() - started:.1f} s); labelled are the nearest to each centre and {len(drawn)} "
+        f"rows drawn at random ({100 * len(drawn) / count:.3g} %)"
     )
     order = rng.permutation(count)
     return ChosenRows(rows[positions][order], weights[order], len(occupied), len(drawn))
