@@ -166,7 +166,7 @@ _DATA = (
     Option("cluster_random_share", float, 0.0, "share of the labelled part that split: clusters draws at random",
            minimum=0, maximum=1),
     Option("cluster_rates", str, "weighted",
-           "label rates after split: clusters: rows weighted by the rows they stand for, or counted",
+           "label rates after split: clusters: rows weighted by the rows they represent, or counted",
            choices=("weighted", "counted")),
     Option("split_file", str, "", "split.json of an earlier run whose labelled samples to use"),
     Option("select_on", str, "last",

@@ -24,7 +24,7 @@ BLOCK = 2**24  # numbers in a block of vectors or distances
 
 @dataclass(frozen=True, eq=False)
 class ChosenRows:
-    """Rows to label, int64 [n] in random order, and how many rows each stands for, float64 [n] above 0.
+    """Rows to label, int64 [n] in random order, and how many rows each represents, float64 [n] above 0.
 
     The weights sum to the number of all rows. `num_random` of the rows were drawn at random, the others are the nearest
     to `num_clusters` centres.
@@ -50,8 +50,8 @@ def choose_rows(
 
     There are as many clusters (k-means) as rows to choose, without round(`random_share` * count) rows that are drawn at
     random from the rest. All `rows` form clusters, and only rows below `with_targets` can be chosen: the nearest one of
-    its cluster, or for a cluster that has none the nearest of all that are left, which then stands for that cluster.
-    Empty clusters, as equal rows leave them, give their place to rows drawn at random. A chosen row stands for the rows
+    its cluster, or for a cluster that has none the nearest of all that are left, which then represents that cluster.
+    Empty clusters, as equal rows leave them, give their place to rows drawn at random. A chosen row represents the rows
     of its cluster, and shares them with rows of the same cluster that were drawn at random.
 
     Args:
@@ -80,9 +80,9 @@ def choose_rows(
     rest = np.setdiff1d(np.arange(num_eligible), nearest)
     drawn = rng.permutation(rest)[: count - len(occupied)]
     positions = np.concatenate([nearest[occupied], drawn])
-    stands_for = np.concatenate([occupied, labels[drawn]])
+    represented = np.concatenate([occupied, labels[drawn]])
     sizes = np.bincount(labels, minlength=num_clusters)
-    weights = (sizes / np.maximum(np.bincount(stands_for, minlength=num_clusters), 1))[stands_for]
+    weights = (sizes / np.maximum(np.bincount(represented, minlength=num_clusters), 1))[represented]
     log(
         f"split: clusters: {len(rows)} rows are in {len(occupied)} clusters of {sizes[occupied].min()} to "
         f"{sizes.max()} ({perf_counter() - started:.1f} s); labelled are the nearest to each centre and {len(drawn)} "

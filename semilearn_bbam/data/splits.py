@@ -33,7 +33,7 @@ class Split:
     """Row numbers of the training part, int64, no row in two parts.
 
     `labeled` and `validation` are in the order drawn, `unlabeled` is sorted; `fingerprint` is that of the
-    data. `weights`, float64 above 0, say how many rows each of `labeled` stands for; None: all the same.
+    data. `weights`, float64 above 0, say how many rows each of `labeled` represents; None: all the same.
     """
 
     labeled: Rows

@@ -15,7 +15,7 @@ def label_rates(labeled: Pool, weights: NDArray[np.float64] | None, cluster_rate
 
     Args:
         labeled: the labelled rows with their targets.
-        weights: how many rows each of them stands for; None: all the same.
+        weights: how many rows each of them represents; None: all the same.
         cluster_rates: the option of that name; "counted" takes all rows alike in any case.
 
     Example:
@@ -29,6 +29,6 @@ def label_rates(labeled: Pool, weights: NDArray[np.float64] | None, cluster_rate
     if weights is None or cluster_rates == "counted":
         note = "" if weights is None else "label rates count all labelled rows alike (cluster_rates: counted)"
         return targets.mean(0) if known is None else (targets * known).sum(0) / known.sum(0), note
-    note = "label rates weigh each labelled row by the rows that it stands for (cluster_rates: weighted)"
+    note = "label rates weigh each labelled row by the rows that it represents (cluster_rates: weighted)"
     cells = torch.from_numpy(weights)[:, None] * (torch.ones_like(targets) if known is None else known)
     return ((targets * cells).sum(0) / cells.sum(0)).float(), note
