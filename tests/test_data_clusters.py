@@ -248,8 +248,9 @@ def test_clusters_of_items_without_vectors_are_refused(text_csv: Path) -> None:
 
 def rates_of(split: Split, targets: Array, cluster_rates: str = "weighted") -> list[float]:
     pool = Pool(np.zeros((len(targets), 1)), split.labeled, {}, targets[split.labeled])
-    rates, note = label_rates(pool, split.weights, cluster_rates)
-    assert has_line(note, f"cluster_rates: {cluster_rates}")
+    lines: list[str] = []
+    rates = label_rates(pool, split.weights, cluster_rates, log=lines.append)
+    assert has_line(*lines, f"cluster_rates: {cluster_rates}")
     assert str(rates.dtype) == "torch.float32"
     return rates.tolist()
 
@@ -277,6 +278,7 @@ def test_weighted_rates_follow_the_clusters_also_of_unknown_cells() -> None:
 
 def test_rates_without_weights_are_counted() -> None:
     targets = np.array([[1, 0], [0, -1], [1, 1]], np.float32)
-    rates, note = label_rates(Pool(targets, [0, 1, 2], {}, targets), None, "weighted")
+    lines: list[str] = []
+    rates = label_rates(Pool(targets, [0, 1, 2], {}, targets), None, "weighted", log=lines.append)
     assert rates.tolist() == pytest.approx([2 / 3, 1 / 2])
-    assert note == ""
+    assert lines == []

@@ -181,9 +181,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         known = labeled.known
         unknown = torch.from_numpy(self.source.targets[labeled.rows] < 0)
         self.known_share, self.unknown_lb = 1.0, None
-        self.positive_rate, note = label_rates(labeled, self.split.weights, self.args.cluster_rates)
-        if note:
-            self.print_fn(f"{self.args.dataset}: {note}")
+        self.positive_rate = label_rates(labeled, self.split.weights, self.args.cluster_rates, log=self.print_fn)
         if known is not None:
             self.known_share = float(known.float().mean())
         if bool(unknown.any()) and self.args.unknown_labels == "pseudo":
