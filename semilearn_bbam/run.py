@@ -22,6 +22,7 @@ from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.config import Conflict, Settings, dump_yaml, resolve
 from semilearn_bbam.config.usb_names import USB_ONLY, refused_names
 from semilearn_bbam.data import KIND_OF, Source, load_source, source_conflicts, view_conflicts
+from semilearn_bbam.data.splits import split_conflicts
 from semilearn_bbam.data.suspicious import source_summary
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import resolve_device
@@ -114,6 +115,7 @@ def conflicts(values: Mapping[str, Any]) -> Iterator[Conflict]:
     if values["dataset"]:
         yield from source_conflicts(values)
         yield from view_conflicts(values, kind)
+        yield from split_conflicts(values, kind)
     if values["net"]:
         yield from net_conflicts(values, kind)
     if values["algorithm"]:

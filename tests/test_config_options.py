@@ -50,7 +50,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         train_part="auto", test_part="auto", voc_difficult="negative",
         awa_split="classes", bad_data="fail", empty_labels="auto", unknown_labels="pseudo",
         image_modes="convert", image_range="auto", verify_images=True, cache="none", cache_dir="",
-        label_ratio=0.0, num_labels=0, split="random",
+        label_ratio=0.0, num_labels=0, split="random", cluster_random_share=0.0, cluster_rates="weighted",
         split_file="", select_on="last", val_ratio=0.0, num_workers=0, img_size=224, max_length=256,
         min_positives=0, min_test_positives=1, report_pseudo_label_quality=False,
         report_figures=False,
@@ -104,6 +104,9 @@ WRONG: list[tuple[str, tuple[object, ...]]] = [
     ("seed: 4294967296", ("0 and 4294967295", 4294967296)),
     ("eta: 2.5", ("whole number", 2.5)),
     ("balanced: no", ("true or false", "text 'no'", "(write false)")),
+    ("cluster_random_share: 1.2", ("0 and 1", 1.2)),
+    ("cluster_rates: count", ("weighted, counted", "text 'count'", "did you mean 'counted'?")),
+    ("split: cluster", ("random, stratified, clusters", "text 'cluster'", "did you mean 'clusters'?")),
     ("margin_on: up", ("both, positive", "text 'up'")),
     ("margin_on: [up]", ("text", "list")),
 ]

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.data.loading import load_source
-from semilearn_bbam.data.splits import around_validation, load_split, make_split, save_split
+from semilearn_bbam.data.splits import Split, around_validation, load_split, make_split, save_split
 from semilearn_bbam.engine.pools import read_split
 from semilearn_bbam.errors import UserError
 from tests.conftest import naming
@@ -138,6 +139,27 @@ def test_round_trip_through_a_file(tmp_path: Path) -> None:
         assert getattr(back, name).dtype == np.int64
 
 
+def test_round_trip_of_weights(tmp_path: Path) -> None:
+    path = tmp_path / "split.json"
+    plain = make_split(random_targets(20, 3), seed=0, num_labels=4, fingerprint="abc")
+    assert load_split_of(plain, path).weights is None
+    split = replace(plain, weights=np.array([1.0, 1 / 3, 7e9, 2.5]))
+    back = load_split_of(split, path)
+    assert back.weights is not None
+    assert back.weights.tolist() == [1.0, 1 / 3, 7e9, 2.5]
+    assert back.digest == split.digest
+
+
+def load_split_of(split: Split, path: Path) -> Split:
+    save_split(split, path)
+    return load_split(path, 20, "abc")
+
+
+def test_the_digest_of_a_split_without_weights_is_that_of_older_versions() -> None:
+    rows = (np.array([4, 1]), np.array([0, 2]), np.array([3]))
+    assert Split(*rows, "abc").digest == compute_fingerprint(*rows)
+
+
 def test_fingerprint_of_other_data_is_an_error_and_none_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"labeled": [1], "unlabeled": [0], "fingerprint": "abc"}))
@@ -165,6 +187,14 @@ def test_fingerprint_of_other_data_is_an_error_and_none_a_warning(tmp_path: Path
         ({"labeled": [0.0], "unlabeled": []}, ("labeled", "0.0", "whole number")),
         ({"labeled": [True], "unlabeled": []}, ("labeled", True, "whole number")),
         ({"labeled": ["1"], "unlabeled": []}, ("labeled", "'1'", "whole number")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": 3}, ("weights", 2, "list")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": [1.0]}, ("weights", 2, "not 1")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": [1.0, 0.0]}, ("weights", "0.0", "positive number")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": [-1, 2]}, ("weights", "-1", "positive number")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": [1, float("inf")]}, ("weights", "inf", "positive number")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": [float("nan"), 2]}, ("weights", "nan", "positive number")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": [True, 2]}, ("weights", True, "positive number")),
+        ({"labeled": [0, 1], "unlabeled": [], "weights": ["1", 2]}, ("weights", "'1'", "positive number")),
     ],
 )
 def test_bad_split_files_are_named(tmp_path: Path, content: Any, message: tuple[object, ...]) -> None:

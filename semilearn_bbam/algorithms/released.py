@@ -59,9 +59,8 @@ class ReleasedFaults(TaughtAlgorithm):
             self.print_fn("WARNING reproduce_released_leak: pseudo-labels read the TRUE labels of unlabelled rows")
         if args.reproduce_released_splits:
             warmup_split = read_split(args.having(seed=args.seed + SEED_SHIFT), source)
-            warmup_split = replace(
-                warmup_split, labeled=warmup_split.labeled[~np.isin(warmup_split.labeled, self.split.validation)]
-            )
+            trained = ~np.isin(warmup_split.labeled, self.split.validation)
+            warmup_split = replace(warmup_split, labeled=warmup_split.labeled[trained], weights=None)
             pools["warmup_lb"] = labeled_pool(source, warmup_split, self.views, self.labeled_views)
             self.hidden_labels = "leak"
             self.print_fn("WARNING reproduce_released_splits: the warm-up reads the labels of another labelled split")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
-from collections.abc import Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.config import Conflict
+from semilearn_bbam.data.clusters import choose_rows
+from semilearn_bbam.data.dataset import DataError, Items
 from semilearn_bbam.data.fingerprint import compute_fingerprint
 
 Rows = NDArray[np.int64]
+Weights = NDArray[np.float64]
 PARTS = ("labeled", "unlabeled", "validation")
+NO_VECTORS = (
+    "split: clusters needs vectors, and the dataset has images or texts; set encoder, which makes vectors of them, or "
+    "split: random"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,18 +33,24 @@ class Split:
     """Row numbers of the training part, int64, no row in two parts.
 
     `labeled` and `validation` are in the order drawn, `unlabeled` is sorted; `fingerprint` is that of the
-    data.
+    data. `weights`, float64 above 0, say how many rows each of `labeled` represents; None: all the same.
     """
 
     labeled: Rows
     unlabeled: Rows
     validation: Rows
     fingerprint: str
+    weights: Weights | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None and self.weights.shape != self.labeled.shape:
+            raise ValueError(f"{len(self.labeled)} labelled rows but {len(self.weights)} weights")
 
     @property
     def digest(self) -> str:
-        """Fingerprint of the rows of all parts."""
-        return compute_fingerprint(self.labeled, self.unlabeled, self.validation)
+        """Fingerprint of the rows of all parts, and of the weights where there are some."""
+        weights = () if self.weights is None else (self.weights,)
+        return compute_fingerprint(self.labeled, self.unlabeled, self.validation, *weights)
 
 
 def make_split(
@@ -49,14 +63,20 @@ def make_split(
     val_ratio: float = 0.0,
     unlabeled_only: int = 0,
     fingerprint: str = "",
+    vectors: Items | None = None,
+    random_share: float = 0.0,
+    log: Callable[[str], object] = lambda line: None,
 ) -> Split:
     """Draw `num_labels` or round(`label_ratio` * N) labelled rows; a share `val_ratio` of them is for
     validation.
 
     `method="random"` looks at the number of rows only, never at the targets [N,K]; `"stratified"` gives each
     label about the same share of positives on both sides (iterative stratification; a label with 0 or 1
-    positives goes where its row goes). The counts are exact. `unlabeled_only` rows follow the N with targets
-    and are always unlabelled; without them `label_ratio=1` leaves `unlabeled` empty.
+    positives goes where its row goes); `"clusters"` takes the rows nearest to the centres of clusters of `vectors`, and
+    a share `random_share` at random (see `clusters.choose_rows`), and gives the split weights. Its validation part is
+    drawn at random before, as that of a random split, since chosen rows do not show how well the others are predicted.
+    The counts are exact. `unlabeled_only` rows follow the N with targets and are always unlabelled; without them
+    `label_ratio=1` leaves `unlabeled` empty.
     DataError for counts that leave no labelled row, or no unlabelled row at a ratio below 1.
     """
     total = len(targets)
@@ -68,19 +88,46 @@ def make_split(
         raise DataError(f"val_ratio {val_ratio} leaves none of {count} labelled rows for training; lower it")
 
     rng = np.random.default_rng(seed)
-    if method == "random":
+    weights = None
+    if method == "random" or (method == "clusters" and count == total):  # of all rows none is chosen
         drawn = rng.permutation(total)[:count]
     elif method == "stratified":
         drawn = rng.permutation(_stratified_rows(np.asarray(targets), count, seed))
+    elif method == "clusters" and vectors is not None:
+        held = rng.permutation(total)[:held_out]
+        others = np.setdiff1d(np.arange(total + unlabeled_only), held)
+        chosen = choose_rows(
+            vectors, count - held_out, rng=rng, rows=others, with_targets=total, random_share=random_share, log=log
+        )
+        drawn, weights = np.concatenate([held, chosen.rows]), chosen.weights
     else:
-        raise DataError(f"split method {method!r} is unknown; use 'random' or 'stratified'")
+        raise DataError(f"split method {method!r} is unknown; use 'random', 'stratified', or 'clusters' with vectors")
     unlabeled = np.setdiff1d(np.arange(total + unlabeled_only), drawn)
     return Split(
         drawn[held_out:].astype(np.int64),
         unlabeled.astype(np.int64),
         drawn[:held_out].astype(np.int64),
         fingerprint,
+        weights,
     )
+
+
+def split_conflicts(values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
+    """Conflicts of the options of `split`.
+
+    values: all options; kind: that of the data that a method is trained on, "" if it is not known yet.
+    """
+    if values["split_file"]:
+        return
+    clusters = values["split"] == "clusters"
+    if clusters and (kind in ("image", "text") or (values["dataset"] == "manifest" and not kind)):
+        yield ("split", "encoder"), NO_VECTORS
+    if values["cluster_random_share"] and not clusters:
+        yield (
+            ("cluster_random_share", "split"),
+            f"cluster_random_share is {values['cluster_random_share']:g} and split is {values['split']}; set split: "
+            "clusters, or delete it",
+        )
 
 
 def around_validation(split: Split, marked: Rows, num_targets: int) -> Split:
@@ -96,10 +143,10 @@ def around_validation(split: Split, marked: Rows, num_targets: int) -> Split:
 def with_all_labels(split: Split, num_labeled: int) -> Split:
     """The split of an upper bound: every one of the first `num_labeled` rows, those with targets, is labelled.
 
-    The validation part stays held out, and nothing remains unlabelled.
+    The validation part stays held out, nothing remains unlabelled, and all rows have the same weight.
     """
     labeled = np.setdiff1d(np.arange(num_labeled, dtype=np.int64), split.validation)
-    return replace(split, labeled=labeled, unlabeled=np.empty(0, np.int64))
+    return replace(split, labeled=labeled, unlabeled=np.empty(0, np.int64), weights=None)
 
 
 def _number_labeled(total: int, label_ratio: float, num_labels: int, unlabeled_only: int) -> int:
@@ -154,18 +201,20 @@ def _stratified_rows(targets: NDArray[Any], count: int, seed: int) -> Rows:
 
 
 def save_split(split: Split, path: str | os.PathLike[str]) -> None:
-    """Write the split as JSON with the keys labeled, unlabeled, validation and fingerprint."""
+    """Write the split as JSON with the keys labeled, unlabeled, validation, fingerprint, and weights if it has any."""
     content: dict[str, Any] = {part: getattr(split, part).tolist() for part in PARTS}
     content["fingerprint"] = split.fingerprint
+    if split.weights is not None:
+        content["weights"] = split.weights.tolist()
     Path(path).write_text(json.dumps(content), encoding="utf-8")
 
 
 def load_split(path: str | os.PathLike[str], n: int, fingerprint: str, with_targets: int | None = None) -> Split:
-    """Read a split of `n` training rows; `validation` may be missing in the file.
+    """Read a split of `n` training rows; `validation` and `weights` may be missing in the file.
 
     Only the first `with_targets` rows (all by default) can be labelled or for validation. A fingerprint that
     differs from the data's is a DataError, as is any index that is no whole number, out of range or in the file
-    twice; a missing fingerprint is a warning.
+    twice, and weights that are no positive numbers, one for each labelled row; a missing fingerprint is a warning.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -194,7 +243,7 @@ def load_split(path: str | os.PathLike[str], n: int, fingerprint: str, with_targ
     values, counts = np.unique(np.concatenate([labeled, unlabeled, validation]), return_counts=True)
     if (counts > 1).any():
         raise DataError(f"the split file {path} names row {values[counts > 1][0]} more than once; name each row once")
-    return Split(labeled, unlabeled, validation, fingerprint)
+    return Split(labeled, unlabeled, validation, fingerprint, _read_weights(path, content.get("weights"), len(labeled)))
 
 
 def _read_rows(path: str | os.PathLike[str], content: dict[str, Any], part: str, n: int) -> Rows:
@@ -208,3 +257,21 @@ def _read_rows(path: str | os.PathLike[str], content: dict[str, Any], part: str,
         if not 0 <= row < n:
             raise DataError(f"the split file {path}: {part} has row {row}, outside 0..{n - 1}")
     return np.array(rows, dtype=np.int64)
+
+
+def _read_weights(path: str | os.PathLike[str], weights: Any, count: int) -> Weights | None:
+    """The weights of `count` labelled rows, checked; None where there are none."""
+    if weights is None:
+        return None
+    if not isinstance(weights, list) or len(weights) != count:
+        size = f", not {len(weights)}" if isinstance(weights, list) else ""
+        raise DataError(
+            f"the split file {path}: weights must be a list of {count} numbers, one for each labelled row{size}; "
+            "fix or delete weights"
+        )
+    for weight in weights:
+        if type(weight) not in (int, float) or not 0 < weight < math.inf:
+            raise DataError(
+                f"the split file {path}: weights has {weight!r}, which is no positive number; fix or delete weights"
+            )
+    return np.array(weights, dtype=np.float64)

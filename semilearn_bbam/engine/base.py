@@ -21,6 +21,7 @@ from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device
 from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook, check_finite
 from semilearn_bbam.engine.hooks.table import register_hooks
+from semilearn_bbam.engine.label_rates import label_rates
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS, reading_loader, training_loader
 from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.engine.method import Method
@@ -95,7 +96,9 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         preprocessor = Preprocessor.of(settings, self.kind, net, strong_texts=source.strong_texts is not None)
         self.source, self.views = preprocessor.encode(source), preprocessor.views
         self.num_training = len(source.train)
-        self.split = read_split(settings, source)
+        # An upper bound saves another split than the one that it draws.
+        saved = folder.path / SPLIT if settings.resume and not self.uses_all_labels else None
+        self.split = read_split(settings, source, saved=saved, log=logger.info if logger else print)
         num_unlabeled = len(self.split.unlabeled) + (len(self.split.labeled) if settings.include_lb_to_ulb else 0)
         if self.uses_unlabeled and not len(self.split.unlabeled):
             raise UserError(
@@ -175,13 +178,11 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         `known_share` is the share of known cells, by which masked means are divided; `unknown_lb` [N_l,K] marks the
         cells to pseudo-label, None where there are none.
         """
-        targets, known = labeled.targets, labeled.known
+        known = labeled.known
         unknown = torch.from_numpy(self.source.targets[labeled.rows] < 0)
         self.known_share, self.unknown_lb = 1.0, None
-        if known is None:
-            self.positive_rate = targets.mean(0)
-        else:
-            self.positive_rate = (targets * known).sum(0) / known.sum(0)
+        self.positive_rate = label_rates(labeled, self.split.weights, self.args.cluster_rates, log=self.print_fn)
+        if known is not None:
             self.known_share = float(known.float().mean())
         if bool(unknown.any()) and self.args.unknown_labels == "pseudo":
             self.unknown_lb = unknown.to(self.device)

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from semilearn_bbam.data import Pool, Source, Split, View, load_split, make_split
-from semilearn_bbam.data.splits import around_validation
+from semilearn_bbam.data.dataset import take
+from semilearn_bbam.data.splits import NO_VECTORS, around_validation
 from semilearn_bbam.data.unknown import never_denied
 from semilearn_bbam.errors import UserError
 
 
-def read_split(args: argparse.Namespace, source: Source) -> Split:
+def read_split(
+    args: argparse.Namespace,
+    source: Source,
+    *,
+    saved: Path | None = None,
+    log: Callable[[str], object] = lambda line: None,
+) -> Split:
     """The split of the training part: from `split_file`, or drawn according to `split`, `seed` and the size.
 
-    Rows that the data mark for validation are that part. UserError where the settings ask for another.
+    Rows that the data mark for validation are that part. UserError where the settings ask for another, and for clusters
+    of data without vectors. saved: the split of the run that goes on, which is taken where it was made from clusters,
+    since another machine may round them differently; log: takes a line on clusters.
     """
-    if args.split_file:
-        return load_split(Path(args.split_file), len(source.train), source.fingerprint, len(source.targets))
+    file = args.split_file or (saved if args.split == "clusters" and saved is not None and saved.is_file() else "")
+    if file:
+        return load_split(Path(file), len(source.train), source.fingerprint, len(source.targets))
+    if args.split == "clusters" and source.kind != "features":
+        raise UserError(NO_VECTORS)
     unlabeled_only = len(source.train) - len(source.targets)
     all_labeled = unlabeled_only > 0 and not args.label_ratio and not args.num_labels
     marked = np.flatnonzero(source.validation)
@@ -37,6 +49,11 @@ def read_split(args: argparse.Namespace, source: Source) -> Split:
             f"'{args.dataset}' has labels for every item, and neither label_ratio nor num_labels says how many to use; "
             "set one of them, or name unlabelled items in unlabeled"
         )
+    vectors = None
+    if args.split == "clusters":
+        vectors = (
+            take(source.train, np.setdiff1d(np.arange(len(source.train)), marked)) if len(marked) else source.train
+        )
     split = make_split(
         np.delete(source.targets, marked, axis=0),
         seed=args.seed,
@@ -46,6 +63,9 @@ def read_split(args: argparse.Namespace, source: Source) -> Split:
         val_ratio=args.val_ratio,
         unlabeled_only=unlabeled_only,
         fingerprint=source.fingerprint,
+        vectors=vectors,
+        random_share=args.cluster_random_share,
+        log=log,
     )
     return around_validation(split, marked, len(source.targets)) if len(marked) else split
 
