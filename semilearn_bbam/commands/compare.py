@@ -123,8 +123,10 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
         tables=printing.tables or {"all": grid.methods},
         names=printing.names,
         effects=printing.effects,
-        supervised=printing.supervised,
-        upper_bound=printing.upper_bound,
+        floors=printing.floors,
+        ceilings=printing.ceilings,
+        flagship=printing.flagship,
+        flagship_family=printing.flagship_family,
         log=partial(print, file=sys.stderr),
     )
     drawn = {run["folder"]: run["method"] for run in results
