@@ -79,11 +79,11 @@ def write_comparison(
     folder.mkdir(parents=True, exist_ok=True)
     write_runs(results, folder / "runs.csv")
     (folder / "summary.md").write_text(summary(results), encoding="utf-8")
-    main_runs = compared(results, floors, ceilings)
     datasets = list(dict.fromkeys(run["grid_dataset"] for run in results))
     for title, methods in tables.items():
+        table_runs = compared([run for run in results if run["method"] in methods], floors, ceilings)
         for dataset in datasets:
-            dataset_runs = [run for run in main_runs if run["grid_dataset"] == dataset]
+            dataset_runs = [run for run in table_runs if run["grid_dataset"] == dataset]
             rows = [method for method in methods if any(run["method"] == method for run in dataset_runs)]
             seeds = common_seeds(dataset_runs, rows)
             if rows and not seeds:
@@ -125,8 +125,8 @@ def _with_ends(
         texts[f"headline{ending}.md"] = headline_text(selected, floors, ceilings, methods, names)
         if saved and not title:
             texts["labels_saved.csv"] = saved_csv(saved)
-        elif not saved:
+        for dataset in sorted({run["grid_dataset"] for run in selected} - {table.dataset for table in saved}):
             log(
-                f"left out labels_saved{ending}.md: no two label_ratios of the floors have a seed in common with all methods"
+                f"left out {dataset} in labels_saved{ending}.md: it needs two label_ratios of floors, and a seed of all"
             )
     return texts

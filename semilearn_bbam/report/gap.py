@@ -70,8 +70,8 @@ def gap_text(
                 for place, column in columns(runs, metric, protocol).items()}  # fmt: skip
         tables.append(_table(title, {place: gap for place, gap in gaps.items() if gap}, names))
     caption = (
-        "Gap closed, in percent: (method - floor) / (ceiling - floor) on the same split, mean and standard deviation "
-        "over the seeds that all methods of the table have. Floor and ceiling are, in each column, the methods with the "
+        "Gap closed, in percent: (method - floor) / (ceiling - floor) of the same seed, mean and standard deviation "
+        "over the seeds that all methods of the table have. Floor and ceiling are in each column the methods with the "
         f"best mean of those that train on the labelled rows alone ({_listed(floors, names)}) and of those that have "
         f"the labels of all rows ({_listed(ceilings, names)}). 0: as good as the best floor, below 0: a loss, 100: as "
         "good as with all labels. Bold: highest mean of a column. Other methods to which hidden labels were given away "

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from semilearn_bbam.report.columns import HEADLINE, compared, heading, metric_of, place_words
+from semilearn_bbam.report.columns import HEADLINE, compared, heading, metric_of
 from semilearn_bbam.report.labels_saved import (
     INTERVAL,
     FloorCurve,
@@ -18,10 +18,10 @@ from semilearn_bbam.report.labels_saved import (
     share_words,
 )
 from semilearn_bbam.report.render import markdown_lines, short, to_rows
-from semilearn_bbam.report.tables import Run, common_seeds, comparison_table, validation_note
+from semilearn_bbam.report.tables import Run, common_seeds, comparison_table
 
-CSV_COLUMNS = ("dataset", "metric", "protocol", "method", "label_ratio", "labeled_rows", "mean", "floor_share", "factor",
-               "factor_low", "factor_high", "seeds")  # fmt: skip
+CSV_COLUMNS = ("dataset", "metric", "protocol", "method", "label_ratio", "labeled_rows", "mean", "floor_share",
+               "factor", "factor_low", "factor_high", "seeds")  # fmt: skip
 BEYOND = '"<" and ">": beyond the ends of the floor\'s curve, which is not continued'
 
 
@@ -56,9 +56,7 @@ def _saved_table(saved: LabelsSaved, names: Mapping[str, str]) -> str:
     ratios = sorted({ratio for points in saved.points.values() for ratio in points})
     head = [f"{saved.dataset}, {heading(saved.title, saved.protocol)}", "seeds"]
     lines = [[*head, *(f"{100 * ratio:g} %" for ratio in ratios)]]
-    means = {method: sum(point.mean for point in points.values()) / len(points)
-             for method, points in saved.points.items()}  # fmt: skip
-    for method in sorted(means, key=lambda m: -means[m]):
+    for method in sorted(saved.points, key=saved.mean, reverse=True):
         cells = [_saved_cell(saved, method, ratio) for ratio in ratios]
         lines.append([names.get(method, method), str(len(saved.seeds)), *cells])
     curve = saved.curve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,10 @@ class LabelsSaved:
     curve: FloorCurve
     points: Mapping[str, Mapping[float, Point]]
 
+    def mean(self, method: str) -> float:
+        """Of the method's points."""
+        return statistics.mean(point.mean for point in self.points[method].values())
+
     def is_best(self, method: str, ratio: float) -> bool:
         """Whether the method has the best mean at its share."""
         point = self.points[method].get(ratio)
@@ -77,7 +82,7 @@ def equal_share(values: np.ndarray, curves: np.ndarray, shares: Sequence[float])
         shares: [P], above 0, rising.
 
     Returns:
-        [R], within the shares; 0 for a value below the first point, inf for one above the last: nothing is extrapolated.
+        [R], within the shares; 0 for a value below the first point and inf for one above the last: no extrapolation.
     """
     rising = np.broadcast_to(np.maximum.accumulate(curves, axis=1), (len(values), len(shares)))
     first_as_good = (rising < values[:, None] - EQUAL).sum(axis=1)

@@ -84,8 +84,8 @@ def lead_text(
         f"{name} is ahead of the best other method in {ahead} of {len(all_leads)} columns, with p < {SIGNIFICANT} in "
         f"{sum(lead.significant for lead in all_leads)}. The best other method of a column is the one that {name} is "
         "least ahead of in the mean, of all that were given no hidden label. Difference in points (hundredths), mean "
-        "and standard deviation over the seeds that both have; on how many of them it is positive; p of a paired t-test "
-        f"over them, two-sided; * where it is ahead with p < {SIGNIFICANT}.{skipped} {validation_note(results)}"
+        "and standard deviation over the seeds that both have; on how many of them it is positive; p of a two-sided "
+        f"paired t-test over them; * where it is ahead with p < {SIGNIFICANT}.{skipped} {validation_note(results)}"
     )
     tables = []
     for metric_protocol, places in found.items():
