@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from semilearn_bbam.errors import FigureError
@@ -142,9 +143,11 @@ def _draw_method(panel: Axes, saved: LabelsSaved, method: str, look: Drawn) -> N
 
 def _write_factor(panel: Axes, saved: LabelsSaved, point: Point, end: float, look: Drawn) -> None:
     words = f"{factor_words(point.share, point.ratio, saved.curve)}x"
-    place, side = (end, "right") if math.isinf(point.share) else (math.sqrt(point.ratio * end), "center")
-    panel.annotate(words, (place, point.mean), (0, 2), textcoords="offset points", ha=side,
-                   va="bottom", fontsize=8, color=look.style.color)  # fmt: skip
+    # A line from the last share is too short for it, so that it ends where the line does.
+    place, side = (end, "right") if point.ratio >= saved.curve.shares[-1] else (math.sqrt(point.ratio * end), "center")
+    text = panel.annotate(words, (place, point.mean), (0, 2), textcoords="offset points", ha=side, va="bottom",
+                          fontsize=8, color=look.style.color)  # fmt: skip
+    text.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def _spaced(shares: Sequence[float]) -> list[float]:
