@@ -110,6 +110,24 @@ def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pyte
     assert not made, "finished runs are kept"
 
 
+def test_floors_with_further_shares_say_how_many_labels_are_saved(compare: Any) -> None:
+    further = "also: [{methods: [supervised_bam], label_ratios: [0.1, 0.6]}]\n"
+    status, out, made = compare(GRID.replace("label_ratios", further + "label_ratios"))
+    assert (status, len(made)) == (0, 6 + 4)
+    files = {"labels_saved.md", "labels_saved.csv", "labels_saved_small.md", "headline_small.md"}
+    assert files <= {path.name for path in out.iterdir()}
+    table = (out / "labels_saved_small.md").read_text()
+    assert "| ohsumed_features, mAP | seeds | 30 % |" in table
+    assert has_line(table, "at 10 % (supervised_bam)", "at 30 % (supervised_bam)", "at 60 % (supervised_bam)")
+    assert "mAP 10 %" not in (out / "small_ohsumed_features_prior.md").read_text()
+    pictures = [f"ohsumed_features_labels_saved.{ending}" for ending in ("png", "svg")]
+    before = {name: (out / "figures" / name).read_bytes() for name in pictures}
+    unpacked(out / "runs.tar.xz", out.parents[1] / "runs")
+    assert main(["compare", "--c", "config/compare/small.yaml", "--report_only"]) == 0
+    assert {name: (out / "figures" / name).read_bytes() for name in pictures} == before
+    assert (out / "labels_saved_small.md").read_text() == table
+
+
 def unpacked(archive: Path, runs: Path) -> int:
     """Put what an archive holds in the place of the runs; gives the number of entries."""
     shutil.rmtree(runs)

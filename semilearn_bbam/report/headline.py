@@ -43,9 +43,10 @@ def saved_text(tables: Iterable[LabelsSaved], floors: Collection[str], names: Ma
     caption = (
         "Labels saved: the labelled share with which the best method that trains on the labelled rows alone (the best "
         f"floor, of {', '.join(names.get(floor, floor) for floor in floors)}) does as well as a method with the share "
-        f"above its column. In brackets, how many times as many labels that is, and where {100 * INTERVAL:g} % of "
-        "resamples of the seeds lie, drawn for the method and the floor together. The floor's curve joins its means by "
-        "lines over the logarithm of the share; where it dips, what is as good with fewer labels counts. "
+        f"above its column. In brackets, how many times as many labels that is, and its {100 * INTERVAL:g} % interval "
+        "over seeds, resampled for the method and the floor together (it is too narrow with fewer than five). The "
+        "floor's curve joins its means by lines over the logarithm of the share; where it dips, what is as good with "
+        "fewer labels counts. "
         f"{BEYOND}. Seeds: those that all methods of a table and all floors have. Bold: best mean of a column. Methods "
         f"to which hidden labels were given away are left out. {note}"
     )
