@@ -136,7 +136,8 @@ def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
         "methods: [bbam, no_map]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.05, 0.1]\nseeds: [0]\n"
         "variants:\n  no_map: {method: bbam, balance: false}\n"
         "also:\n  - {methods: [bbam, cap], seeds: [0, 1], label_ratios: [0.1]}\n"
-        "tables:\n  two: [bbam, no_map]\nnames: {no_map: w/o map}\nsupervised: cap\nupper_bound: bbam\n"
+        "tables:\n  two: [bbam, no_map]\nnames: {no_map: w/o map}\nfloors: [cap]\nceilings: [bbam]\n"
+        "flagship: no_map\nflagship_family: [cap, bbam]\n"
     )
     grid = replace(read_grid(write(text, "g.yaml")), configs=CONFIGS)
     jobs = grid.jobs({"ohsumed_features": "x"}, "runs", ("--lr", "0.01"))
@@ -148,6 +149,8 @@ def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
     assert read_settings(jobs[4].argv).algorithm == "cap"
     assert jobs[1].argv[-4:] == ("--lr", "0.01", "--balance", "false")
     assert read_settings(jobs[1].argv).balance is False
+    assert (grid.printing.floors, grid.printing.ceilings) == (("cap",), ("bbam",))
+    assert (grid.printing.flagship, grid.printing.flagship_family) == ("no_map", ("cap", "bbam"))
     assert (grid.printing.tables, grid.printing.names) == ({"two": ("bbam", "no_map")}, {"no_map": "w/o map"})
     bad = (
         text.replace("two: [bbam, no_map]", "two: [dicap]")

@@ -30,8 +30,9 @@ variants: {no_map: {method: bbam, balance: false}}
 tables: {small: [supervised_bam, no_map]}
 names: {no_map: w/o map}
 effects: {the pool: [supervised_bam, no_map]}
-supervised: supervised_bam
-upper_bound: fullysupervised_bam
+floors: [supervised_bam]
+ceilings: [fullysupervised_bam]
+flagship: no_map
 """
 
 
@@ -86,7 +87,16 @@ def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pyte
     status, out, made = compare(GRID)
     assert (status, len(made)) == (0, 6)
     names = {path.name for path in out.iterdir()}
-    assert {"runs.csv", "summary.md", "gap.md", "gap_small.md", "effects.md", "figures"} <= names
+    assert {
+        "runs.csv",
+        "summary.md",
+        "gap.md",
+        "gap_small.md",
+        "headline.md",
+        "lead.md",
+        "effects.md",
+        "figures",
+    } <= names
     for protocol in ("threshold_0.5", "prior", "oracle"):
         assert {f"small_ohsumed_features_{protocol}.{ending}" for ending in ("md", "tex", "csv")} <= names
     assert "w/o map" in (out / "small_ohsumed_features_prior.md").read_text()
@@ -98,6 +108,24 @@ def test_a_grid_becomes_tables_figures_and_a_headline(compare: Any, capsys: pyte
     made.clear()
     assert compare(GRID)[0] == 0
     assert not made, "finished runs are kept"
+
+
+def test_floors_with_further_shares_say_how_many_labels_are_saved(compare: Any) -> None:
+    further = "also: [{methods: [supervised_bam], label_ratios: [0.1, 0.6]}]\n"
+    status, out, made = compare(GRID.replace("label_ratios", further + "label_ratios"))
+    assert (status, len(made)) == (0, 6 + 4)
+    files = {"labels_saved.md", "labels_saved.csv", "labels_saved_small.md", "headline_small.md"}
+    assert files <= {path.name for path in out.iterdir()}
+    table = (out / "labels_saved_small.md").read_text()
+    assert "| ohsumed_features, mAP | seeds | 30 % |" in table
+    assert has_line(table, "at 10 % (supervised_bam)", "at 30 % (supervised_bam)", "at 60 % (supervised_bam)")
+    assert "mAP 10 %" not in (out / "small_ohsumed_features_prior.md").read_text()
+    pictures = [f"ohsumed_features_labels_saved.{ending}" for ending in ("png", "svg")]
+    before = {name: (out / "figures" / name).read_bytes() for name in pictures}
+    unpacked(out / "runs.tar.xz", out.parents[1] / "runs")
+    assert main(["compare", "--c", "config/compare/small.yaml", "--report_only"]) == 0
+    assert {name: (out / "figures" / name).read_bytes() for name in pictures} == before
+    assert (out / "labels_saved_small.md").read_text() == table
 
 
 def unpacked(archive: Path, runs: Path) -> int:
@@ -216,10 +244,16 @@ def test_what_cannot_be_written_is_said_before_the_work(
     [
         ("tables: {small: [supervised_bam, no_map]}", "tables: {small: [[bbam]]}", ("tables", "['bbam']", "methods")),
         ("effects: {the pool: [supervised_bam, no_map]}", "effects: {x: [oracle_epoch, no_map]}", ("x", "two methods")),
-        ("upper_bound: fullysupervised_bam", "", ("gap", "supervised and upper_bound")),
+        ("floors: [supervised_bam]", "", ("ceilings", "floors")),
+        ("floors: [supervised_bam]", "floors: supervised_bam", ("floors", "list of methods")),
+        ("floors: [supervised_bam]", "floors: [supervised_bam, fullysupervised_bam]", ("ceilings", "floors")),
+        ("ceilings: [fullysupervised_bam]", "ceilings: [bbam]", ("ceilings", "'bbam'", "methods")),
+        ("flagship: no_map", "flagship: bbam", ("flagship", "'bbam'", "methods")),
+        ("flagship: no_map", "flagship: fullysupervised_bam", ("flagship", "ceilings")),
+        ("flagship: no_map", "flagship_family: [no_map]", ("flagship_family", "'flagship: ..'")),
         ("variants: {", "variants: {spare: {method: bbam}, ", ("variants", "spare", "methods")),
         ("variants: {", 'ratio_options: {"30": {lr: 1}}\nvariants: {', ("ratio_options", 30, "label_ratios")),
-        ("supervised: ", "cards: 3\nsupervised: ", ("cards", "true or false")),
+        ("flagship: ", "cards: 3\nflagship: ", ("cards", "true or false")),
     ],
 )
 def test_mistakes_in_a_grid_are_named(old: str, new: str, message: tuple[Any, ...], write: Callable[..., Path]) -> None:

@@ -5,31 +5,20 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from semilearn_bbam.report.comparison import cost_text, write_comparison
-from semilearn_bbam.report.effects import effects_text, gap_text
+from semilearn_bbam.report.effects import effects_text
+from semilearn_bbam.report.gap import gap_text
+from semilearn_bbam.report.lead import lead_text
 from semilearn_bbam.report.methods import summary
 from semilearn_bbam.report.render import to_csv, to_latex, to_markdown
-from semilearn_bbam.report.tables import METRICS, Cell, common_seeds, comparison_table, gap_closed, paired_p_value
+from semilearn_bbam.report.tables import METRICS, Cell, common_seeds, comparison_table, paired_p_value
+from tests.comparison_runs import run
 from tests.conftest import has_line
 
 MAP = next(metric for metric in METRICS if metric.key == "mAP")
-
-
-def run(method: str, seed: int, value: float, *, ratio: float = 0.05, hidden: str = "none") -> dict[str, Any]:
-    """A run whose mAP is `value`, F1 lower by a tenth, oracle F1 higher by one, errors its complement."""
-    plain = {"mAP": value, "one_error": 1 - value, "hamming_loss": (1 - value) / 2}
-    plain |= {"macro_f1": value - 0.1, "micro_f1": value - 0.1}
-    oracle = {f"oracle_{key}": value + 0.1 for key in ("macro_f1", "micro_f1", "hamming_loss")}
-    prior = plain | {key: plain[key] + 0.01 for key in ("macro_f1", "micro_f1")}
-    return {
-        "method": method, "algorithm": method, "seed": seed, "grid_dataset": "d", "grid_ratio": ratio, "num_labels": 9,
-        "steps": 5, "seconds": 1.5, "device": "cpu", "folder": f"{method}_s{seed}", "config": "c.yaml",
-        "hidden_labels": hidden, "versions": {"torch": "2", "numpy": "1"}, "test": plain | oracle, "test_prior": prior,
-    }  # fmt: skip
 
 
 RUNS = [
@@ -101,26 +90,6 @@ def test_one_seed_has_no_spread() -> None:
     assert Cell((0.5,)).deviation is None
 
 
-def test_gap_closed_is_paired_by_seed() -> None:
-    gaps = gap_closed(RUNS, "d", MAP, "prior", supervised="low", upper="top")
-    # (0.4 - 0.2) / (0.8 - 0.2) and (0.6 - 0.3) / (0.9 - 0.3)
-    assert gaps["high", 0.05] == pytest.approx((1 / 3, 0.5))
-    assert ("low", 0.05) not in gaps
-    error = next(metric for metric in METRICS if metric.key == "one_error")
-    assert gap_closed(RUNS, "d", error, "prior", supervised="low", upper="top")["high", 0.05] == pytest.approx(
-        (1 / 3, 0.5)
-    )
-
-
-def test_the_gap_averages_over_the_seeds_that_all_methods_have() -> None:
-    """A method with a lucky third seed is not ahead of one that beats it on every seed they share."""
-    runs = [run("low", seed, 0.2) for seed in (0, 1, 2)] + [run("top", s, 0.6, hidden="all") for s in (0, 1, 2)]
-    runs += [run("a", 0, 0.3), run("a", 1, 0.3), run("a", 2, 0.6), run("b", 0, 0.32), run("b", 1, 0.32)]
-    text = gap_text(runs, "low", "top", {})
-    assert "| a | 2 | 25 ± 0 |" in text
-    assert "| b | 2 | **30** ± 0 |" in text
-
-
 def test_every_run_with_hidden_labels_is_marked() -> None:
     text = summary(RUNS)
     assert "| [top] " in text
@@ -131,8 +100,9 @@ def test_every_run_with_hidden_labels_is_marked() -> None:
 
 def test_validation_runs_are_named_as_such() -> None:
     runs = [{**run, "judged_on": "validation"} for run in RUNS]
-    for text in (summary(runs), gap_text(runs, "low", "top", {}), effects_text(runs, {"x": ("low", "high")}),
-                 comparison_table(runs, "d", "prior").caption):  # fmt: skip
+    texts = [summary(runs), gap_text(runs, ["low"], ["top"], {}), lead_text(runs, "high")]
+    texts += [effects_text(runs, {"x": ("low", "high")}), comparison_table(runs, "d", "prior").caption]
+    for text in texts:
         assert "validation part" in text
 
 
@@ -168,7 +138,7 @@ def test_effects_are_differences_on_the_same_seeds() -> None:
 
 def test_a_comparison_leaves_runs_tables_and_the_gap(tmp_path: Path) -> None:
     text = write_comparison(
-        RUNS, tmp_path, tables={"two": ["high", "low", "gone"]}, supervised="low", upper_bound="top"
+        RUNS, tmp_path, tables={"two": ["high", "low", "gone"]}, floors=["low"], ceilings=["top"], flagship="high"
     )
     with open(tmp_path / "runs.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -181,7 +151,9 @@ def test_a_comparison_leaves_runs_tables_and_the_gap(tmp_path: Path) -> None:
             assert (tmp_path / f"two_d_{protocol}.{ending}").is_file()
     assert "low" in (tmp_path / "two_d_prior.md").read_text()
     assert not (tmp_path / "variances.md").exists()  # nothing was logged
-    assert (tmp_path / "gap.md").read_text() == text
+    assert text == (tmp_path / "gap.md").read_text() + "\n" + (tmp_path / "lead.md").read_text()
+    assert "| method | mAP 5 % | macro-F1 5 % |" in (tmp_path / "headline_two.md").read_text()
+    assert not (tmp_path / "labels_saved.md").exists()  # one share is no curve
     assert "| mAP | seeds | d 5 % |" in text
     assert "| high | 2 | **42** ± 12 |" in text
     assert "leaky" not in text

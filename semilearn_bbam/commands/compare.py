@@ -113,19 +113,23 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
     """Write tables to `out`, figures to its folder `figures`; returns the headline in Markdown."""
     from semilearn_bbam.report import draw_all
     from semilearn_bbam.report.comparison import write_comparison
+    from semilearn_bbam.report.figures.labels_saved import write_labels_saved
 
     printing = grid.printing
     if printing.judged_on == "validation":
         results = [on_validation(run) for run in results]
+    log = partial(print, file=sys.stderr)
     text = write_comparison(
         results,
         out,
         tables=printing.tables or {"all": grid.methods},
         names=printing.names,
         effects=printing.effects,
-        supervised=printing.supervised,
-        upper_bound=printing.upper_bound,
-        log=partial(print, file=sys.stderr),
+        floors=printing.floors,
+        ceilings=printing.ceilings,
+        flagship=printing.flagship,
+        flagship_family=printing.flagship_family,
+        log=log,
     )
     drawn = {run["folder"]: run["method"] for run in results
              if run["method"] in (printing.figures or grid.methods)}  # fmt: skip
@@ -134,6 +138,9 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
             draw_all([save_dir / folder for folder in drawn], out / "figures", names=drawn)
         except UserError as error:
             print(f"no figures: {error}", file=sys.stderr)
+        if printing.floors:
+            write_labels_saved(results, out / "figures", floors=printing.floors, ceilings=printing.ceilings,
+                               methods=set(drawn.values()), names=printing.names, log=log)  # fmt: skip
     return text
 
 

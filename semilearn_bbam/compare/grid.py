@@ -52,18 +52,22 @@ class Printing:
     """The output of a comparison.
 
     tables: rows of each table (empty: one of all methods); names: printed names of methods; effects: pairs of
-    methods of which the second has what is named; figures: methods that are drawn (empty: all); supervised and
-    upper_bound: the two ends of the gap that a method may close ("": no gap); judged_on: `test`, or `validation` where
-    settings are chosen, of which nothing of the test set is written; cards: whether the tables of single methods in the
-    documents are drawn from this grid.
+    methods of which the second has what is named; figures: methods that are drawn (empty: all); floors and ceilings:
+    methods that train on the labelled rows alone, and on the labels of all rows, of which in each column the best ones
+    are the two ends of the gap that a method may close, and of which the best floor says how many labels a method saves
+    (empty: neither); flagship: the method whose lead over the best other one is tested, members of its flagship_family
+    left out ("": none); judged_on: `test`, or `validation` where settings are chosen, of which nothing of the test set
+    is written; cards: whether the tables of single methods in the documents are drawn from this grid.
     """
 
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     effects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     figures: tuple[str, ...] = ()
-    supervised: str = ""
-    upper_bound: str = ""
+    floors: tuple[str, ...] = ()
+    ceilings: tuple[str, ...] = ()
+    flagship: str = ""
+    flagship_family: tuple[str, ...] = ()
     judged_on: str = "test"
     cards: bool = False
 

@@ -13,7 +13,8 @@ from semilearn_bbam.report.effects import ORACLE_EPOCH
 from semilearn_bbam.run import algorithm_names
 
 LISTS = ("methods", "datasets", "label_ratios", "seeds")
-PRINTED = ("tables", "names", "effects", "figures", "supervised", "upper_bound", "judged_on", "cards")
+ENDS = ("floors", "ceilings")
+PRINTED = ("tables", "names", "effects", "figures", *ENDS, "flagship", "flagship_family", "judged_on", "cards")
 KEYS = (*LISTS, "also", "options", "ratio_options", "variants", *PRINTED)
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -31,7 +32,12 @@ def read_grid(path: str | Path) -> Grid:
         tables         lists of methods; figures: the methods that are drawn; names: how methods are printed
         effects        pairs of methods, of which the second has what is named: {the map: [no_map, bbam]};
                        oracle_epoch: the first one's runs at the epoch that is best on the test set
-        supervised, upper_bound    the two methods between which a gap can be closed
+        floors         methods that have the labelled rows alone; they may have further label_ratios, by `also`: the
+                       labels that a method saves are read off the curve of the best of them
+        ceilings       methods that have the labels of all rows: the gap that a method closes is that between the best
+                       floor and the best ceiling of each dataset, ratio and metric
+        flagship       the method whose lead over the best other one is tested; flagship_family: methods that are no
+                       others, such as variants of it
         judged_on      validation: metrics of a validation part of the labelled data, nothing of the test set; needs
                        options: {val_ratio: 0.5} or another share that is held out
         cards          true: with --docs, fill the tables of methods in the documents
@@ -176,13 +182,36 @@ class _Reader:
                 self.fault("effects", f"{name} must name two methods, [from, to]")
         drawn_methods = self.values["figures"].value if "figures" in self.values else []
         figures = self.methods("figures", "figures", drawn_methods, known) if drawn_methods else ()
-        ends = {key: self.word(key) for key in ("supervised", "upper_bound")}
-        for key, method in [("names", name) for name in names] + [(key, end) for key, end in ends.items() if end]:
-            self.check_method(key, method, known)
-        if bool(ends["supervised"]) != bool(ends["upper_bound"]):
-            self.fault("supervised" if ends["supervised"] else "upper_bound", "a gap needs supervised and upper_bound")
+        for name in names:
+            self.check_method("names", name, known)
         effects = {name: (pair[0], pair[-1]) for name, pair in pairs.items() if pair}
-        return Printing(tables, names, effects, figures, **ends, judged_on=self.judged_on(), cards=self.cards())
+        floors, ceilings = self.ends(known)
+        flagship, family = self.flagship(known, ceilings)
+        return Printing(
+            tables, names, effects, figures, floors, ceilings, flagship, family, self.judged_on(), self.cards()
+        )
+
+    def ends(self, known: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        floors, ceilings = (
+            self.methods(key, key, self.values[key].value, known) if key in self.values else () for key in ENDS
+        )
+        if ceilings and "floors" not in self.values:
+            self.fault("ceilings", "a gap needs floors and ceilings; add floors, the methods with labelled rows alone")
+        for method in floors:
+            if method in ceilings:
+                self.fault("ceilings", f"{method} cannot be among floors and ceilings")
+        return floors, ceilings
+
+    def flagship(self, known: set[str], ceilings: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+        flagship, key = self.word("flagship"), "flagship_family"
+        if flagship:
+            self.check_method("flagship", flagship, known)
+        if flagship in ceilings:
+            self.fault("flagship", f"flagship: {flagship} is among the ceilings, which have the labels of all rows")
+        family = self.methods(key, key, self.values[key].value, known) if key in self.values else ()
+        if family and not flagship:
+            self.fault(key, "flagship_family needs a flagship, 'flagship: ..'")
+        return flagship, family
 
     def judged_on(self) -> str:
         part = self.word("judged_on") or "test"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
 from semilearn_bbam.report.tables import Cell, Table
 
@@ -17,12 +18,21 @@ LATEX_SPECIAL = str.maketrans(
 
 def to_markdown(table: Table) -> str:
     """One row per method; the column of a metric and ratio is headed `metric 5 %`."""
+    return f"{table.caption}\n\n{to_rows(markdown_lines(table))}\n"
+
+
+def markdown_lines(table: Table) -> list[list[str]]:
+    """The cells of the head, and of each row."""
     head = ["method", *(f"{title} {100 * ratio:g} %" for title, ratio in table.columns)]
-    lines = [head, ["---"] * len(head)]
-    for method, name in table.rows.items():
-        cells = table.cells[method]
-        lines.append([name, *(_markdown(cells.get(column)) for column in table.columns)])
-    return f"{table.caption}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    cells = table.cells
+    return [head, *([name, *(_markdown(cells[method].get(column)) for column in table.columns)]
+                    for method, name in table.rows.items())]  # fmt: skip
+
+
+def to_rows(lines: Sequence[Sequence[str]]) -> str:
+    """A head and rows of cells as a table in Markdown, without a line's end."""
+    head, *rows = lines
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
 
 
 def _markdown(cell: Cell | None) -> str:

@@ -107,7 +107,12 @@ def legend(runs: Iterable[Run]) -> str:
     """What the marks of these runs mean, and whether they were judged on validation data; empty where nothing is."""
     runs = list(runs)
     marks = marks_explained(run.get("hidden_labels", "none") for run in runs)
-    return " ".join(marks + [ON_VALIDATION] * any(run.get("judged_on") == "validation" for run in runs))
+    return " ".join(filter(None, [*marks, validation_note(runs)]))
+
+
+def validation_note(runs: Iterable[Run]) -> str:
+    """That these runs were judged on validation data, where any was; else an empty text."""
+    return ON_VALIDATION if any(run.get("judged_on") == "validation" for run in runs) else ""
 
 
 def is_contender(run: Run) -> bool:
@@ -199,23 +204,3 @@ def caption(dataset: str, protocol: str, seeds: Sequence[int]) -> str:
             f"{SIGNIFICANT} against the runner-up in a paired t-test over seeds."
         )
     return text
-
-
-def gap_closed(
-    runs: Sequence[Run], dataset: str, metric: Metric, protocol: str, *, supervised: str, upper: str
-) -> dict[tuple[str, float], tuple[float, ...]]:
-    """Share of the way from supervised training to training with all labels, per seed, by method and label ratio.
-
-        gap = (method - supervised at tau) / (supervised with all labels - supervised at tau)
-
-    each on the same seed's split. 0 is no gain from the pool, 1 as good as all labels; a seed without either end, or
-    on which all labels are no better, is left out.
-    """
-    by_place = {(r["method"], r["grid_ratio"], r["seed"]): value_of(r, metric, protocol)
-                for r in runs if r["grid_dataset"] == dataset}  # fmt: skip
-    gaps: dict[tuple[str, float], list[float]] = {}
-    for (method, ratio, seed), value in by_place.items():
-        low, high = by_place.get((supervised, ratio, seed)), by_place.get((upper, ratio, seed))
-        if low is not None and high is not None and metric.better(high, low) and method not in (supervised, upper):
-            gaps.setdefault((method, ratio), []).append((value - low) / (high - low))
-    return {place: tuple(values) for place, values in gaps.items()}
