@@ -169,10 +169,6 @@ class _Reader:
         if not isinstance(without, list) or any(name not in common for name in without):
             self.fault("methods", f"{method}: without must list names of the common space")
             without = []
-        first = entry.get("first", [])
-        if not isinstance(first, list) or not all(isinstance(values, dict) for values in first):
-            self.fault("methods", f"{method}: first must be a list of settings, such as '[{{clip: 0}}]'")
-            first = []
         seconds = entry.get("seconds", Contender.seconds)
         if type(seconds) not in (int, float) or not 0 < seconds < float("inf"):
             self.fault("methods", f"{method}: seconds must be a number above 0")
@@ -187,7 +183,7 @@ class _Reader:
             if name in settings or name in self.mapping("options"):
                 key = "settings" if name in settings else "options"
                 self.fault("methods", f"{method}: {name} is in {key} and searched; delete one")
-        return Contender(method, space, settings, tuple(first), float(seconds))
+        return Contender(method, space, settings, self.first(method, entry, space), float(seconds))
 
     def part(self, method: str, entry: Mapping[str, Any], key: str) -> dict[str, Any]:
         value = entry.get(key, {})
@@ -195,6 +191,26 @@ class _Reader:
             return value
         self.fault("methods", f"{method}: {key} must be a mapping, 'name: ..'")
         return {}
+
+    def first(
+        self, method: str, entry: Mapping[str, Any], space: Sequence[Hyperparameter]
+    ) -> tuple[dict[str, Any], ...]:
+        """Settings that are tried first, as values of their options."""
+        written = entry.get("first", [])
+        if not isinstance(written, list) or not all(isinstance(values, dict) for values in written):
+            self.fault("methods", f"{method}: first must be a list of settings, such as '[{{clip: 0}}]'")
+            return ()
+        options = {item.name: item.option for item in space}
+        points = []
+        for values in written:
+            point = dict(values)
+            for name in options.keys() & values.keys():
+                try:
+                    point[name] = options[name].parse(values[name])
+                except ValueError as error:
+                    self.fault("methods", f"{method}: first: {name} {error}")
+            points.append(point)
+        return tuple(points)
 
     def check_name(self, method: str, name: str, options: Mapping[str, Option], kinds: Sequence[str] = ()) -> bool:
         """Whether an option can be set here; a problem where not."""
@@ -240,7 +256,10 @@ class _Reader:
     # ------------------------------------------------------------------ points of the spaces
 
     def check_points(self, tuning: Tuning) -> None:
-        """The defaults, what is tried first, and each end of each range alone must be settings of the method."""
+        """The defaults and what is tried first are within the space, and each choice and end of a range is accepted.
+
+        The latter on the first dataset only, since what a method accepts hardly depends on it.
+        """
         for contender in tuning.contenders:
             if 1 + len(contender.first) > tuning.trials:
                 self.fault("methods", f"{contender.method}: first has more than the {tuning.trials} trials")
@@ -260,7 +279,7 @@ class _Reader:
             if name := contender.outside({**start, **changes}):
                 value = {**start, **changes}[name]
                 self.fault("methods", f"{method} on {dataset}: {what}, {name}: {value}, is not in the space")
-        for item in contender.space:
+        for item in contender.space if dataset == tuning.datasets[0] else ():
             for value in item.choices or (item.low, item.high):
                 self.check_point(tuning, contender, dataset, {**start, item.name: value}, item.name)
         return len(self.problems) == before

@@ -53,8 +53,8 @@ def protocol_text(tuning: Tuning) -> str:
     )
     if tuning.reference:
         lines.append(
-            f"Settings or idea: ahead of or behind {tuning.reference} on every seed (level: neither), at the defaults of "
-            "both and with the chosen settings of both, whose distance in points is in brackets. idea: behind after "
+            f"Settings or idea: ahead of or behind {tuning.reference} on every seed (level: neither), at the defaults "
+            "of both and with the chosen settings of both, whose distance in points is in brackets. idea: behind after "
             "the search, and not ahead before it; settings: better after it than before."
         )
     return " ".join(lines)

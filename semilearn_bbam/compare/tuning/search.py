@@ -12,7 +12,7 @@ from semilearn_bbam.compare.grid import Job, as_argv
 from semilearn_bbam.compare.tuning.reading import defaults, stage_options, start_words
 from semilearn_bbam.compare.tuning.sampling import UNPRUNED_TRIALS, in_lowest_quarter, next_values
 from semilearn_bbam.compare.tuning.space import Contender, Tuning, Values, values_text
-from semilearn_bbam.compare.tuning.trials import DONE, FAILED, SKIPPED, Trial, TrialRun, best_trial, trials_of
+from semilearn_bbam.compare.tuning.trials import DIGITS, DONE, FAILED, SKIPPED, Trial, TrialRun, best_trial, trials_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Search:
 
     @property
     def runs(self) -> list[TrialRun]:
-        return [run for trial in self.trials for run in trial.runs.values()]
+        return [trial.runs[seed] for trial in self.trials for seed in sorted(trial.runs)]
 
     @property
     def total(self) -> int:
@@ -114,7 +114,8 @@ class Search:
         if isinstance(outcome, str):
             self.add(trial, seed, FAILED, reason=outcome)
         else:
-            self.add(trial, seed, DONE, mAP=outcome["validation"]["mAP"], seconds=outcome["seconds"])
+            score = round(outcome["validation"]["mAP"], DIGITS)
+            self.add(trial, seed, DONE, mAP=score, seconds=outcome["seconds"])
             shutil.rmtree(self.folders.save_dir / outcome["folder"], ignore_errors=True)
         waiting = {other_seed for other, other_seed in self.running.values() if other is trial}
         left = [other for other in self.tuning.seeds if other not in trial.runs and other not in waiting]

@@ -15,6 +15,7 @@ from semilearn_bbam.util.files import write_atomically
 
 DONE, FAILED, SKIPPED = "done", "failed", "skipped"
 DIVERGED = "NonFiniteError"
+DIGITS = 6  # of an mAP, so that a search that reads its scores from the file goes on from the same ones
 COLUMNS = ("method", "dataset", "trial", "seed", "state", "validation_mAP", "seconds", "values", "fixed", "reason")
 Place = tuple[str, str]  # method and dataset
 
@@ -53,7 +54,7 @@ class Trial:
 
     def scores(self) -> list[float]:
         """Validation mAP of the seeds that are done."""
-        return [run.mAP for run in self.runs.values() if run.mAP is not None]
+        return [run.mAP for _, run in sorted(self.runs.items()) if run.mAP is not None]
 
     @property
     def failed(self) -> bool:
@@ -109,7 +110,7 @@ def as_line(run: TrialRun) -> dict[str, str]:
         "trial": str(run.trial),
         "seed": str(run.seed),
         "state": run.state,
-        "validation_mAP": "" if run.mAP is None else f"{run.mAP:.6f}",
+        "validation_mAP": "" if run.mAP is None else f"{run.mAP:.{DIGITS}f}",
         "seconds": "" if run.seconds is None else f"{run.seconds:.1f}",
         "values": values_text(run.values),
         "fixed": run.fixed,

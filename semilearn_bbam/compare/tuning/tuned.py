@@ -37,8 +37,8 @@ def tuned_text(search: Search, command: str) -> str:
     lines = [
         f"# {contender.method} on {search.dataset}, with the settings that were chosen by:",
         f"# {command}",
-        f"# The best of {number} trials by the last model's mAP on a validation part of the labelled data, not the test",
-        f"# set, mean of seeds {seeds}: {best.mean:.3f} ({scores}), trial {best.number}; {defaults}.",
+        f"# The best of {number} trials by the last model's mAP on a validation part of the labelled data, never on",
+        f"# the test set, mean of seeds {seeds}: {best.mean:.3f} ({scores}), trial {best.number}; {defaults}.",
         f"# {percent(tuning.trained_share)} of the training rows trained, "
         f"{percent(tuning.label_ratio * tuning.val_ratio)} judged.",
     ]
