@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare": ("prepare", "extract, check and count a released dataset: NAME --data_dir FOLDER"),
     "predict": ("predict", "score new images, texts or vectors with a trained run: RUN INPUT --out FILE"),
     "compare": ("compare", "run a grid of methods, datasets and seeds, and write its tables: FILE"),
+    "tune": ("tune", "search settings of methods with an equal number of trials: FILE"),
     "plot": ("plot", "draw the figures that run folders hold data for: RUN .. --out FOLDER"),
     "export": ("export", "write the weights of a run as safetensors: RUN"),
     "doctor": ("doctor", "print versions and known conflicts, and how to fix them"),

@@ -6,12 +6,11 @@ import contextlib
 import multiprocessing
 import os
 import sys
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from time import perf_counter
 from typing import Any
@@ -127,12 +126,52 @@ def attempt(worker: Worker, job: Job) -> dict[str, Any] | str:
         return f"no process could be started for it: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
+class WorkerPool:
+    """Workers that take jobs in the order in which these were submitted, each in a thread.
+
+    gpus: values of CUDA_VISIBLE_DEVICES for the workers, in turn.
+    """
+
+    def __init__(self, number: int, gpus: Sequence[str] = ()) -> None:
+        self.number = max(1, number)
+        self.waiting: SimpleQueue[Job | None] = SimpleQueue()
+        self.outcomes: SimpleQueue[tuple[Job, dict[str, Any] | str]] = SimpleQueue()
+        for i in range(self.number):
+            worker = Worker(gpus[i % len(gpus)] if gpus else "")
+            Thread(target=self.serve, args=(worker,), daemon=True).start()
+
+    def serve(self, worker: Worker) -> None:
+        while (job := self.waiting.get()) is not None:
+            self.outcomes.put((job, attempt(worker, job)))
+        worker.close()
+
+    def submit(self, job: Job) -> None:
+        self.waiting.put(job)
+
+    def next(self) -> tuple[Job, dict[str, Any] | str]:
+        """A job that has ended and its outcome, as soon as there is one."""
+        return self.outcomes.get()
+
+    def close(self) -> None:
+        """Let the workers end after their current job."""
+        with contextlib.suppress(Empty):
+            while True:
+                self.waiting.get_nowait()
+        for _ in range(self.number):
+            self.waiting.put(None)
+
+
 class Progress:
     """Runs done and time left: a bar on a terminal, a line per run elsewhere."""
 
     def __init__(self, total: int, done: int) -> None:
         self.total, self.done, self.made, self.start = total, done, 0, perf_counter()
         self.bar = tqdm(total=total, initial=done, unit="run", dynamic_ncols=True, disable=not sys.stderr.isatty())
+
+    def skip(self, number: int) -> None:
+        """So many runs are not made after all."""
+        self.done += number
+        self.bar.update(number)
 
     def step(self, job: Job, outcome: dict[str, Any] | str) -> None:
         self.done, self.made = self.done + 1, self.made + 1
@@ -165,29 +204,19 @@ def run_jobs(
     """
     results = finished_results(jobs)
     failed: dict[Job, str] = {}
-    waiting = deque(job for job in jobs if job not in results)
-    outcomes: SimpleQueue[tuple[Job, dict[str, Any] | str]] = SimpleQueue()
-
-    def serve(worker: Worker) -> None:
-        while waiting:
-            with contextlib.suppress(IndexError):  # another worker took the last one
-                job = waiting.popleft()
-                outcomes.put((job, attempt(worker, job)))
-        worker.close()
-
-    progress, number = Progress(len(jobs), len(results)), len(waiting)
-    pool = [Worker(gpus[i % len(gpus)] if gpus else "") for i in range(max(1, min(workers, number)))]
-    for worker in pool:
-        Thread(target=serve, args=(worker,), daemon=True).start()
+    waiting = [job for job in jobs if job not in results]
+    progress, pool = Progress(len(jobs), len(results)), WorkerPool(min(workers, len(waiting)), gpus)
     try:
-        for _ in range(number):
-            job, outcome = outcomes.get()
+        for job in waiting:
+            pool.submit(job)
+        for _ in waiting:
+            job, outcome = pool.next()
             progress.step(job, outcome)
             if isinstance(outcome, str):
                 failed[job] = outcome
             else:
                 results[job] = outcome
     finally:
-        waiting.clear()
+        pool.close()
         progress.bar.close()
     return [results[job] for job in jobs if job in results], failed
