@@ -1,0 +1,112 @@
+"""Vectors of images or texts as `dataset: features` reads them from a file: their scale, and the order of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semilearn_bbam.data.dataset import DataError, Source, take
+
+MOST = 0.2  # share of the training texts that a word may be in: others say little, in any language
+SEED = 0  # of the singular value decomposition, so that the same texts give the same vectors
+
+
+def tfidf_source(source: Source, width: int) -> Source:
+    """A dataset of texts with vectors [N,width] as items: TF-IDF, reduced to its `width` largest singular vectors.
+
+    Words and their weights are those of all training texts, with or without labels; the test part is only mapped.
+    DataError for items that are no texts, and for a width that the words of the training texts do not fill.
+    """
+    if source.kind != "text":
+        raise DataError(f"--tfidf reads texts, but dataset {source.name!r} has {source.kind} items; set encoder")
+    train, test = tfidf_vectors(list(source.train), list(source.test), width)
+    note = f"TF-IDF of the training texts, {width} singular vectors"
+    return replace(source, kind="features", train=train, test=test, strong_texts=None, notes=(*source.notes, note))
+
+
+def tfidf_vectors(
+    train: Sequence[str], test: Sequence[str], width: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors [N,width] and [M,width] of unit length, fitted on the training texts; zero for a text of unknown words.
+
+    Words in fewer than two training texts or in more than a fifth of them are left out; counts enter as 1 + log. DataError unless 1 <= width < the
+    smaller number of training texts and words.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=MOST, dtype=np.float32)
+    try:
+        counts = vectorizer.fit_transform(train)
+    except ValueError as error:  # of scikit-learn, where no word is left
+        raise DataError("--tfidf: no word is in two training texts and in at most a fifth of them; set encoder") from error
+    most = min(counts.shape) - 1
+    if not 1 <= width <= most:
+        raise DataError(
+            f"--tfidf: {width} is not between 1 and {most}, which {counts.shape[0]} training texts with "
+            f"{counts.shape[1]} words allow; set another width"
+        )
+    reduction = TruncatedSVD(width, random_state=SEED)
+    rows = reduction.fit_transform(counts), reduction.transform(vectorizer.transform(test))
+    first, second = (normalize(part).astype(np.float32) for part in rows)
+    return first, second
+
+
+def scaled_for_nets(source: Source, blocks: int) -> Source:
+    """The dataset with float16 vectors [N,D] whose entries have a mean square of 1.
+
+    That is what a net gets in a run with an encoder, and all blocks have the same length. The vectors of `source` are
+    `blocks` blocks of unit length, side by side.
+    """
+    train, test = np.asarray(source.train), np.asarray(source.test)
+    scale = np.float32((train.shape[1] / blocks) ** 0.5)
+    return replace(source, train=(train * scale).astype(np.float16), test=(test * scale).astype(np.float16))
+
+
+def in_order_of(source: Source, path: Path) -> Source:
+    """The dataset with rows in the order of `train_id` and `test_id` of an .npz, so that a seed draws the same split.
+
+    DataError unless both have the same items, each once.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            wanted = {part: file[f"{part}_id"].astype(str).tolist() for part in ("train", "test")}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"--order_of: '{path}' is no .npz with train_id and test_id ({error}); name one") from error
+    train, test = (
+        _order([str(name) for name in ids], wanted[part], path, part)
+        for part, ids in (("train", source.train_ids), ("test", source.test_ids))
+    )
+    count = len(source.targets)
+    if (train[:count] >= count).any():
+        raise DataError(f"--order_of: '{path}' has unlabelled items among the labelled ones; name another file")
+    marked = np.asarray(source.validation)[train[:count]] if len(source.validation) else source.validation
+    return replace(
+        source,
+        train=take(source.train, train),
+        targets=source.targets[train[:count]],
+        train_ids=[source.train_ids[row] for row in train],
+        validation=marked,
+        test=take(source.test, test),
+        test_targets=source.test_targets[test],
+        test_ids=[source.test_ids[row] for row in test],
+        strong_texts=None if source.strong_texts is None else [source.strong_texts[row] for row in train],
+    )
+
+
+def _order(ids: list[str], wanted: list[str], path: Path, part: str) -> NDArray[np.int64]:
+    """The rows of `ids` that make it `wanted`."""
+    rows = {name: row for row, name in enumerate(ids)}
+    if len(rows) < len(ids) or sorted(ids) != sorted(wanted):
+        different = sorted(set(ids) ^ set(wanted))
+        which = f", such as {different[0]!r}" if different else ""
+        raise DataError(
+            f"--order_of: '{path}' has {len(wanted)} items in {part}_id and the data have {len(ids)}, and they are not "
+            f"the same, each once{which}; name a file of the same items"
+        )
+    return np.array([rows[name] for name in wanted], dtype=np.int64)
