@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tfidf", type=int, default=0, metavar="WIDTH", help="texts: TF-IDF of this width instead of an encoder"
     )
     encode_parser.add_argument(
-        "--order_of", default="", metavar="FILE", help="order of rows: train_id and test_id of this .npz"
+        "--order_of", default="", metavar="FILE", help="rows in the order of this .npz (its train_id and test_id)"
+    )
+    encode_parser.add_argument(
+        "--beside", nargs="+", default=[], metavar="FILE", help="the vectors of these .npz as further blocks, and the order of the first"
     )
 
 
@@ -143,7 +146,9 @@ def words_for_encoding(options: Sequence[str], *, tfidf: bool) -> list[str]:
     What is typed stays. A file that says how a net is trained on the images or texts can be used as it is.
     """
     typed = read_command_line(options, Findings())
-    given = {*typed, *(load_yaml(str(typed["c"].value), []) if "c" in typed else ())}
+    given = {**(load_yaml(str(typed["c"].value), []) if "c" in typed else {}), **typed}
+    if tfidf == ("encoder" in given and bool(given["encoder"].value)):
+        raise UserError("data encode: set one of encoder, and for texts --tfidf WIDTH")
     unused = {"cache": "none"}
     if not tfidf:
         unused |= {"net": "plain", "use_pretrain": "false", "pretrain_path": "", "strong": "auto"}
@@ -151,7 +156,7 @@ def words_for_encoding(options: Sequence[str], *, tfidf: bool) -> list[str]:
         unused["net"] = "bert_base_uncased"  # required by the settings, but not built
     if "algorithm" not in given:
         unused["algorithm"] = "supervised_bce"
-    if not {"label_ratio", "num_labels", "split_file"} & given:
+    if not {"label_ratio", "num_labels", "split_file"} & given.keys():
         unused["label_ratio"] = "0.1"
     return [*options, *(word for key, text in unused.items() if key not in typed for word in (f"--{key}", text))]
 
@@ -162,15 +167,13 @@ def encode(args: argparse.Namespace, options: Sequence[str]) -> int:
     import yaml
 
     from semilearn_bbam.data import load_source
-    from semilearn_bbam.data.encoded import in_order_of, scaled_for_nets, tfidf_source
+    from semilearn_bbam.data.encoded import beside, in_order_of, scaled_for_nets, tfidf_source
     from semilearn_bbam.data.table_out import write_source
     from semilearn_bbam.engine.device import resolve_device
     from semilearn_bbam.engine.encoding import ItemEncoder
     from semilearn_bbam.run import read_settings
 
     settings = read_settings(options)
-    if bool(settings.encoder) == bool(args.tfidf):
-        raise UserError("data encode: set one of encoder, and for texts --tfidf WIDTH")
     if settings.encoder_flip:
         raise UserError("data encode: a file holds one vector for each item; delete encoder_flip")
     out = Path(args.out)
@@ -182,13 +185,15 @@ def encode(args: argparse.Namespace, options: Sequence[str]) -> int:
     source = load_source(settings)
     if source.kind == "features":
         raise UserError(f"data encode: dataset {source.name!r} holds vectors already; data convert writes them")
-    if args.order_of:
-        source = in_order_of(source, Path(args.order_of))
+    if args.order_of or args.beside:
+        source = in_order_of(source, Path(args.order_of or args.beside[0]))
     if args.tfidf:
         encoded, blocks = tfidf_source(source, args.tfidf), 1
     else:
         encoder = ItemEncoder.of(settings, source.kind, device=resolve_device(settings.device))
         encoded, blocks = encoder.encode_source(source), len(encoder.encoders)
+    if args.beside:
+        encoded, blocks = beside(encoded, [Path(path) for path in args.beside]), blocks + len(args.beside)
     try:
         written = write_source(scaled_for_nets(encoded, blocks), out.absolute().parent, out)
     except OSError as error:

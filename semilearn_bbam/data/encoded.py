@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semilearn_bbam.data.dataset import DataError, Source, take
 
-MOST = 0.2  # share of the training texts that a word may be in: others say little, in any language
+MOST = 0.5  # share of the training texts that a word may be in: "the" says little, in any language
 SEED = 0  # of the singular value decomposition, so that the same texts give the same vectors
 
 
@@ -33,7 +35,7 @@ def tfidf_vectors(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors [N,width] and [M,width] of unit length, fitted on the training texts; zero for a text of unknown words.
 
-    Words in fewer than two training texts or in more than a fifth of them are left out; counts enter as 1 + log. DataError unless 1 <= width < the
+    Words in fewer than two training texts or in more than half of them are left out; counts enter as 1 + log. DataError unless 1 <= width < the
     smaller number of training texts and words.
     """
     from sklearn.decomposition import TruncatedSVD
@@ -44,7 +46,7 @@ def tfidf_vectors(
     try:
         counts = vectorizer.fit_transform(train)
     except ValueError as error:  # of scikit-learn, where no word is left
-        raise DataError("--tfidf: no word is in two training texts and in at most a fifth of them; set encoder") from error
+        raise DataError("--tfidf: no word is in two training texts and in at most half of them; set encoder") from error
     most = min(counts.shape) - 1
     if not 1 <= width <= most:
         raise DataError(
@@ -68,23 +70,39 @@ def scaled_for_nets(source: Source, blocks: int) -> Source:
     return replace(source, train=(train * scale).astype(np.float16), test=(test * scale).astype(np.float16))
 
 
+def beside(source: Source, paths: Sequence[Path]) -> Source:
+    """The dataset with the vectors of these .npz as further blocks, of unit length, before those that it has.
+
+    Rows are found by `train_id` and `test_id`. DataError for a file that has not the same items, each once.
+    """
+    from sklearn.preprocessing import normalize
+
+    joined: dict[str, list[NDArray[Any]]] = {"train": [], "test": []}
+    for path in paths:
+        for part, ids in (("train", source.train_ids), ("test", source.test_ids)):
+            names, vectors = _read(path, part)
+            rows = _order(names, [str(name) for name in ids], path, part)
+            joined[part].append(normalize(vectors.astype(np.float32))[rows])
+    train, test = (
+        np.concatenate([*joined[part], np.asarray(items)], axis=1)
+        for part, items in (("train", source.train), ("test", source.test))
+    )
+    notes = tuple(f"{path.name}: a block of each vector" for path in paths)
+    return replace(source, train=train, test=test, notes=source.notes + notes)
+
+
 def in_order_of(source: Source, path: Path) -> Source:
     """The dataset with rows in the order of `train_id` and `test_id` of an .npz, so that a seed draws the same split.
 
-    DataError unless both have the same items, each once.
+    DataError unless both have the same items, each once, and the labelled ones first.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            wanted = {part: file[f"{part}_id"].astype(str).tolist() for part in ("train", "test")}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"--order_of: '{path}' is no .npz with train_id and test_id ({error}); name one") from error
     train, test = (
-        _order([str(name) for name in ids], wanted[part], path, part)
+        _order([str(name) for name in ids], _read(path, part)[0], path, part)
         for part, ids in (("train", source.train_ids), ("test", source.test_ids))
     )
     count = len(source.targets)
     if (train[:count] >= count).any():
-        raise DataError(f"--order_of: '{path}' has unlabelled items among the labelled ones; name another file")
+        raise DataError(f"'{path}' has unlabelled items among those that are labelled here; name another file")
     marked = np.asarray(source.validation)[train[:count]] if len(source.validation) else source.validation
     return replace(
         source,
@@ -99,14 +117,26 @@ def in_order_of(source: Source, path: Path) -> Source:
     )
 
 
-def _order(ids: list[str], wanted: list[str], path: Path, part: str) -> NDArray[np.int64]:
-    """The rows of `ids` that make it `wanted`."""
+def _read(path: Path, part: str) -> tuple[list[str], NDArray[Any]]:
+    """The names and vectors of a part of an .npz, of the training part those without labels too."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            vectors = [file[f"{part}_x"]]
+            if part == "train" and "unlabeled_x" in file.files:
+                vectors.append(file["unlabeled_x"])
+            return file[f"{part}_id"].astype(str).tolist(), np.concatenate(vectors)
+    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"'{path}' is no .npz with {part}_x and {part}_id ({error}); name one that has both") from error
+
+
+def _order(ids: Sequence[str], wanted: Sequence[str], path: Path, part: str) -> NDArray[np.int64]:
+    """The rows of `ids` that make it `wanted`, of which one is the file's."""
     rows = {name: row for row, name in enumerate(ids)}
     if len(rows) < len(ids) or sorted(ids) != sorted(wanted):
         different = sorted(set(ids) ^ set(wanted))
         which = f", such as {different[0]!r}" if different else ""
         raise DataError(
-            f"--order_of: '{path}' has {len(wanted)} items in {part}_id and the data have {len(ids)}, and they are not "
-            f"the same, each once{which}; name a file of the same items"
+            f"'{path}' and the data do not have the same items in {part}_id, each once ({len(ids)} and {len(wanted)})"
+            f"{which}; name a file of the same items"
         )
     return np.array([rows[name] for name in wanted], dtype=np.int64)
