@@ -14,7 +14,7 @@ from semilearn_bbam.__main__ import main
 from semilearn_bbam.commands.data import words_for_encoding
 from semilearn_bbam.data import load_source
 from semilearn_bbam.data.dataset import SOURCES, DataError, Part, Source
-from semilearn_bbam.data.encoded import beside, in_order_of, scaled_for_nets, tfidf_source, tfidf_vectors
+from semilearn_bbam.data.encoded import in_order_of, join_blocks, scaled_for_nets, tfidf_source, tfidf_vectors
 from semilearn_bbam.data.table_out import write_source
 from semilearn_bbam.engine.encoding import ItemEncoder
 from semilearn_bbam.errors import UserError
@@ -111,7 +111,7 @@ def test_rows_in_the_order_of_a_file_stay_themselves(texts: Source, tmp_path: Pa
     np.testing.assert_array_equal(made.test_targets, texts.test_targets[test])
 
     encoded = tfidf_source(texts, 2)  # in its own order: the rows of the file are found by name
-    joined = beside(encoded, [path, path])
+    joined = join_blocks(encoded, [path, path])
     expected = vectors["train_x"] / lengths(vectors["train_x"])[:, None]
     np.testing.assert_allclose(joined.train[train, :3], expected, atol=1e-6)
     np.testing.assert_allclose(joined.train[train, 3:6], expected, atol=1e-6)
@@ -119,7 +119,7 @@ def test_rows_in_the_order_of_a_file_stay_themselves(texts: Source, tmp_path: Pa
     np.testing.assert_allclose(lengths(joined.test[:, :3]), 1, atol=1e-6)
 
     np.savez(path, **{**ids, "train_id": ids["train_id"][:-1]}, **vectors)
-    for use in (lambda: in_order_of(texts, path), lambda: beside(encoded, [path])):
+    for use in (lambda: in_order_of(texts, path), lambda: join_blocks(encoded, [path])):
         with pytest.raises(DataError, match=naming(path.name, "train_id", ids["train_id"][-1])):
             use()
     for content in ({"x": ids["train_id"]}, None):
@@ -134,7 +134,7 @@ def test_pool_items_keep_their_place(texts: Source, tmp_path: Path) -> None:
     written = write_source(scaled_for_nets(tfidf_source(source, 2), 1), tmp_path, tmp_path / "pool.npz")
     back = SOURCES["features"](settings(**written))
     assert (len(back.targets), len(back.train)) == (30, 40)
-    joined = beside(tfidf_source(source, 2), [tmp_path / "pool.npz"])
+    joined = join_blocks(tfidf_source(source, 2), [tmp_path / "pool.npz"])
     np.testing.assert_allclose(joined.train[:, :2], joined.train[:, 2:], atol=2e-3)
     with np.load(tmp_path / "pool.npz") as file:
         arrays = dict(file)
@@ -163,7 +163,7 @@ def test_the_command_writes_what_a_run_with_the_encoder_trains_on(
     assert load_source(read_settings([*words, "--net", "plain"])).train.shape == (len(expected.train), 16)
 
     both = tmp_path / "both.npz"
-    assert main(["data", "encode", *own, "--tfidf", "3", "--beside", str(out), "--out", str(both)]) == 0
+    assert main(["data", "encode", *own, "--tfidf", "3", "--join", str(out), "--out", str(both)]) == 0
     with np.load(both) as file:
         assert file["train_x"].shape[1] == 19
         np.testing.assert_allclose(lengths(file["test_x"][:, :16]), lengths(file["test_x"][:, 16:]), rtol=5e-3)

@@ -58,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--order_of", default="", metavar="FILE", help="rows in the order of this .npz (its train_id and test_id)"
     )
     encode_parser.add_argument(
-        "--beside", nargs="+", default=[], metavar="FILE", help="the vectors of these .npz as further blocks, and the order of the first"
+        "--join",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the vectors of these .npz as further blocks, and the order of the first",
     )
 
 
@@ -163,11 +167,12 @@ def words_for_encoding(options: Sequence[str], *, tfidf: bool) -> list[str]:
 
 def encode(args: argparse.Namespace, options: Sequence[str]) -> int:
     """Write the data with vectors as items, and print the settings that read them."""
+    import numpy as np
     import torch
     import yaml
 
     from semilearn_bbam.data import load_source
-    from semilearn_bbam.data.encoded import beside, in_order_of, scaled_for_nets, tfidf_source
+    from semilearn_bbam.data.encoded import in_order_of, join_blocks, scaled_for_nets, tfidf_source
     from semilearn_bbam.data.table_out import write_source
     from semilearn_bbam.engine.device import resolve_device
     from semilearn_bbam.engine.encoding import ItemEncoder
@@ -185,22 +190,22 @@ def encode(args: argparse.Namespace, options: Sequence[str]) -> int:
     source = load_source(settings)
     if source.kind == "features":
         raise UserError(f"data encode: dataset {source.name!r} holds vectors already; data convert writes them")
-    if args.order_of or args.beside:
-        source = in_order_of(source, Path(args.order_of or args.beside[0]))
+    if args.order_of or args.join:
+        source = in_order_of(source, Path(args.order_of or args.join[0]))
     if args.tfidf:
         encoded, blocks = tfidf_source(source, args.tfidf), 1
     else:
         encoder = ItemEncoder.of(settings, source.kind, device=resolve_device(settings.device))
         encoded, blocks = encoder.encode_source(source), len(encoder.encoders)
-    if args.beside:
-        encoded, blocks = beside(encoded, [Path(path) for path in args.beside]), blocks + len(args.beside)
+    if args.join:
+        encoded, blocks = join_blocks(encoded, [Path(path) for path in args.join]), blocks + len(args.join)
     try:
         written = write_source(scaled_for_nets(encoded, blocks), out.absolute().parent, out)
     except OSError as error:
         raise UserError(f"--out: '{out}' cannot be written ({error.strerror}); name another file") from error
     for note in encoded.notes:
         print(note)
-    count, width = encoded.train.shape
+    count, width = np.shape(encoded.train)
     print(
         f"wrote {out}: {len(encoded.targets)} training, {count - len(encoded.targets)} unlabelled and "
         f"{len(encoded.test)} test items, {width} numbers each, {len(encoded.label_names)} labels; it is read by\n"

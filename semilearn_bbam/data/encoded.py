@@ -25,7 +25,7 @@ def tfidf_source(source: Source, width: int) -> Source:
     """
     if source.kind != "text":
         raise DataError(f"--tfidf reads texts, but dataset {source.name!r} has {source.kind} items; set encoder")
-    train, test = tfidf_vectors(list(source.train), list(source.test), width)
+    train, test = tfidf_vectors([str(text) for text in source.train], [str(text) for text in source.test], width)
     note = f"TF-IDF of the training texts, {width} singular vectors"
     return replace(source, kind="features", train=train, test=test, strong_texts=None, notes=(*source.notes, note))
 
@@ -35,8 +35,8 @@ def tfidf_vectors(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors [N,width] and [M,width] of unit length, fitted on the training texts; zero for a text of unknown words.
 
-    Words in fewer than two training texts or in more than half of them are left out; counts enter as 1 + log. DataError unless 1 <= width < the
-    smaller number of training texts and words.
+    Words in fewer than two training texts or in more than half of them are left out; counts enter as 1 + log. DataError
+    unless 1 <= width < the smaller number of training texts and words.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -70,7 +70,7 @@ def scaled_for_nets(source: Source, blocks: int) -> Source:
     return replace(source, train=(train * scale).astype(np.float16), test=(test * scale).astype(np.float16))
 
 
-def beside(source: Source, paths: Sequence[Path]) -> Source:
+def join_blocks(source: Source, paths: Sequence[Path]) -> Source:
     """The dataset with the vectors of these .npz as further blocks, of unit length, before those that it has.
 
     Rows are found by `train_id` and `test_id`. DataError for a file that has not the same items, each once.
@@ -103,7 +103,7 @@ def in_order_of(source: Source, path: Path) -> Source:
     count = len(source.targets)
     if (train[:count] >= count).any():
         raise DataError(f"'{path}' has unlabelled items among those that are labelled here; name another file")
-    marked = np.asarray(source.validation)[train[:count]] if len(source.validation) else source.validation
+    marked = [source.validation[row] for row in train[:count]] if len(source.validation) else source.validation
     return replace(
         source,
         train=take(source.train, train),
