@@ -18,7 +18,7 @@ PROGRAM = "semilearn-bbam"
 # Name -> module in semilearn_bbam/commands, help.
 COMMANDS = {
     "train": ("train", "train one method: --c FILE [--key VALUE ...]"),
-    "data": ("data", "look at a dataset or convert it: check, browse or convert, --c FILE"),
+    "data": ("data", "look at a dataset, convert or encode it: check, browse, convert or encode, --c FILE"),
     "prepare": ("prepare", "extract, check and count a released dataset: NAME --data_dir FOLDER"),
     "predict": ("predict", "score new images, texts or vectors with a trained run: RUN INPUT --out FILE"),
     "compare": ("compare", "run a grid of methods, datasets and seeds, and write its tables: FILE"),

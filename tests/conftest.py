@@ -18,7 +18,7 @@ from semilearn_bbam.util import usb as usb  # isort: split
 from transformers import BertConfig, BertModel
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
-from semilearn_bbam.config import OPTIONS, Settings, config_words
+from semilearn_bbam.config import OPTIONS, Settings, config_words, load_yaml
 from semilearn_bbam.data.dataset import Problem
 from semilearn_bbam.data.readers.ohsumed import CODES, TREE
 from semilearn_bbam.data.readers.voc import CLASSES
@@ -32,7 +32,9 @@ CONFIGS = Path(__file__).parents[1] / "config"
 # Values of a row or a checkpoint that no two runs share.
 TIMED = {"seconds", "steps_per_second", "rows_per_second"}
 METHOD_CONFIGS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("tuned/*.yaml")])
-DATASETS = sorted(path.stem for path in CONFIGS.glob("data/*.yaml") if path.stem != "base")
+DATA_CONFIGS = sorted(path.stem for path in CONFIGS.glob("data/*.yaml") if path.stem != "base")
+# Those with configs of methods: every method is tried on them.
+DATASETS = [name for name in DATA_CONFIGS if (CONFIGS / f"bbam_{name}.yaml").is_file()]
 Config = str | tuple[str, str]  # a file in `CONFIGS`, or a method and a dataset
 IMAGE_NET = "test_resnet"  # timm's own for tests: 160 x 160 pixels, some hundred thousand weights
 WORDS = ["heart", "liver", "virus", "tumor", "bone", "eye", "skin", "blood"]
@@ -75,7 +77,8 @@ def features_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_x, train_y = part(160)
     test_x, test_y = part(60)
     folder = tmp_path_factory.mktemp("features")
-    for name in ("ohsumed_minilm.npz", "corel5k_lite0.npz"):
+    files = (load_yaml(CONFIGS / "data" / f"{name}.yaml").get("feature_file") for name in DATA_CONFIGS)
+    for name in {str(file.value) for file in files if file}:
         np.savez(folder / name, train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y)
     return folder
 

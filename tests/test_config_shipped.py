@@ -9,11 +9,11 @@ import pytest
 
 from semilearn_bbam.config import ConfigError, config_words, load_yaml
 from semilearn_bbam.run import read_settings
-from tests.conftest import CONFIGS, DATASETS, METHOD_CONFIGS, arguments
+from tests.conftest import CONFIGS, DATA_CONFIGS, DATASETS, METHOD_CONFIGS, arguments
 from tests.methods import ALGORITHMS
 
 OF_THE_PAPER = [f"{method}_{data}" for method in ("bbam", "bbam_plus") for data in DATASETS]
-PAIRS = {f"{method}_{data}": (method, data) for method in ALGORITHMS for data in DATASETS}
+PAIRS = {f"{method}_{data}": (method, data) for method in ALGORITHMS for data in DATA_CONFIGS}
 
 
 def resolved(*words: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def test_a_config_that_says_nothing_is_found(tmp_path: Path) -> None:
     assert not repeats(path, "cap", "voc")
 
 
-@pytest.mark.parametrize("data", DATASETS)
+@pytest.mark.parametrize("data", DATA_CONFIGS)
 def test_every_method_has_settings_for_every_dataset(data: str) -> None:
     for method in ALGORITHMS:
         settings = read_settings(arguments((method, data)))

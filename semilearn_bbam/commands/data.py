@@ -1,4 +1,4 @@
-"""Look at a dataset before training: check counts and items, browse pictures of its views, or convert it."""
+"""Look at a dataset before training: check counts and items, browse its views, convert it, or encode it as vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 from semilearn_bbam.commands import ANYWHERE
 from semilearn_bbam.commands.predict import check_writable
+from semilearn_bbam.config import load_yaml
 from semilearn_bbam.config.quick import check_quickly
+from semilearn_bbam.config.resolve import Findings, read_command_line
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.util.signals import interruptible
 
@@ -18,9 +20,9 @@ INTERRUPTED = "interrupted; nothing was written"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`check`, `browse` or `convert`, with the file to write and the options of a contact sheet."""
+    """`check`, `browse`, `convert` or `encode`, with the file to write and the options of a contact sheet."""
     common: dict[str, Any] = {"epilog": parser.epilog, "allow_abbrev": False}
-    actions = parser.add_subparsers(required=True, metavar="check|browse|convert", dest="action")
+    actions = parser.add_subparsers(required=True, metavar="check|browse|convert|encode", dest="action")
     actions.add_parser(
         "check",
         help="print counts, label frequencies, overlaps, bad and suspicious items",
@@ -42,10 +44,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         **common,
     )
     convert_parser.add_argument("--out", required=True, metavar="FILE", help=".csv or .jsonl; for vectors .npz")
+    encode_parser = actions.add_parser(
+        "encode",
+        help="write images or texts as vectors, .npz",
+        description="Write the vectors that encoder makes of images or texts, or TF-IDF, for dataset: features.",
+        **common,
+    )
+    encode_parser.add_argument("--out", required=True, metavar="FILE", help="the .npz to write")
+    encode_parser.add_argument(
+        "--tfidf", type=int, default=0, metavar="WIDTH", help="texts: TF-IDF of this width instead of an encoder"
+    )
+    encode_parser.add_argument(
+        "--order_of", default="", metavar="FILE", help="rows in the order of this .npz (its train_id and test_id)"
+    )
+    encode_parser.add_argument(
+        "--join",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the vectors of these .npz as further blocks, and the order of the first",
+    )
 
 
 def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     """0; 1 if `check` found bad items."""
+    if args.action == "encode":
+        options = words_for_encoding(options, tfidf=bool(args.tfidf))
     check_quickly(options)
     import semilearn_bbam.report
     import semilearn_bbam.run  # noqa: F401  they take seconds, in which an exception could be swallowed
@@ -53,7 +77,8 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     with interruptible():
         if args.action == "check":
             return check(options)
-        return browse(args, options) if args.action == "browse" else convert(args, options)
+        action = {"browse": browse, "convert": convert, "encode": encode}[args.action]
+        return action(args, options)
 
 
 def check(options: Sequence[str]) -> int:
@@ -114,6 +139,77 @@ def convert(args: argparse.Namespace, options: Sequence[str]) -> int:
     print(
         f"wrote {out}: {len(source.targets)} training, {unlabeled} unlabelled and {len(source.test)} test items; "
         f"it is read by\n{yaml.safe_dump(written, allow_unicode=True, sort_keys=False)}",
+        end="",
+    )
+    return 0
+
+
+def words_for_encoding(options: Sequence[str], *, tfidf: bool) -> list[str]:
+    """The words of a command line with settings that no encoding reads, in place of those that training needs.
+
+    What is typed stays. A file that says how a net is trained on the images or texts can be used as it is.
+    """
+    typed = read_command_line(options, Findings())
+    given = {**(load_yaml(str(typed["c"].value), []) if "c" in typed else {}), **typed}
+    if tfidf == ("encoder" in given and bool(given["encoder"].value)):
+        raise UserError("data encode: set one of encoder, and for texts --tfidf WIDTH")
+    unused = {"cache": "none"}
+    if not tfidf:
+        unused |= {"net": "plain", "use_pretrain": "false", "pretrain_path": "", "strong": "auto"}
+    elif "net" not in given:
+        unused["net"] = "bert_base_uncased"  # required by the settings, but not built
+    if "algorithm" not in given:
+        unused["algorithm"] = "supervised_bce"
+    if not {"label_ratio", "num_labels", "split_file"} & given.keys():
+        unused["label_ratio"] = "0.1"
+    return [*options, *(word for key, text in unused.items() if key not in typed for word in (f"--{key}", text))]
+
+
+def encode(args: argparse.Namespace, options: Sequence[str]) -> int:
+    """Write the data with vectors as items, and print the settings that read them."""
+    import numpy as np
+    import torch
+    import yaml
+
+    from semilearn_bbam.data import load_source
+    from semilearn_bbam.data.encoded import in_order_of, join_blocks, scaled_for_nets, tfidf_source
+    from semilearn_bbam.data.table_out import write_source
+    from semilearn_bbam.engine.device import resolve_device
+    from semilearn_bbam.engine.encoding import ItemEncoder
+    from semilearn_bbam.run import read_settings
+
+    settings = read_settings(options)
+    if settings.encoder_flip:
+        raise UserError("data encode: a file holds one vector for each item; delete encoder_flip")
+    out = Path(args.out)
+    if out.suffix.lower() != ".npz":
+        raise UserError(f"--out: '{out}' does not end in .npz, as vectors are written; rename it")
+    check_writable(out)
+    if settings.num_threads:
+        torch.set_num_threads(settings.num_threads)
+    source = load_source(settings)
+    if source.kind == "features":
+        raise UserError(f"data encode: dataset {source.name!r} holds vectors already; data convert writes them")
+    if args.order_of or args.join:
+        source = in_order_of(source, Path(args.order_of or args.join[0]))
+    if args.tfidf:
+        encoded, blocks = tfidf_source(source, args.tfidf), 1
+    else:
+        encoder = ItemEncoder.of(settings, source.kind, device=resolve_device(settings.device))
+        encoded, blocks = encoder.encode_source(source), len(encoder.encoders)
+    if args.join:
+        encoded, blocks = join_blocks(encoded, [Path(path) for path in args.join]), blocks + len(args.join)
+    try:
+        written = write_source(scaled_for_nets(encoded, blocks), out.absolute().parent, out)
+    except OSError as error:
+        raise UserError(f"--out: '{out}' cannot be written ({error.strerror}); name another file") from error
+    for note in encoded.notes:
+        print(note)
+    count, width = np.shape(encoded.train)
+    print(
+        f"wrote {out}: {len(encoded.targets)} training, {count - len(encoded.targets)} unlabelled and "
+        f"{len(encoded.test)} test items, {width} numbers each, {len(encoded.label_names)} labels; it is read by\n"
+        f"{yaml.safe_dump(written, allow_unicode=True, sort_keys=False)}",
         end="",
     )
     return 0
