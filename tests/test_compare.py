@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,27 @@ def kill_itself(job: Job) -> dict[str, Any]:
     if job.seed == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return {"method": job.method, "pid": os.getpid(), "test": {"mAP": 0.5}}
+
+
+def sleep_long(job: Job) -> Any:
+    """Replaces a run by one that would take a minute."""
+    time.sleep(60)
+
+
+def test_an_interrupted_command_waits_for_no_run(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "make", sleep_long)
+
+    def interrupt(pool: Any) -> Any:
+        while not multiprocessing.active_children():
+            time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner_module.WorkerPool, "next", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs[:1], 1)
+    for process in multiprocessing.active_children():
+        process.join(20)
+    assert not multiprocessing.active_children()
 
 
 def test_a_killed_process_costs_its_run_only(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,11 +152,13 @@ class WorkerPool:
         """A job that has ended and its outcome, as soon as there is one."""
         return self.outcomes.get()
 
-    def close(self) -> None:
-        """Let the workers end after their current job."""
+    def close(self, at_once: bool = False) -> None:
+        """Let the workers end after their current job, or stop that too: Python waits for it before it exits."""
         with contextlib.suppress(Empty):
             while True:
                 self.waiting.get_nowait()
+        for process in multiprocessing.active_children() if at_once else ():
+            process.terminate()
         for _ in range(self.number):
             self.waiting.put(None)
 
@@ -216,6 +218,9 @@ def run_jobs(
                 failed[job] = outcome
             else:
                 results[job] = outcome
+    except BaseException:
+        pool.close(at_once=True)
+        raise
     finally:
         pool.close()
         progress.bar.close()

@@ -67,7 +67,7 @@ def choices_table(searches: Sequence[Search]) -> str:
     head += ["settings or idea"] if reference else []
     lines = [head]
     for search in searches:
-        first, best, made = search.by_default, search.best, [trial for trial in search.trials if trial.runs]
+        first, best, made = search.by_default, search.best, search.finished
         skipped = sum(any(run.state == SKIPPED for run in trial.runs.values()) and not trial.failed for trial in made)
         gain = f"{100 * (best.mean - first.mean):+.1f}" if best and first else "-"
         line = [search.contender.method, _scores(first), _scores(best), gain, f"{len(made)} of {search.tuning.trials}"]

@@ -42,6 +42,9 @@ def run_searches(
             if isinstance(outcome, str):
                 failed[job] = outcome
             submit()
+    except BaseException:
+        pool.close(at_once=True)
+        raise
     finally:
         pool.close()
         progress.bar.close()

@@ -148,6 +148,11 @@ class Search:
         return next((trial for trial in self.trials[:1] if trial.complete(self.tuning.seeds)), None)
 
     @property
+    def finished(self) -> list[Trial]:
+        """Trials of which nothing is left to be run."""
+        return [trial for trial in self.trials if len(trial.runs) == len(self.tuning.seeds)]
+
+    @property
     def best(self) -> Trial | None:
         return best_trial(self.trials, self.tuning.seeds)
 

@@ -33,7 +33,7 @@ def tuned_text(search: Search, command: str) -> str:
     scores = ", ".join(f"{score:.3f}" for score in best.scores())
     first = search.by_default
     defaults = f"at its defaults {first.mean:.3f}" if first else "its defaults failed"
-    number = sum(bool(trial.runs) for trial in search.trials)
+    number = len(search.finished)
     lines = [
         f"# {contender.method} on {search.dataset}, with the settings that were chosen by:",
         f"# {command}",
