@@ -154,6 +154,19 @@ def test_a_run_is_finished_only_if_every_setting_is_the_same(jobs: list[Job], in
     assert runner_module.finished(jobs[0]) is None
 
 
+def test_an_older_run_is_not_what_its_method_does_by_default_now(jobs: list[Job], inline: list[str]) -> None:
+    argv = [word.replace("supervised_bce", "bbam_plus") for word in jobs[0].argv]
+    job = replace(jobs[0], method="bbam_plus", argv=(*argv, "--algorithm", "bbam_plus"))
+    run_jobs([job], 1)
+    assert runner_module.finished(job) is not None
+    config = folder_of(job) / "config.yaml"
+    lines = [line for line in config.read_text().splitlines() if not line.startswith(("teacher", "readout"))]
+    config.write_text("\n".join(lines) + "\n")  # as if from a time before its teacher
+    assert runner_module.finished(job) is None
+    without = replace(job, argv=(*job.argv, "--teacher", "none", "--readout", "head"))
+    assert runner_module.finished(without) is not None
+
+
 def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
     text = (
         "methods: [bbam, no_map]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.05, 0.1]\nseeds: [0]\n"

@@ -15,6 +15,9 @@ from threading import Thread
 from time import perf_counter
 from typing import Any
 
+from semilearn_bbam.util import usb as usb  # isort: split
+
+from semilearn.core.utils import ALGORITHMS
 from tqdm import tqdm
 
 from semilearn_bbam.compare.grid import Job
@@ -35,13 +38,21 @@ def finished(job: Job) -> dict[str, Any] | None:
     folder = Path(settings["save_dir"]) / settings["save_name"]
     try:
         record = Run.read(folder)
-        # Read as a config, so that options that are newer than the run have their defaults.
-        recorded = vars(read_settings(["--c", str(folder / CONFIG)]))
+        recorded = _recorded(record)
         other = NOT_THE_RUN | _without_effect(recorded)
         same = all(recorded.get(key) == value for key, value in settings.items() if key not in other)
         return described(job, record) if same and record.results else None
     except UserError:  # no run, cut short, or of a version with other options
         return None
+
+
+def _recorded(record: Run) -> dict[str, Any]:
+    """The settings of a run. Options that are newer than it have their defaults, of the method's own options those
+    without effect, which a method may replace: its older runs had not what it has now.
+    """
+    values = vars(read_settings(["--c", str(record.folder / CONFIG)]))
+    own = {option.name: option.default for option in ALGORITHMS[values["algorithm"]].options}
+    return values | {name: default for name, default in own.items() if name not in record.settings}
 
 
 def _without_effect(recorded: Mapping[str, Any]) -> set[str]:
