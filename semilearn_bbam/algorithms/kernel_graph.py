@@ -53,3 +53,11 @@ class KernelGraphMethod(FittedAlgorithm):
         self.pseudo_targets = fitted.pseudo_targets
         self.held_out = fitted.leave_one_out[len(labeled) :]
         return fitted.scores, fitted.leave_one_out[: len(labeled)]
+
+    def get_state(self) -> dict[str, Any]:
+        pseudo = {} if self.pseudo_targets is None else {"pseudo_targets": self.pseudo_targets}
+        return {**super().get_state(), **pseudo}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.pseudo_targets = state.get("pseudo_targets")
