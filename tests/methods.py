@@ -56,7 +56,8 @@ KEEP_PSEUDO_LABELS = WITH_STATISTICS | {"cap", "d2l", "dicap", "drml", "kernel_g
 FITTED = {"fullysupervised_kernel", "kernel_graph", "supervised_kernel", "supervised_logistic", "supervised_ridge"}
 ON_IMAGES: dict[str, dict[str, Any]] = dict.fromkeys(FITTED, {"net": "pixels"})  # options for images without weights
 OWN_HEAD = {"drml", "mime"} | FITTED  # neither linear nor cosine
-UPPER_BOUNDS = {"fullysupervised_bam", "fullysupervised_kernel", "ml_fullysupervised"}  # these take the pool's labels, and say so in their name
+# These take the pool's labels, and say so in their name.
+UPPER_BOUNDS = {"fullysupervised_bam", "fullysupervised_kernel", "ml_fullysupervised"}
 CASES = [(name, options) for name, options in ALGORITHMS.items()]
 CASES += [(name, ALGORITHMS[name] | options) for name, options in VARIANTS.items()]
 CASE_IDS = [*ALGORITHMS, *(f"{name}-{next(iter(options))}" for name, options in VARIANTS.items())]

@@ -7,17 +7,15 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
 from semilearn_bbam.engine.fitted import FittedAlgorithm
-from semilearn_bbam.kernels import (
+from semilearn_bbam.kernels import kernel_ridge, linear_ridge, unit_rows
+from semilearn_bbam.logistic import logistic_regression
+from semilearn_bbam.model_selection import (
     LINEAR_RIDGES,
     MOST_CHOOSING,
     best_by_leave_one_out,
     choose_kernel_ridge,
     choose_landmarks,
-    kernel_ridge,
-    linear_ridge,
-    unit_rows,
 )
-from semilearn_bbam.logistic import logistic_regression
 from semilearn_bbam.nets.fitted import RowFunction
 
 

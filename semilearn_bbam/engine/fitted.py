@@ -14,7 +14,7 @@ from semilearn_bbam.config import Conflict, Settings
 from semilearn_bbam.data import Pool
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.schedule import StagePlan
-from semilearn_bbam.kernels import cardinality_boundary
+from semilearn_bbam.model_selection import cardinality_boundary
 from semilearn_bbam.nets import get_net_builder
 from semilearn_bbam.nets.fitted import FittedHead, RowFunction
 from semilearn_bbam.nets.heads import MultiLabelNet
