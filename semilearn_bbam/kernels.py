@@ -18,6 +18,7 @@ from torch import Tensor
 from semilearn_bbam.tensors import full_precision
 
 JITTER = 1e-6
+ROUNDING = 1e-6  # of squared distances in float32, relative to squared lengths
 CHUNK = 4096
 
 Matrix = NDArray[np.float64]
@@ -41,7 +42,7 @@ def unit_rows(x: Tensor) -> Tensor:
 
 
 def total_variance(x: Tensor) -> float:
-    """Mean squared distance of rows from their mean, 1 where all rows are equal.
+    """Mean squared distance of rows from their mean, 1 where all rows are equal up to rounding.
 
     Args:
         x: [N,D].
@@ -53,8 +54,9 @@ def total_variance(x: Tensor) -> float:
         >>> total_variance(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
         1.0
     """
-    variance = float((full_precision(x) - full_precision(x).mean(0)).square().sum(1).mean())
-    return variance if variance > 0 else 1.0
+    x = full_precision(x)
+    variance = float((x - x.mean(0)).square().sum(1).mean())
+    return variance if variance > ROUNDING * float(x.square().sum(1).mean()) else 1.0
 
 
 def gaussian_kernel(x: Tensor, y: Tensor, gamma: float) -> Tensor:
