@@ -46,7 +46,7 @@ class KernelGraphMethod(FittedAlgorithm):
             known=known,
             shrinkage=self.args.rare_shrinkage,
             generator=torch.Generator().manual_seed(self.args.seed),
-            progress=lambda step: self.print_fn(f"kernel_graph: {step}"),
+            progress=self.begin,
         )
         chosen = dict(fitted.chosen)
         self.report_choice(chosen.pop("leave_one_out_mAP"), **chosen)
