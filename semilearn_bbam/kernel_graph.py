@@ -8,12 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semilearn_bbam.kernels import (
-    KernelScores,
-    choose_kernel_ridge,
-    choose_landmarks,
-    kernel_ridge,
-)
+from semilearn_bbam.kernels import KernelScores, kernel_ridge
+from semilearn_bbam.model_selection import choose_kernel_ridge, choose_landmarks
 from semilearn_bbam.neighbours import NEIGHBOURS, NeighbourGraph, smoothed_like
 from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels
 

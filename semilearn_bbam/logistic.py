@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from semilearn_bbam.kernels import LinearScores, best_by_leave_one_out
+from semilearn_bbam.kernels import LinearScores
+from semilearn_bbam.model_selection import best_by_leave_one_out
 from semilearn_bbam.tensors import full_precision
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # C of scikit-learn, for rows of unit length

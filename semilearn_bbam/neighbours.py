@@ -79,7 +79,7 @@ def approximate_rows(x: Tensor, num_neighbours: int, seed: int = 0) -> tuple[Ten
 
 @dataclass(frozen=True, eq=False)
 class NeighbourGraph:
-    """Symmetric nearest-neighbour graph over rows of unit length, each row of the matrix [N,N] with sum 1 (or 0)."""
+    """Symmetric nearest-neighbour graph over rows of unit length; each row of the matrix [N,N] has sum 1."""
 
     x: Tensor
     matrix: csr_matrix
@@ -89,8 +89,8 @@ class NeighbourGraph:
     def of(cls, x: Tensor, num_neighbours: int = NEIGHBOURS) -> NeighbourGraph:
         """The graph of rows [N,D], which are divided by their length; edges are weighted by max(cosine, 0)^3.
 
-        Two rows are joined if one is among the k nearest of the other. Beyond 100,000 rows pynndescent finds them if it
-        is installed.
+        Two rows are joined if one is among the k nearest of the other; a row that no edge of weight reaches has one to
+        itself. Beyond 100,000 rows pynndescent finds neighbours if it is installed.
         """
         x = unit_rows(x)
         search = _search(len(x))
@@ -100,7 +100,9 @@ class NeighbourGraph:
         weights = csr_matrix((values.ravel(), (heads, rows.cpu().numpy().ravel())), shape=(len(x), len(x)))
         weights = weights.maximum(weights.T)
         sums = np.asarray(weights.sum(axis=1)).ravel()
-        return cls(x, (diags(1 / np.where(sums > 0, sums, 1)) @ weights).astype(np.float32).tocsr(), num_neighbours)
+        alone = sums == 0
+        matrix = diags(1 / np.where(alone, 1, sums)) @ weights + diags(alone.astype(np.float32))
+        return cls(x, matrix.astype(np.float32).tocsr(), num_neighbours)
 
     def smoothed(self, alpha: float) -> Tensor:
         """Vectors that move towards those of their neighbours: Z <- alpha P Z + (1 - alpha) X, five times from X.
@@ -123,6 +125,8 @@ class NeighbourGraph:
 def smoothed_like(queries: Tensor, x: Tensor, smoothed: Tensor, alpha: float, num_neighbours: int) -> Tensor:
     """New rows, smoothed as those of a graph: alpha times the weighted mean of their neighbours' Z, and the row itself.
 
+    A row without a neighbour at a positive cosine stays as it is.
+
     Args:
         queries: [M,D], divided by their length.
         x: rows X of the graph, of unit length, [N,D].
@@ -144,7 +148,7 @@ def smoothed_like(queries: Tensor, x: Tensor, smoothed: Tensor, alpha: float, nu
     rows, cosines = nearest_rows(queries, x, num_neighbours)
     weights = cosines.clamp(min=0).pow(POWER)
     weights = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
-    means = torch.zeros_like(queries)
+    means = torch.where(weights.sum(1, keepdim=True) > 0, 0, queries)
     for neighbour in range(rows.shape[1]):  # without [M,k,D]
         means += weights[:, neighbour, None] * smoothed[rows[:, neighbour]]
     return alpha * means + (1 - alpha) * queries

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.config import ConfigError, config_words, load_yaml
+from semilearn_bbam.data import KIND_OF
 from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS, DATA_CONFIGS, DATASETS, METHOD_CONFIGS, arguments
-from tests.methods import ALGORITHMS
+from tests.methods import ALGORITHMS, ON_IMAGES
 
 OF_THE_PAPER = [f"{method}_{data}" for method in ("bbam", "bbam_plus") for data in DATASETS]
 PAIRS = {f"{method}_{data}": (method, data) for method in ALGORITHMS for data in DATA_CONFIGS}
@@ -61,10 +62,12 @@ def test_a_config_that_says_nothing_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", DATA_CONFIGS)
 def test_every_method_has_settings_for_every_dataset(data: str) -> None:
+    dataset = load_yaml(CONFIGS / "data" / f"{data}.yaml")["dataset"].value
+    is_of_images = KIND_OF.get(dataset) == "image"
     for method in ALGORITHMS:
-        settings = read_settings(arguments((method, data)))
+        settings = read_settings(arguments((method, data), **ON_IMAGES.get(method, {}) if is_of_images else {}))
         assert settings.algorithm == method
-        assert settings.dataset == load_yaml(CONFIGS / "data" / f"{data}.yaml")["dataset"].value
+        assert settings.dataset == dataset
 
 
 def test_the_file_of_a_method_goes_before_that_of_the_dataset(tmp_path: Path) -> None:

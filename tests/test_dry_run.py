@@ -18,7 +18,7 @@ from semilearn_bbam.engine.device import random_state
 from semilearn_bbam.engine.dry_run import dry_run
 from semilearn_bbam.errors import NetError
 from tests.conftest import FEATURES, has_line, naming, short_run
-from tests.methods import CASE_IDS, CASES
+from tests.methods import CASE_IDS, CASES, ON_IMAGES
 from tests.test_resume import assert_same, assert_same_run
 
 DIGITS = "bbam_digits.yaml"
@@ -33,13 +33,14 @@ def everything(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
         for name, hook in algorithm.hooks_dict.items()
         for key in getattr(hook, "state_keys", ())
     }
+    schedule = algorithm.scheduler.state_dict() if algorithm.scheduler else {}  # a fit has none
     states = {
         "model": algorithm.model.state_dict(),
         "ema_model": algorithm.ema_model.state_dict(),
         "modes": [module.training for net in (algorithm.model, algorithm.ema_model) for module in net.modules()],
         "gradients": [weight.grad is None for weight in algorithm.model.parameters()],
         "optimizer": algorithm.optimizer.state_dict(),
-        "scheduler": {key: v for key, v in algorithm.scheduler.state_dict().items() if not callable(v)},
+        "scheduler": {key: v for key, v in schedule.items() if not callable(v)},
         "state": algorithm.get_state(),
         "hooks": hooks,
         "sums": algorithm.sums.state_dict(),
@@ -54,7 +55,8 @@ def everything(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
 def test_nothing_is_changed(
     algorithm: str, options: dict[str, Any], config: str, build: Callable[..., MultiLabelAlgorithm], tmp_path: Path
 ) -> None:
-    data = {} if config == FEATURES else {"data_dir": tmp_path, "label_ratio": 0.02}
+    images = {"data_dir": tmp_path, "label_ratio": 0.02} | ON_IMAGES.get(algorithm, {})
+    data = {} if config == FEATURES else images
     built = build(config, algorithm=algorithm, **data | options)
     before = everything(built)
     dry_run(built)

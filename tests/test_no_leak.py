@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,22 @@ def poisoned(folder: Path, original: Path, keep: list[int], part: str) -> Path:
 
 
 def weights_and_log(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """The tensors of net, averages and state of the method in a run's last checkpoint, and its log without times."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         for key in TIMED & row.keys():
             row.pop(key)
     checkpoint = torch.load(folder / "latest_model.pth", weights_only=True)
-    return {**checkpoint["model"], **{f"ema.{k}": v for k, v in checkpoint["ema_model"].items()}}, rows
+    return dict(tensors({key: checkpoint[key] for key in ("model", "ema_model", "state")})), rows
+
+
+def tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of nested dictionaries, each with its path."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from tensors(part, f"{name}.{key}")
+    elif isinstance(value, torch.Tensor):
+        yield name, value
 
 
 @pytest.mark.parametrize("diagnostic", ["false", "true"])

@@ -19,7 +19,7 @@ from semilearn_bbam.engine.hooks.nonfinite import GuardedUpdateHook
 from semilearn_bbam.errors import NonFiniteError
 from semilearn_bbam.runs.folder import LATEST
 from tests.conftest import FEATURES, has_line, naming
-from tests.methods import CASE_IDS, CASES
+from tests.methods import STEPPING
 
 
 def spoil(patch: pytest.MonkeyPatch, steps: set[int], value: float = float("nan")) -> None:
@@ -95,7 +95,7 @@ def test_weights_and_labels_are_named(train: Any, features_dir: Path, monkeypatc
         train(FEATURES, data_dir=features_dir, label_ratio=0.2)
 
 
-@pytest.mark.parametrize(("algorithm", "options"), CASES, ids=CASE_IDS)
+@pytest.mark.parametrize(("algorithm", "options"), STEPPING)
 def test_a_bad_batch_can_be_left_out_by_every_method(
     algorithm: str, options: dict[str, Any], train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

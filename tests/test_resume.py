@@ -11,13 +11,14 @@ from semilearn_bbam.engine import base
 from semilearn_bbam.engine.checkpoints import Checkpoints
 from semilearn_bbam.runs.folder import LATEST, RESULTS, RunFolder
 from tests.conftest import TIMED, short_run
-from tests.methods import CASE_IDS, CASES
+from tests.methods import CASE_IDS, CASES, FITTED
 from tests.processes import fork, front_door, status_of
 
 CONFIG = "bbam_ohsumed_features.yaml"
 # Three epochs of 2, 3 and 3 steps: within the warm-up, at its end, within and at the end of later epochs.
 STOPS = (1, 2, 4, 5, 7)
 WITHIN = (4,)  # the first semi-supervised epoch
+FIT = (1,)  # the only step of a method that fits, between its checkpoint and the results
 
 
 # One of each kind; for the others, stops but one and loaders with workers, which depend little on it, are marked slow.
@@ -26,7 +27,8 @@ USUAL = ("bbam", "cap-threshold_source", "drml", "ml_freematch")
 
 def cases() -> list[Any]:
     """Every method and variant, without and with workers."""
-    named = [(name, *case) for name, case in zip(CASE_IDS, CASES, strict=True)]
+    named = [(name, *case) for name, case in zip(CASE_IDS, CASES, strict=True) if case[0] not in FITTED]
+    fits = [pytest.param(*case, 0, FIT, id=case[0]) for case in CASES if case[0] in FITTED]
     marks = {name: () if name in USUAL else pytest.mark.slow for name in CASE_IDS}
     without_workers = [
         pytest.param(*case, 0, STOPS if name in USUAL else WITHIN, id=f"{name}, 0 workers") for name, *case in named
@@ -45,6 +47,7 @@ def cases() -> list[Any]:
     return (
         without_workers
         + other_stops
+        + fits
         + [pytest.param(*case, 2, (1, 4), id=f"{name}, 2 workers", marks=marks[name]) for name, *case in named]
     )
 

@@ -14,7 +14,7 @@ from semilearn.core.utils import ALGORITHMS
 from semilearn_bbam.algorithms.usb_methods import MLVAT
 from semilearn_bbam.runs.folder import LATEST, RESULTS, RunFolder
 from tests.conftest import TIMED
-from tests.methods import CASE_IDS, CASES
+from tests.methods import CASE_IDS, CASES, steps_at
 from tests.processes import fork, front_door, shared, status_of
 
 # A net with batch normalisation; AdamW would make steps of one size of gradients that are no more than rounding.
@@ -36,7 +36,8 @@ def fast_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 # One for each way to share: means over rows; running means; a term over a whole batch; own optimisers; a perturbation.
-FAST = ("bbam", "cap", "supervised_bam", "ml_freematch", "dicap", "drml", "flatmatch")
+# The last one fits, to the features of all processes.
+FAST = ("bbam", "cap", "supervised_bam", "ml_freematch", "dicap", "drml", "flatmatch", "kernel_graph")
 SHARED = [
     *(
         pytest.param(name, fast_options(name, options), id=id, marks=[] if id in FAST else pytest.mark.slow)
@@ -109,4 +110,4 @@ def test_two_processes_equal_one(
     assert status_of(child) == 0, (tmp_path / "log.txt").read_text()
     statuses = shared(shareable(algorithm=algorithm, save_name="two", **changes), tmp_path, without_noise)
     assert statuses == [0, 0], (tmp_path / "log0.txt").read_text() + (tmp_path / "log1.txt").read_text()
-    assert_same_runs(tmp_path / "runs" / "one", tmp_path / "runs" / "two", 3)
+    assert_same_runs(tmp_path / "runs" / "one", tmp_path / "runs" / "two", len(steps_at(algorithm, 2, 5, 8)))

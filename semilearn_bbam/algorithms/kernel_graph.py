@@ -46,10 +46,18 @@ class KernelGraphMethod(FittedAlgorithm):
             known=known,
             shrinkage=self.args.rare_shrinkage,
             generator=torch.Generator().manual_seed(self.args.seed),
-            progress=lambda step: self.print_fn(f"kernel_graph: {step}"),
+            progress=self.begin,
         )
         chosen = dict(fitted.chosen)
         self.report_choice(chosen.pop("leave_one_out_mAP"), **chosen)
         self.pseudo_targets = fitted.pseudo_targets
         self.held_out = fitted.leave_one_out[len(labeled) :]
         return fitted.scores, fitted.leave_one_out[: len(labeled)]
+
+    def get_state(self) -> dict[str, Any]:
+        pseudo = {} if self.pseudo_targets is None else {"pseudo_targets": self.pseudo_targets}
+        return {**super().get_state(), **pseudo}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.pseudo_targets = state.get("pseudo_targets")

@@ -7,17 +7,15 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
 from semilearn_bbam.engine.fitted import FittedAlgorithm
-from semilearn_bbam.kernels import (
+from semilearn_bbam.kernels import kernel_ridge, linear_ridge, unit_rows
+from semilearn_bbam.logistic import logistic_regression
+from semilearn_bbam.model_selection import (
     LINEAR_RIDGES,
     MOST_CHOOSING,
     best_by_leave_one_out,
     choose_kernel_ridge,
     choose_landmarks,
-    kernel_ridge,
-    linear_ridge,
-    unit_rows,
 )
-from semilearn_bbam.logistic import logistic_regression
 from semilearn_bbam.nets.fitted import RowFunction
 
 
@@ -30,8 +28,10 @@ class SupervisedKernel(FittedAlgorithm):
 
     def fit(self, labeled: Tensor, targets: Tensor, known: Tensor | None) -> tuple[RowFunction, Tensor]:
         x = unit_rows(labeled)
+        self.begin("width and ridge")
         gamma, ridge, precision = choose_kernel_ridge(x, targets, known)
         self.report_choice(precision, gamma=gamma, ridge=ridge)
+        self.begin("all rows")
         landmarks = choose_landmarks(len(x), len(x), torch.Generator().manual_seed(self.args.seed))
         fitted = kernel_ridge(x, targets, gamma=gamma, ridge=ridge, known=known, landmarks=landmarks)
         return fitted.scores, fitted.leave_one_out
@@ -50,6 +50,7 @@ class SupervisedRidge(FittedAlgorithm):
 
     def fit(self, labeled: Tensor, targets: Tensor, known: Tensor | None) -> tuple[RowFunction, Tensor]:
         x = unit_rows(labeled)
+        self.begin("ridge")
         most = slice(MOST_CHOOSING)
         some = None if known is None else known[most]
         ridge, precision = best_by_leave_one_out(
@@ -59,6 +60,7 @@ class SupervisedRidge(FittedAlgorithm):
             some,
         )
         self.report_choice(precision, ridge=ridge)
+        self.begin("all rows")
         return linear_ridge(x, targets, ridge=ridge, known=known)
 
 
@@ -70,6 +72,7 @@ class SupervisedLogistic(FittedAlgorithm):
     boundary = 0.0
 
     def fit(self, labeled: Tensor, targets: Tensor, known: Tensor | None) -> tuple[RowFunction, Tensor]:
+        self.begin("all strengths")
         scores, leave_one_out, strength, precision = logistic_regression(unit_rows(labeled), targets, known=known)
         self.report_choice(precision, C=strength)
         return scores, leave_one_out

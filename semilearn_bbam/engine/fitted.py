@@ -14,10 +14,13 @@ from semilearn_bbam.config import Conflict, Settings
 from semilearn_bbam.data import Pool
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.schedule import StagePlan
-from semilearn_bbam.kernels import cardinality_boundary
+from semilearn_bbam.errors import RunError
+from semilearn_bbam.model_selection import cardinality_boundary
 from semilearn_bbam.nets import get_net_builder
 from semilearn_bbam.nets.fitted import FittedHead, RowFunction
 from semilearn_bbam.nets.heads import MultiLabelNet
+from semilearn_bbam.runs.folder import LATEST
+from semilearn_bbam.runs.reader import Run
 
 FROZEN_NETS = ("plain", "pixels")
 
@@ -31,6 +34,7 @@ class FittedAlgorithm(MultiLabelAlgorithm):
 
     uses_unlabeled = False
     shares_batches = True  # every process fits the same to the features of all
+    nonfinite_cure = "fix the weights of the net, or the data"
     head = "own"
     stage_name = "fit"
     slope: ClassVar[float] = 4.0
@@ -47,7 +51,17 @@ class FittedAlgorithm(MultiLabelAlgorithm):
     # ------------------------------------------------------------------ what a fit does not need
 
     def make_plan(self, settings: argparse.Namespace, num_labeled: int, num_unlabeled: int) -> StagePlan:
+        if settings.resume and Run.read(self.folder.path).settings["epoch"] != settings.epoch:
+            raise RunError(
+                f"--resume: {settings.algorithm} fits in one step and has no further epochs; leave out --epoch"
+            )
         return StagePlan(epochs=1, warmup_epochs=0, warmup_steps=0, steps=1)
+
+    def set_up(self) -> None:
+        self.print_fn(
+            f"{self.args.algorithm} is a fit in closed form, one step on the vectors of all rows: epochs, batch sizes, "
+            "learning rate and strong views have no effect"
+        )
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -95,6 +109,17 @@ class FittedAlgorithm(MultiLabelAlgorithm):
         yield {}
 
     # ------------------------------------------------------------------ the fit
+
+    def read(self, name: str, model: nn.Module | None = None) -> dict[str, Tensor]:
+        with self.preserved_random_state():  # so that a fit that starts again draws nothing else
+            return super().read(name, model)
+
+    def begin(self, part: str) -> None:
+        """Log a part of the fit that begins; stop here where the user requested that."""
+        self.print_fn(f"{self.args.algorithm}: {part}")
+        if self.must_stop():
+            self.save_model(LATEST, self.folder.path)
+            self.stop()
 
     def train_step(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The one step of a run; the value that is logged is the squared error of the leave-one-out scores."""

@@ -137,8 +137,9 @@ def check_finite(algorithm: Any, values: Mapping[str, Any], what: str, *, infini
         if bool(bad.any()):
             index = bad.nonzero()[0].tolist()
             location = place_text(index, list(value.shape), algorithm.identity["labels"] if name != "feat" else [])
+            cure = getattr(algorithm, "nonfinite_cure", CURE)  # of a method without a learning rate
             raise NonFiniteError(
-                f"epoch {algorithm.epoch + 1}, step {algorithm.it}: {what}: {name} is not finite{location}; {CURE}"
+                f"epoch {algorithm.epoch + 1}, step {algorithm.it}: {what}: {name} is not finite{location}; {cure}"
             )
 
 
