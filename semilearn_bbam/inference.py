@@ -214,7 +214,7 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
     """
     record = Run.read(folder)
     path = selected_checkpoint(folder)
-    settings = read_settings(["--c", str(record.folder / CONFIG), *_encoder_words(record)]).having(use_pretrain=False)
+    settings = read_settings(["--c", str(record.folder / CONFIG), *_encoder_words(record)])
     try:
         facts = Facts(*(record.labels[key] for key in ("kind", "in_features", "num_classes")))
         names = tuple(map(str, record.labels["label_names"]))
@@ -224,7 +224,7 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
         ) from error
     checkpoint = load_checkpoint(path)
     with torch.random.fork_rng():  # initial weights, which are replaced
-        net = build_net(settings, **facts.as_dict())
+        net = build_net(settings, **facts.as_dict(), weights_follow=True)
     try:
         net.load_state_dict(checkpoint["ema_model"])
     except RuntimeError as error:

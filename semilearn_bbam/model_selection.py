@@ -69,11 +69,30 @@ def best_by_leave_one_out(
     return best
 
 
+def choosing_rows(num_labeled: int) -> Tensor:
+    """The labelled rows on which settings are chosen: all, or 2,000 drawn with a fixed seed, for their order may mean
+    something.
+
+    Args:
+        num_labeled: how many there are.
+
+    Returns:
+        Row numbers, [min(num_labeled, 2000)].
+
+    Example:
+        >>> choosing_rows(3)
+        tensor([0, 1, 2])
+    """
+    if num_labeled <= MOST_CHOOSING:
+        return torch.arange(num_labeled)
+    return torch.randperm(num_labeled, generator=torch.Generator().manual_seed(0))[:MOST_CHOOSING]
+
+
 def choose_kernel_ridge(x: Tensor, targets: Tensor, known: Tensor | None = None) -> tuple[float, float, float]:
     """Width and ridge of `kernel_ridge` by `best_by_leave_one_out`.
 
     Args:
-        x: labelled rows in random order, of which the first 2,000 are used, [N,D].
+        x: labelled rows, of which `choosing_rows` are used, [N,D].
         targets: [N,K] of 0 and 1, of any value where unknown.
         known: [N,K] bool; None: all are known.
 
@@ -87,8 +106,8 @@ def choose_kernel_ridge(x: Tensor, targets: Tensor, known: Tensor | None = None)
         >>> precision
         1.0
     """
-    x, targets = x[:MOST_CHOOSING], targets[:MOST_CHOOSING]
-    known = None if known is None else known[:MOST_CHOOSING]
+    rows = choosing_rows(len(x))
+    x, targets, known = x[rows], targets[rows], None if known is None else known[rows]
     variance = total_variance(x)
 
     def leave_one_out(choice: tuple[float, float]) -> Tensor:

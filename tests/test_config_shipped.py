@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.config import ConfigError, config_words, load_yaml
-from semilearn_bbam.data import KIND_OF
 from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS, DATA_CONFIGS, DATASETS, METHOD_CONFIGS, arguments
 from tests.methods import ALGORITHMS, ON_IMAGES
@@ -63,9 +62,10 @@ def test_a_config_that_says_nothing_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", DATA_CONFIGS)
 def test_every_method_has_settings_for_every_dataset(data: str) -> None:
     dataset = load_yaml(CONFIGS / "data" / f"{data}.yaml")["dataset"].value
-    is_of_images = KIND_OF.get(dataset) == "image"
+    usual = read_settings(arguments(("cap", data)))
+    from_random_weights = not (usual.use_pretrain or usual.net == "plain")
     for method in ALGORITHMS:
-        settings = read_settings(arguments((method, data), **ON_IMAGES.get(method, {}) if is_of_images else {}))
+        settings = read_settings(arguments((method, data), **ON_IMAGES.get(method, {}) if from_random_weights else {}))
         assert settings.algorithm == method
         assert settings.dataset == dataset
 

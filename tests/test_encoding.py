@@ -98,9 +98,12 @@ def item_encoder(text: str, kind: str = "image", **changes: Any) -> ItemEncoder:
     return ItemEncoder.of(settings(encoder=text, **changes), kind, device=CPU, log=lambda line: None)
 
 
-@pytest.mark.parametrize("kind", ["image", "text"])
-def test_a_run_on_own_items_and_its_predictions(kind: str, own: Any, encoded: list[int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "method"), [("image", "bbam"), ("text", "bbam"), ("image", "kernel_graph")])
+def test_a_run_on_own_items_and_its_predictions(
+    kind: str, method: str, own: Any, encoded: list[int], tmp_path: Path
+) -> None:
     config = own(kind)
+    config.write_text(config.read_text().replace("algorithm: bbam", f"algorithm: {method}"))
     assert main(["data", "check", *argv(config)]) == 0
     results = run(read_settings(argv(config)))
     assert sum(encoded) == 24

@@ -21,7 +21,8 @@ from semilearn_bbam.run import read_settings
 from tests.conftest import FEATURES, arguments
 
 DIGITS, TEXTS, PHOTOGRAPHS = "bbam_digits.yaml", "bbam_ohsumed.yaml", "bbam_corel5k.yaml"
-# Heads: cosine, linear, the methods' own, branches, K two-class problems, USB's wrapper, the average of both maps.
+# Heads: cosine, linear, the methods' own, branches, K two-class problems, USB's wrapper, the average of both maps,
+# fitted functions.
 RUNS = [
     (DIGITS, "bbam", {}),
     (DIGITS, "d2l", {"img_size": 8}),
@@ -34,6 +35,10 @@ RUNS = [
     (FEATURES, "drml", {}),
     (FEATURES, "mime", {}),
     (FEATURES, "supervised_bce", {}),
+    (FEATURES, "kernel_graph", {}),
+    (FEATURES, "supervised_logistic", {}),
+    (TEXTS, "supervised_kernel", {}),
+    (DIGITS, "supervised_ridge", {"net": "pixels"}),
     (PHOTOGRAPHS, "cap", {"net": "small_cnn", "use_pretrain": "false", "min_positives": 0, "img_size": 16}),
 ]
 

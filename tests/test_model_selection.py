@@ -20,6 +20,7 @@ from semilearn_bbam.model_selection import (
     cardinality_boundary,
     choose_kernel_ridge,
     choose_landmarks,
+    choosing_rows,
 )
 
 
@@ -53,11 +54,18 @@ def test_width_and_ridge_are_the_best_of_the_grid() -> None:
     assert by_choice[gamma, ridge] == pytest.approx(precision)
 
 
-def test_only_the_first_rows_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_rows_some_choose_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows of a file stand in its order, which may be that of their labels."""
     x, targets = table(40)
     known = torch.rand(40, 2, generator=torch.Generator().manual_seed(0)) < 0.8
     monkeypatch.setattr(model_selection, "MOST_CHOOSING", 25)
-    assert choose_kernel_ridge(x, targets, known) == choose_kernel_ridge(x[:25], targets[:25], known[:25])
+    rows = choosing_rows(40)
+    assert len(set(rows.tolist())) == 25
+    assert set(rows.tolist()) <= set(range(40))
+    assert 5 < int((rows >= 20).sum()) < 20  # of both halves
+    assert choosing_rows(40).equal(rows)
+    assert choosing_rows(25).tolist() == list(range(25))
+    assert choose_kernel_ridge(x, targets, known) == choose_kernel_ridge(x[rows], targets[rows], known[rows])
 
 
 def test_a_label_with_one_positive_does_not_count_beside_others() -> None:

@@ -127,6 +127,7 @@ def test_float16_is_computed_in_float32() -> None:
     assert (graph.smoothed(0.5) - NeighbourGraph.of(vectors(), COUNT).smoothed(0.5)).abs().max() < 1e-2
 
 
+@pytest.mark.slow  # numba compiles
 @pytest.mark.skipif(
     importlib.util.find_spec("pynndescent") is None,
     reason="compares the search of pynndescent, the extra `neighbours`, which is not installed",

@@ -11,7 +11,7 @@ from semilearn_bbam.engine import base
 from semilearn_bbam.engine.checkpoints import Checkpoints
 from semilearn_bbam.runs.folder import LATEST, RESULTS, RunFolder
 from tests.conftest import TIMED, short_run
-from tests.methods import CASE_IDS, CASES, FITTED
+from tests.methods import CASE_IDS, CASES, FITTED, STEPPING
 from tests.processes import fork, front_door, status_of
 
 CONFIG = "bbam_ohsumed_features.yaml"
@@ -172,7 +172,7 @@ def test_what_settings_add_resumes(
     reason="moves a run between the CPU and a CUDA device, and this machine has no CUDA device",
 )
 @pytest.mark.parametrize(("first", "then"), [("cpu", "cuda"), ("cuda", "cpu")])
-@pytest.mark.parametrize(("algorithm", "options"), CASES if torch.cuda.is_available() else CASES[:1])
+@pytest.mark.parametrize(("algorithm", "options"), STEPPING if torch.cuda.is_available() else STEPPING[:1])
 def test_a_run_goes_on_on_another_device(
     algorithm: str,
     options: dict[str, Any],

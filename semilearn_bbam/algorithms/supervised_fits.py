@@ -11,10 +11,10 @@ from semilearn_bbam.kernels import kernel_ridge, linear_ridge, unit_rows
 from semilearn_bbam.logistic import logistic_regression
 from semilearn_bbam.model_selection import (
     LINEAR_RIDGES,
-    MOST_CHOOSING,
     best_by_leave_one_out,
     choose_kernel_ridge,
     choose_landmarks,
+    choosing_rows,
 )
 from semilearn_bbam.nets.fitted import RowFunction
 
@@ -51,12 +51,12 @@ class SupervisedRidge(FittedAlgorithm):
     def fit(self, labeled: Tensor, targets: Tensor, known: Tensor | None) -> tuple[RowFunction, Tensor]:
         x = unit_rows(labeled)
         self.begin("ridge")
-        most = slice(MOST_CHOOSING)
-        some = None if known is None else known[most]
+        rows = choosing_rows(len(x))
+        some = None if known is None else known[rows]
         ridge, precision = best_by_leave_one_out(
             LINEAR_RIDGES,
-            lambda ridge: linear_ridge(x[most], targets[most], ridge=ridge, known=some)[1],
-            targets[most],
+            lambda ridge: linear_ridge(x[rows], targets[rows], ridge=ridge, known=some)[1],
+            targets[rows],
             some,
         )
         self.report_choice(precision, ridge=ridge)

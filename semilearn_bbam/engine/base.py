@@ -143,7 +143,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
 
     def set_ema_model(self) -> nn.Module:
         # A second net as USB builds it, not a copy: its initial weights take random numbers, on which results depend.
-        ema_model = build_net(self.args.having(use_pretrain=False), **self.facts.as_dict())
+        ema_model = build_net(self.args, **self.facts.as_dict(), weights_follow=True)
         share_batch_norms(ema_model, self.world)
         ema_model.load_state_dict(self.model.state_dict())
         return ema_model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)

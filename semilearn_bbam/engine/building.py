@@ -9,6 +9,7 @@ from typing import Any
 from semilearn.core.utils import ALGORITHMS
 from torch import nn
 
+from semilearn_bbam.config import Settings
 from semilearn_bbam.data.dataset import Source
 from semilearn_bbam.errors import UserError
 
@@ -43,7 +44,9 @@ class Facts:
         return asdict(self)
 
 
-def build_net(settings: argparse.Namespace, kind: str, in_features: int, num_classes: int) -> nn.Module:
+def build_net(
+    settings: Settings, kind: str, in_features: int, num_classes: int, *, weights_follow: bool = False
+) -> nn.Module:
     """The net of `settings.algorithm`: backbone, projection and head, for data of this form.
 
     Initial weights are drawn from torch's generator, or read as `use_pretrain` and `pretrain_path` say.
@@ -53,6 +56,7 @@ def build_net(settings: argparse.Namespace, kind: str, in_features: int, num_cla
         kind: "image", "text" or "features".
         in_features: width of vectors or channels of images, 0 for texts.
         num_classes: number of labels K.
+        weights_follow: the caller loads all weights into it, of a net that was checked: none are read here.
 
     Returns:
         A net that gives a dictionary with "logits" [B,K] (of some methods [B,K,2]) and "feat" [B,D] for a batch.
@@ -61,5 +65,10 @@ def build_net(settings: argparse.Namespace, kind: str, in_features: int, num_cla
         UserError: settings that the method cannot have with such data.
         NetError: a net that does not read such data.
     """
-    net: nn.Module = ALGORITHMS[settings.algorithm].build_net(settings, kind, in_features, num_classes)
+    method = ALGORITHMS[settings.algorithm]
+    if weights_follow:
+        settings = settings.having(use_pretrain=False)
+    else:
+        method.check(settings, kind)
+    net: nn.Module = method.build_net(settings, kind, in_features, num_classes)
     return net

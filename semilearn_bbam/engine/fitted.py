@@ -78,7 +78,6 @@ class FittedAlgorithm(MultiLabelAlgorithm):
 
     @classmethod
     def build_net(cls, settings: Settings, kind: str, in_features: int, num_classes: int) -> nn.Module:
-        cls.check(settings, kind)
         backbone = get_net_builder(settings)(in_features, num_classes, pretrained=settings.use_pretrain)
         net = MultiLabelNet(backbone, "none", lambda width: cls.build_head(settings, width, num_classes=num_classes))
         return net.requires_grad_(False)

@@ -67,7 +67,6 @@ class Method:
     @classmethod
     def build_net(cls, settings: Settings, kind: str, in_features: int, num_classes: int) -> nn.Module:
         """The configured backbone under projection and head; see `building.build_net`."""
-        cls.check(settings, kind)
         spec = DEFAULT_PROJECTIONS[kind] if settings.projection == "auto" else settings.projection
         backbone = get_net_builder(settings)(in_features, num_classes, pretrained=settings.use_pretrain)
         build_head = partial(cls.build_head, settings, num_classes=num_classes)

@@ -15,7 +15,7 @@ from semilearn_bbam.engine.base import MultiLabelAlgorithm
 from semilearn_bbam.engine.loaders import reading_loader
 from semilearn_bbam.engine.options import RARE_SHRINKAGE
 from semilearn_bbam.kernel_graph import fit_kernel_graph
-from semilearn_bbam.kernels import cardinality_boundary
+from semilearn_bbam.model_selection import cardinality_boundary
 from semilearn_bbam.nets.fitted import FittedHead
 from semilearn_bbam.nets.heads import MultiLabelNet
 from semilearn_bbam.scores import Fusion, mixed_scores
