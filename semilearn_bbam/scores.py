@@ -13,7 +13,11 @@ from semilearn_bbam.tensors import full_precision
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """Mean and standard deviation of scores, label by label: [K] each, a deviation of 0 replaced by 1.
+    """Mean and standard deviation of scores, label by label.
+
+    Args:
+        mean: [K].
+        deviation: [K], positive.
 
     Example:
         >>> Standard.of(torch.tensor([[0.0, 1.0], [2.0, 1.0]])).apply(torch.tensor([[3.0, 1.0]]))
@@ -25,17 +29,17 @@ class Standard:
 
     @classmethod
     def of(cls, scores: Tensor) -> Standard:
-        """That of the columns of scores [N,K], float32 or better; of a single row the deviation is 1."""
+        """That of the columns of scores [N,K], float32 or better; of a single row the deviation is 1, as is one of 0."""
         scores = full_precision(scores)
         deviation = scores.std(dim=0) if len(scores) > 1 else torch.zeros_like(scores[0])
         return cls(scores.mean(dim=0), torch.where(deviation > 0, deviation, 1.0))
 
     def apply(self, scores: Tensor) -> Tensor:
-        """Scores in units of the deviation from the mean."""
+        """`scores` [N,K] in units of the deviation, from the mean."""
         return (full_precision(scores) - self.mean) / self.deviation
 
     def undo(self, scores: Tensor) -> Tensor:
-        """Scores of which `apply` gives these."""
+        """What `apply` makes these `scores` [N,K] of."""
         return scores * self.deviation + self.mean
 
 
@@ -63,7 +67,12 @@ class Fusion:
 
         z = (standard(a) + standard(b)) / 2,  logit = mean(b) + deviation(b) z / deviation(z)
 
-    All means and deviations are those of the rows that it is made from, such as a pool: [K] each.
+    All means and deviations are those of the rows that it is made from, such as a pool.
+
+    Args:
+        first: of the first model's logits a.
+        second: of the second's, b.
+        mixed: of z before it is divided.
 
     Example:
         >>> a, b = torch.tensor([[0.0], [1.0]]), torch.tensor([[4.0], [8.0]])
@@ -77,12 +86,12 @@ class Fusion:
 
     @classmethod
     def of(cls, logits: Tensor, others: Tensor) -> Fusion:
-        """From the logits [N,K] of both models for the same rows."""
+        """From `logits` and `others` [N,K], those of both models for the same rows."""
         first, second = Standard.of(logits), Standard.of(others)
         return cls(first, second, Standard.of((first.apply(logits) + second.apply(others)) / 2))
 
     def apply(self, logits: Tensor, others: Tensor) -> Tensor:
-        """Fused logits [M,K] of any rows."""
+        """Fused logits [M,K] of any rows, from `logits` and `others` [M,K]."""
         return self.second.undo(self.mixed.apply((self.first.apply(logits) + self.second.apply(others)) / 2))
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
@@ -91,7 +100,7 @@ class Fusion:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Mapping[str, Tensor]]) -> Fusion:
-        """What `state_dict` gave."""
+        """The fusion with this `state`, as `state_dict` gave it."""
         return cls(**{name: Standard(**standard) for name, standard in state.items()})
 
     def to(self, device: torch.device) -> Fusion:

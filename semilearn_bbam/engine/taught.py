@@ -32,7 +32,7 @@ TAUGHT_OPTIONS = (
     Option(
         "teacher_share",
         float,
-        0.5,
+        0.0,
         "the teacher's share in the scores that are ranked at the last refresh; 1 at the first, linear in between",
         minimum=0,
         maximum=1,
