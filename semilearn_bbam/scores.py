@@ -29,7 +29,7 @@ class Standard:
 
     @classmethod
     def of(cls, scores: Tensor) -> Standard:
-        """That of the columns of scores [N,K], float32 or better; of a single row the deviation is 1, as is one of 0."""
+        """That of the columns of scores [N,K], float32 or better; a deviation of 0 becomes 1."""
         scores = full_precision(scores)
         deviation = scores.std(dim=0) if len(scores) > 1 else torch.zeros_like(scores[0])
         return cls(scores.mean(dim=0), torch.where(deviation > 0, deviation, 1.0))
