@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semilearn_bbam.kernels import kernel_ridge, total_variance
+from semilearn_bbam.kernels import kernel_ridge, linear_ridge, total_variance
 from semilearn_bbam.metrics import average_precision_per_label
 
 # Shared over the total variance of the rows: exp(-width |x - y|^2 / variance). Within it results hardly change.
@@ -116,6 +116,29 @@ def choose_kernel_ridge(x: Tensor, targets: Tensor, known: Tensor | None = None)
     choices = [(width / variance, ridge) for width in WIDTHS for ridge in RIDGES]
     (gamma, ridge), precision = best_by_leave_one_out(choices, leave_one_out, targets, known)
     return gamma, ridge, precision
+
+
+def choose_linear_ridge(x: Tensor, targets: Tensor, known: Tensor | None = None) -> tuple[float, float]:
+    """Ridge of `linear_ridge` by `best_by_leave_one_out`.
+
+    Args:
+        x: labelled rows, of which `choosing_rows` are used, [N,D].
+        targets: [N,K] of 0 and 1, of any value where unknown.
+        known: [N,K] bool; None: all are known.
+
+    Returns:
+        The ridge, from 0.03 to 10, and its leave-one-out mAP.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [0.1], [1.0], [1.1]])
+        >>> choose_linear_ridge(x, torch.tensor([[0.0], [0.0], [1.0], [1.0]]))[1]
+        1.0
+    """
+    rows = choosing_rows(len(x))
+    x, targets, known = x[rows], targets[rows], None if known is None else known[rows]
+    return best_by_leave_one_out(
+        LINEAR_RIDGES, lambda ridge: linear_ridge(x, targets, ridge=ridge, known=known)[1], targets, known
+    )
 
 
 def cardinality_boundary(scores: Tensor, targets: Tensor, known: Tensor | None = None) -> float:

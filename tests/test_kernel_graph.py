@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from semilearn_bbam import model_selection
@@ -35,8 +36,11 @@ def fitted(**changes: Any) -> KernelGraphFit:
     return fit_kernel_graph(labeled, targets, pool, rate, **options)
 
 
-def ridge(z: Tensor, targets: Tensor, fit: KernelGraphFit, weights: np.ndarray | None = None) -> KernelRidge:
-    model = KernelRidge(kernel="rbf", gamma=fit.chosen["gamma"], alpha=fit.chosen["ridge"])
+def ridge(
+    z: Tensor, targets: Tensor, fit: KernelGraphFit, weights: np.ndarray | None = None, plain: bool = False
+) -> KernelRidge:
+    prefix = "plain_" if plain else ""
+    model = KernelRidge(kernel="rbf", gamma=fit.chosen[f"{prefix}gamma"], alpha=fit.chosen[f"{prefix}ridge"])
     return model.fit(z.numpy(), targets.double().numpy(), weights)
 
 
@@ -50,36 +54,44 @@ def test_every_step_follows_the_definition(shrinkage: float) -> None:
     fit = fitted(shrinkage=shrinkage)
     graph = NeighbourGraph.of(torch.cat([labeled, pool]), COUNT)
     x = unit_rows(torch.cat([labeled, pool]))
-    gamma, alpha_of_teacher, _ = choose_kernel_ridge(x[:LABELED], targets)
-    teacher = KernelRidge(kernel="rbf", gamma=gamma, alpha=alpha_of_teacher).fit(x[:LABELED], targets)
-    pseudo, _ = class_aware_pseudo_labels(torch.from_numpy(teacher.predict(x[LABELED:])), rate)
-    assert torch.equal(fit.pseudo_targets, pseudo)
-    assert pseudo.sum(0).tolist() == [int(float(r) * POOL + 1e-3) for r in rate]
-
+    assert choose_kernel_ridge(x[:LABELED], targets)[:2] == (fit.chosen["plain_gamma"], fit.chosen["plain_ridge"])
     precisions = {alpha: choose_kernel_ridge(graph.smoothed(alpha)[:LABELED], targets)[2] for alpha in SMOOTHINGS}
     assert fit.chosen["leave_one_out_mAP"] == max(precisions.values())
     assert precisions[fit.chosen["alpha"]] == max(precisions.values())
     z = graph.smoothed(fit.chosen["alpha"])
+
     supervised = ridge(z[:LABELED], targets, fit).predict(z)
-    student = ridge(z, torch.cat([targets, pseudo]), fit, student_weights()).predict(z)
-    share = np.array([n / (n + shrinkage) / 2 for n in targets.sum(0).tolist()])
-    expected = torch.from_numpy((1 - share) * supervised + share * student)
-    torch.testing.assert_close(fit.scores.of_smoothed(z), expected, atol=1e-6, rtol=1e-5)
+    plain = ridge(x[:LABELED], targets, fit, plain=True).predict(x)
+    constant = np.c_[x.numpy(), np.ones(LABELED + POOL)]  # whose weight is the bias
+    linear = Ridge(alpha=fit.chosen["linear_ridge"], fit_intercept=False).fit(constant[:LABELED], targets.double())
+    votes = [
+        class_aware_pseudo_labels(torch.from_numpy(scores[LABELED:]), rate)[0]
+        for scores in (supervised, plain, linear.predict(constant))
+    ]
+    pseudo = torch.stack(votes).mean(0)
+    torch.testing.assert_close(fit.pseudo_targets, pseudo)
+    assert pseudo.sum(0).tolist() == pytest.approx([int(float(r) * POOL + 1e-3) for r in rate])
+
+    all_targets = torch.cat([targets, pseudo])
+    students = [ridge(z, all_targets, fit, student_weights()).predict(z)]
+    students += [ridge(x, all_targets, fit, student_weights(), plain=True).predict(x)]
+    share = np.array([2 / 3 * n / (n + shrinkage) for n in targets.sum(0).tolist()])
+    expected = torch.from_numpy((1 - share) * supervised + share * sum(students) / 2)
     torch.testing.assert_close(fit.pool, expected[LABELED:], atol=1e-6, rtol=1e-5)
 
 
 def test_leave_one_out_scores_leave_the_label_or_pseudo_label_out() -> None:
     _, targets, _, _ = table()
     fit = fitted()
-    z, rows = fit.scores.smoothed, np.arange(LABELED + POOL)
+    x, z, rows = fit.scores.x, fit.scores.smoothed, np.arange(LABELED + POOL)
     all_targets = torch.cat([targets, fit.pseudo_targets])
     for i in (0, 5, LABELED, LABELED + 9):
-        others = np.delete(rows, i)
-        labeled = others[others < LABELED]
-        supervised = ridge(z[labeled], targets[labeled], fit).predict(z[i : i + 1])
-        student = ridge(z[others], all_targets[others], fit, student_weights()[others]).predict(z[i : i + 1])
-        expected = torch.from_numpy((supervised + student) / 2)[0]
-        torch.testing.assert_close(fit.leave_one_out[i], expected, atol=1e-6, rtol=1e-5)
+        others, own = np.delete(rows, i), slice(i, i + 1)
+        labeled, weights = others[others < LABELED], student_weights()[others]
+        parts = [ridge(z[labeled], targets[labeled], fit).predict(z[own])]
+        parts += [ridge(z[others], all_targets[others], fit, weights).predict(z[own])]
+        parts += [ridge(x[others], all_targets[others], fit, weights, plain=True).predict(x[own])]
+        torch.testing.assert_close(fit.leave_one_out[i], torch.from_numpy(sum(parts) / 3)[0], atol=1e-6, rtol=1e-5)
     assert fit.leave_one_out.shape == (LABELED + POOL, K)
 
 
@@ -90,7 +102,11 @@ def test_new_rows_are_smoothed_like_those_of_the_graph() -> None:
     assert scores.shape == (POOL, K)
     without = fitted(smoothings=(0.0,))
     assert without.chosen["alpha"] == 0
-    torch.testing.assert_close(without.scores(new), without.scores.of_smoothed(unit_rows(new)))
+    parts = [
+        part(unit_rows(new))
+        for part in (without.scores.supervised, without.scores.student, without.scores.plain_student)
+    ]
+    torch.testing.assert_close(without.scores(new), sum(parts) / 3)
     with pytest.raises(AssertionError):
         torch.testing.assert_close(fitted(smoothings=(0.7,)).scores(new), without.scores(new))
 
@@ -123,8 +139,11 @@ def test_an_unknown_cell_is_filled_with_its_supervised_score_in_the_student_only
         [ridge(z[:LABELED][known[:, k]], targets[known[:, k], k], fit).predict(z) for k in range(K)], axis=1
     )
     filled = torch.where(known, targets.double(), torch.from_numpy(supervised[:LABELED]))
-    student = ridge(z, torch.cat([filled, fit.pseudo_targets.double()]), fit, student_weights()).predict(z)
-    expected = torch.from_numpy((supervised + student) / 2)[LABELED:]
+    all_targets = torch.cat([filled, fit.pseudo_targets.double()])
+    x = fit.scores.x
+    students = [ridge(z, all_targets, fit, student_weights()).predict(z)]
+    students += [ridge(x, all_targets, fit, student_weights(), plain=True).predict(x)]
+    expected = torch.from_numpy((supervised + sum(students)) / 3)[LABELED:]
     torch.testing.assert_close(fit.pool, expected, atol=1e-6, rtol=1e-5)
     complete = fit_kernel_graph(labeled, targets, pool, rate, known=known | True, num_neighbours=COUNT)
     assert torch.equal(complete.pool, fitted().pool)

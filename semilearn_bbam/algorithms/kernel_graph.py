@@ -20,8 +20,8 @@ from semilearn_bbam.nets.fitted import RowFunction
 class KernelGraphMethod(FittedAlgorithm):
     """Kernel ridge regression that uses the pool in two ways, in closed form; see `fit_kernel_graph`.
 
-    Rows move towards their neighbours in the pool, as far as leave-one-out scores of the labelled rows gain by it; a
-    student of the pool's class-aware pseudo-labels is averaged with the supervised fit, label by label.
+    Rows move towards their neighbours in the pool, as far as leave-one-out scores of the labelled rows gain by it; two
+    students of the pool's class-aware pseudo-labels are averaged with the supervised fit, label by label.
     """
 
     uses_unlabeled = True
@@ -50,7 +50,7 @@ class KernelGraphMethod(FittedAlgorithm):
         )
         chosen = dict(fitted.chosen)
         self.report_choice(chosen.pop("leave_one_out_mAP"), **chosen)
-        self.pseudo_targets = fitted.pseudo_targets
+        self.pseudo_targets = (fitted.pseudo_targets > 0.5).float()  # by most teachers
         self.held_out = fitted.leave_one_out[len(labeled) :]
         return fitted.scores, fitted.leave_one_out[: len(labeled)]
 

@@ -9,13 +9,7 @@ from torch import Tensor
 from semilearn_bbam.engine.fitted import FittedAlgorithm
 from semilearn_bbam.kernels import kernel_ridge, linear_ridge, unit_rows
 from semilearn_bbam.logistic import logistic_regression
-from semilearn_bbam.model_selection import (
-    LINEAR_RIDGES,
-    best_by_leave_one_out,
-    choose_kernel_ridge,
-    choose_landmarks,
-    choosing_rows,
-)
+from semilearn_bbam.model_selection import choose_kernel_ridge, choose_landmarks, choose_linear_ridge
 from semilearn_bbam.nets.fitted import RowFunction
 
 
@@ -51,14 +45,7 @@ class SupervisedRidge(FittedAlgorithm):
     def fit(self, labeled: Tensor, targets: Tensor, known: Tensor | None) -> tuple[RowFunction, Tensor]:
         x = unit_rows(labeled)
         self.begin("ridge")
-        rows = choosing_rows(len(x))
-        some = None if known is None else known[rows]
-        ridge, precision = best_by_leave_one_out(
-            LINEAR_RIDGES,
-            lambda ridge: linear_ridge(x[rows], targets[rows], ridge=ridge, known=some)[1],
-            targets[rows],
-            some,
-        )
+        ridge, precision = choose_linear_ridge(x, targets, known)
         self.report_choice(precision, ridge=ridge)
         self.begin("all rows")
         return linear_ridge(x, targets, ridge=ridge, known=known)
