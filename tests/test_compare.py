@@ -165,6 +165,15 @@ def test_an_older_run_is_not_what_its_method_does_by_default_now(jobs: list[Job]
     assert runner_module.finished(job) is None
     without = replace(job, argv=(*job.argv, "--teacher", "none", "--readout", "head"))
     assert runner_module.finished(without) is not None
+    auto = {
+        "algorithm": "bbam_plus",
+        "dataset": "digits",
+        "encoder": "",
+        "teacher": "auto",
+        "readout": "auto",
+        "use_pretrain": False,
+    }
+    assert runner_module._effective(auto) == {**auto, "teacher": "none", "readout": "head"}, "an untrained net has none"
 
 
 def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from semilearn_bbam.compare.grid import Job
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.report.variances import last_variances
-from semilearn_bbam.run import read_settings, run
+from semilearn_bbam.run import data_kind, read_settings, run
 from semilearn_bbam.runs.folder import CONFIG
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.runs.resume import FREE_ON_RESUME
@@ -34,7 +34,7 @@ NOT_THE_RUN = FREE_ON_RESUME | {"c", "unused_keys", "ignored_keys"}
 
 def finished(job: Job) -> dict[str, Any] | None:
     """Results of a finished run with the same settings, else None."""
-    settings = vars(read_settings(job.argv))
+    settings = _effective(vars(read_settings(job.argv)))
     folder = Path(settings["save_dir"]) / settings["save_name"]
     try:
         record = Run.read(folder)
@@ -52,7 +52,11 @@ def _recorded(record: Run) -> dict[str, Any]:
     """
     values = vars(read_settings(["--c", str(record.folder / CONFIG)]))
     own = {option.name: option.default for option in ALGORITHMS[values["algorithm"]].options}
-    return values | {name: default for name, default in own.items() if name not in record.settings}
+    return _effective(values | {name: default for name, default in own.items() if name not in record.settings})
+
+
+def _effective(values: dict[str, Any]) -> dict[str, Any]:
+    return dict(ALGORITHMS[values["algorithm"]].effective(values, data_kind(values)))
 
 
 def _without_effect(recorded: Mapping[str, Any]) -> set[str]:

@@ -44,6 +44,11 @@ class Method:
         return settings.having(**{key: value for key, value in values.items() if getattr(settings, key) is None})
 
     @classmethod
+    def effective(cls, values: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """All options with what `auto` stands for on data of this kind, so that equal runs compare equal."""
+        return dict(values)
+
+    @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
         """Settings that the method does not support: their keys, and why.
 

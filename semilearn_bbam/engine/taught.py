@@ -79,6 +79,12 @@ class TaughtAlgorithm(MultiLabelAlgorithm):
         if values["readout"] == "fused" and values["teacher"] == "none":
             yield ("readout", "teacher"), "readout: fused averages the head with a teacher; set teacher: kernel"
 
+    @classmethod
+    def effective(cls, values: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        teacher = has_teacher(values, kind)
+        readout = "fused" if teacher and values["readout"] != "head" else "head"
+        return {**super().effective(values, kind), "teacher": "kernel" if teacher else "none", "readout": readout}
+
     def set_up(self) -> None:
         super().set_up()
         positives = self.dataset_dict["pool_lb"].targets.to(self.device).sum(0)
