@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train S2ML2-BBAM and supervised-only training on handwritten digits, and compare them."""
+"""Train bbam_plus, S2ML2-BBAM and supervised-only training on handwritten digits, and compare them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from semilearn_bbam.config import config_words
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.report import results_table
 from semilearn_bbam.report.figures import draw_learning_curves, read_methods, save
@@ -15,14 +16,12 @@ from semilearn_bbam.run import algorithm_names, read_settings, run
 from semilearn_bbam.runs.folder import RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
-ALGORITHM_ORDER = ("supervised_bce", "supervised_bam", "bbam")
+ALGORITHM_ORDER = ("supervised_bce", "supervised_asl", "bbam", "bbam_plus")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--c", default=str(ROOT / "config" / "bbam_digits.yaml"), metavar="FILE", help="config of the runs"
-    )
+    parser.add_argument("--c", metavar="FILE", help="config of all runs; default: each algorithm's own for the digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run of each algorithm per seed")
     parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHM_ORDER), choices=algorithm_names())
     parser.add_argument("--save_dir", default="runs/demo", help="folder of the run folders")
@@ -32,8 +31,9 @@ def main() -> int:
     for seed in args.seeds:
         for name in args.algorithms:
             further = [word for word in args.options if word != "--"]
-            own = ["--c", args.c, "--algorithm", name, "--seed", str(seed), "--save_dir", args.save_dir, "--overwrite"]
-            settings = read_settings([*own, *further])
+            start = ("--c", args.c, "--algorithm", name) if args.c else config_words(ROOT / "config", name, "digits")
+            own = ["--seed", str(seed), "--save_dir", args.save_dir, "--overwrite"]
+            settings = read_settings([*start, *own, *further])
             results.append(run(settings))
             folders.append(Path(settings.save_dir) / settings.save_name)
     table = results_table(sorted(results, key=lambda result: args.algorithms.index(result["algorithm"])))
