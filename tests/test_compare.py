@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from semilearn_bbam.config import ConfigError
 from semilearn_bbam.report.methods import fill_marks, summary
 from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS, has_line, naming
+from tests.processes import LIMIT, never_end, wait_for
 
 GRID = "methods: [supervised_bce, cap]\ndatasets: [ohsumed_features]\nlabel_ratios: [0.2]\nseeds: [0, 1]\n"
 SHORT = "--epoch 3 --warmup_epochs 1 --warmup_iter_per_epoch 2 --num_train_iter 9".split()
@@ -99,24 +99,27 @@ def kill_itself(job: Job) -> dict[str, Any]:
 
 
 def sleep_long(job: Job) -> Any:
-    """Replaces a run by one that would take a minute."""
-    time.sleep(60)
+    """Replaces a run by one that would not end."""
+    never_end()
 
 
 def test_an_interrupted_command_waits_for_no_run(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_module, "make", sleep_long)
+    older = {process.pid for process in multiprocessing.active_children()}  # of tests before, which are just ending
+
+    def started() -> list[Any]:
+        return [process for process in multiprocessing.active_children() if process.pid not in older]
 
     def interrupt(pool: Any) -> Any:
-        while not multiprocessing.active_children():
-            time.sleep(0.1)
+        wait_for(started)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner_module.WorkerPool, "next", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs[:1], 1)
-    for process in multiprocessing.active_children():
-        process.join(20)
-    assert not multiprocessing.active_children()
+    for process in started():
+        process.join(LIMIT)
+    assert not started()
 
 
 def test_a_killed_process_costs_its_run_only(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,10 +144,12 @@ def test_the_state_of_unknown_cells_is_saved(method: str, build: Any, partly_dir
     other.set_state(algorithm.get_state())
     saved, restored = flat(algorithm.get_state()), flat(other.get_state())
     assert saved.keys() == restored.keys()
-    assert all(torch.equal(saved[key], restored[key]) for key in saved)
+    for key, value in saved.items():
+        same = torch.equal(value, restored[key]) if isinstance(value, torch.Tensor) else value == restored[key]
+        assert same, key
 
 
-def flat(state: Any, name: str = "") -> dict[str, torch.Tensor]:
+def flat(state: Any, name: str = "") -> dict[str, Any]:
     if isinstance(state, dict):
         return {k: v for key, value in state.items() for k, v in flat(value, f"{name}.{key}").items()}
     return {name: state}

@@ -172,8 +172,12 @@ class WorkerPool:
         with contextlib.suppress(Empty):
             while True:
                 self.waiting.get_nowait()
-        for process in multiprocessing.active_children() if at_once else ():
+        processes = multiprocessing.active_children() if at_once else []
+        for process in processes:
             process.terminate()
+        for process in processes:
+            process.join(2)
+            process.kill()  # a signal to a process that is just starting can be lost
         for _ in range(self.number):
             self.waiting.put(None)
 

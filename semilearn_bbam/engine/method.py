@@ -45,7 +45,7 @@ class Method:
 
     @classmethod
     def effective(cls, values: Mapping[str, Any], kind: str) -> dict[str, Any]:
-        """All options with what `auto` stands for on data of this kind, so that equal runs compare equal."""
+        """All options with what `auto` means on data of this kind, so that equal runs compare equal."""
         return dict(values)
 
     @classmethod
