@@ -155,6 +155,12 @@ class WorkerPool:
             worker = Worker(gpus[i % len(gpus)] if gpus else "")
             Thread(target=self.serve, args=(worker,), daemon=True).start()
 
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self.close(at_once=kind is not None)
+
     def serve(self, worker: Worker) -> None:
         while (job := self.waiting.get()) is not None:
             self.outcomes.put((job, attempt(worker, job)))
@@ -226,8 +232,8 @@ def run_jobs(
     results = finished_results(jobs)
     failed: dict[Job, str] = {}
     waiting = [job for job in jobs if job not in results]
-    progress, pool = Progress(len(jobs), len(results)), WorkerPool(min(workers, len(waiting)), gpus)
-    try:
+    progress = Progress(len(jobs), len(results))
+    with WorkerPool(min(workers, len(waiting)), gpus) as pool, contextlib.closing(progress.bar):
         for job in waiting:
             pool.submit(job)
         for _ in waiting:
@@ -237,10 +243,4 @@ def run_jobs(
                 failed[job] = outcome
             else:
                 results[job] = outcome
-    except BaseException:
-        pool.close(at_once=True)
-        raise
-    finally:
-        pool.close()
-        progress.bar.close()
     return [results[job] for job in jobs if job in results], failed

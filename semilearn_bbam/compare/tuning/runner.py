@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from semilearn_bbam.compare.grid import Job
@@ -31,7 +32,7 @@ def run_searches(
                 owners[job] = search
                 pool.submit(job)
 
-    try:
+    with pool, contextlib.closing(progress.bar):
         submit()
         while owners:
             job, outcome = pool.next()
@@ -42,10 +43,4 @@ def run_searches(
             if isinstance(outcome, str):
                 failed[job] = outcome
             submit()
-    except BaseException:
-        pool.close(at_once=True)
-        raise
-    finally:
-        pool.close()
-        progress.bar.close()
     return failed
