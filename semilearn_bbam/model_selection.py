@@ -164,16 +164,19 @@ def cardinality_boundary(scores: Tensor, targets: Tensor, known: Tensor | None =
     return float(values[count - 1 : count + 1].mean()) if 0 < count < len(values) else 0.5
 
 
-def choose_landmarks(num_labeled: int, num_rows: int, generator: torch.Generator) -> Tensor | None:
+def choose_landmarks(
+    num_labeled: int, num_rows: int, generator: torch.Generator, *, count: int | None = None
+) -> Tensor | None:
     """Row numbers of the landmarks of a fit to labelled rows, which come first, and others.
 
     Args:
         num_labeled: the first rows.
         num_rows: N.
         generator: draws.
+        count: landmarks, 15,000 at most; None: 4,000.
 
     Returns:
-        None where all rows can be used, up to 15,000; else 4,000 row numbers, sorted: half of them labelled rows, or
+        None where all rows can be used, up to 15,000; else `count` row numbers, sorted: half of them labelled rows, or
         all of these where there are fewer, the rest drawn from the others.
 
     Example:
@@ -182,9 +185,10 @@ def choose_landmarks(num_labeled: int, num_rows: int, generator: torch.Generator
     """
     if num_rows <= MOST_EXACT:
         return None
-    labeled = torch.randperm(num_labeled, generator=generator)[: LANDMARKS // 2]
-    missing = LANDMARKS - len(labeled)
+    count = LANDMARKS if count is None else count
+    labeled = torch.randperm(num_labeled, generator=generator)[: count // 2]
+    missing = count - len(labeled)
     others = num_labeled + torch.randperm(num_rows - num_labeled, generator=generator)[:missing]
     if len(others) < missing:
-        labeled = torch.randperm(num_labeled, generator=generator)[: LANDMARKS - len(others)]
+        labeled = torch.randperm(num_labeled, generator=generator)[: count - len(others)]
     return torch.cat([labeled, others]).sort().values
