@@ -22,7 +22,10 @@ ORACLE_EPOCH = "oracle_epoch"
 
 
 def effects_text(results: Sequence[Run], effects: Mapping[str, tuple[str, str]]) -> str:
-    """The effect of each change as Markdown: the second method of a pair less the first, on the same seeds."""
+    """The effect of each change as Markdown: the second method of a pair less the first, on the same seeds.
+
+    Columns are the datasets and label ratios at which some pair has both of its methods.
+    """
     caption = (
         "Difference that each thing makes, in points (hundredths): mean and standard deviation of the differences on "
         f"the same seeds; *: p < {SIGNIFICANT} in a paired t-test over seeds. {DAGGER}: labels of unlabelled rows were "
@@ -44,16 +47,17 @@ def _effects_table(results: Sequence[Run], effects: Mapping[str, tuple[str, str]
             values.setdefault(oracle, {})[run["seed"]] = run["oracle_epoch_mAP"]
     leaky = {run["method"] for run in results if not is_contender(run)}
     places = sorted({place[1:] for place in values})
-    lines = [[heading(title, protocol), "seeds", *map(place_words, places)]]
+    found: dict[str, list[list[tuple[float, float]]]] = {}
     for name, (before, second) in effects.items():
         after = f"{before} {ORACLE_EPOCH}" if second == ORACLE_EPOCH else second
-        pairs = [
-            [(low[seed], high[seed]) for seed in sorted(low.keys() & high.keys())]
-            for low, high in ((values.get((before, *p), {}), values.get((after, *p), {})) for p in places)
-        ]
-        counts = sorted({len(pair) for pair in pairs if pair})
         marked = f"{name} {DAGGER}" if {before, after} & leaky else name
-        lines.append([marked, "-".join(map(str, counts)), *map(_points, pairs)])
+        ends = ((values.get((before, *p), {}), values.get((after, *p), {})) for p in places)
+        found[marked] = [[(low[s], high[s]) for s in sorted(low.keys() & high.keys())] for low, high in ends]
+    shown = [column for column in range(len(places)) if any(pairs[column] for pairs in found.values())]
+    lines = [[heading(title, protocol), "seeds", *(place_words(places[column]) for column in shown)]]
+    for name, pairs in found.items():
+        counts = sorted({len(pair) for pair in pairs if pair})
+        lines.append([name, "-".join(map(str, counts)), *(_points(pairs[column]) for column in shown)])
     return to_rows(lines)
 
 
