@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semilearn_bbam import model_selection
+from semilearn_bbam import kernel_graph, model_selection
 from semilearn_bbam.data import Source, load_source
 from semilearn_bbam.engine.pools import read_split
 from semilearn_bbam.errors import UserError
@@ -41,7 +41,7 @@ def all_labels(x: Tensor, targets: Tensor, labeled: Tensor, unlabeled: Tensor) -
     """`fullysupervised_kernel`."""
     x, targets = (torch.cat([values[labeled], values[unlabeled]]) for values in (unit_rows(x), targets))
     gamma, ridge, _ = choose_kernel_ridge(x, targets)
-    landmarks = choose_landmarks(len(x), len(x), torch.Generator().manual_seed(0))
+    landmarks = choose_landmarks(len(x), len(x), kernel_graph.LANDMARKS, torch.Generator().manual_seed(0))
     scores = kernel_ridge(x, targets, gamma=gamma, ridge=ridge, landmarks=landmarks).scores
     return lambda rows: scores(unit_rows(rows))
 
@@ -56,7 +56,7 @@ def measured(source: Source, words: list[str], seed: int, method: str, landmarks
     x, new = (torch.from_numpy(np.asarray(part[:], np.float32)) for part in (source.train, source.test))
     targets = torch.from_numpy(np.asarray(source.targets, np.float32))
     model_selection.MOST_EXACT = len(x) if landmarks is None else 0
-    model_selection.LANDMARKS = landmarks or len(x)
+    kernel_graph.LANDMARKS = landmarks or len(x)
     start = perf_counter()
     function = METHODS[method](x, targets, *(torch.from_numpy(rows) for rows in (split.labeled, split.unlabeled)))
     seconds = perf_counter() - start

@@ -14,6 +14,7 @@ from semilearn_bbam.neighbours import NEIGHBOURS, NeighbourGraph, smoothed_like
 from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels
 
 SMOOTHINGS = (0.0, 0.3, 0.5, 0.7, 0.85)
+LANDMARKS = 4000  # of a student, where they stand in for all rows
 POOL_WEIGHT = 0.1  # of a pseudo-labelled row against a labelled one
 
 
@@ -139,7 +140,7 @@ def fit_kernel_graph(
     targets_lb = targets if known is None else torch.where(known, targets.to(z), supervised.leave_one_out)
     student_targets = torch.cat([targets_lb.to(z), pseudo_targets.to(z)])
     weights = torch.ones(len(z)).index_fill_(0, torch.arange(num_labeled, len(z)), POOL_WEIGHT)
-    landmarks = choose_landmarks(num_labeled, len(z), generator or torch.Generator().manual_seed(0))
+    landmarks = choose_landmarks(num_labeled, len(z), LANDMARKS, generator or torch.Generator().manual_seed(0))
     student, plain_student = (
         kernel_ridge(rows, student_targets, gamma=width, ridge=value, weights=weights, landmarks=landmarks)
         for rows, width, value in ((z, gamma, ridge), (x, plain_gamma, plain_ridge))

@@ -20,7 +20,6 @@ LINEAR_RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 MOST_CHOOSING = 2000
 # Beyond this many rows landmarks replace all rows: a matrix of 8 bytes takes 1.8 GB there, its factor four minutes.
 MOST_EXACT = 15_000
-LANDMARKS = 4000
 
 Choice = TypeVar("Choice")
 
@@ -164,28 +163,25 @@ def cardinality_boundary(scores: Tensor, targets: Tensor, known: Tensor | None =
     return float(values[count - 1 : count + 1].mean()) if 0 < count < len(values) else 0.5
 
 
-def choose_landmarks(
-    num_labeled: int, num_rows: int, generator: torch.Generator, *, count: int | None = None
-) -> Tensor | None:
+def choose_landmarks(num_labeled: int, num_rows: int, count: int, generator: torch.Generator) -> Tensor | None:
     """Row numbers of the landmarks of a fit to labelled rows, which come first, and others.
 
     Args:
         num_labeled: the first rows.
         num_rows: N.
+        count: landmarks, fewer than `num_rows`.
         generator: draws.
-        count: landmarks, 15,000 at most; None: 4,000.
 
     Returns:
         None where all rows can be used, up to 15,000; else `count` row numbers, sorted: half of them labelled rows, or
         all of these where there are fewer, the rest drawn from the others.
 
     Example:
-        >>> choose_landmarks(10, 100, torch.Generator()) is None
+        >>> choose_landmarks(10, 100, 50, torch.Generator()) is None
         True
     """
     if num_rows <= MOST_EXACT:
         return None
-    count = LANDMARKS if count is None else count
     labeled = torch.randperm(num_labeled, generator=generator)[: count // 2]
     missing = count - len(labeled)
     others = num_labeled + torch.randperm(num_rows - num_labeled, generator=generator)[:missing]

@@ -11,7 +11,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from semilearn_bbam import model_selection
+from semilearn_bbam import kernel_graph, model_selection
 from semilearn_bbam.kernel_graph import POOL_WEIGHT, SMOOTHINGS, KernelGraphFit, fit_kernel_graph
 from semilearn_bbam.kernels import unit_rows
 from semilearn_bbam.model_selection import choose_kernel_ridge
@@ -152,11 +152,11 @@ def test_an_unknown_cell_is_filled_with_its_supervised_score_in_the_student_only
 def test_landmarks_of_the_student(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = fitted()
     monkeypatch.setattr(model_selection, "MOST_EXACT", 30)
-    monkeypatch.setattr(model_selection, "LANDMARKS", LABELED + POOL)
+    monkeypatch.setattr(kernel_graph, "LANDMARKS", LABELED + POOL)
     every = fitted()
     torch.testing.assert_close(every.pool, exact.pool, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(every.leave_one_out, exact.leave_one_out, atol=1e-3, rtol=1e-3)
-    monkeypatch.setattr(model_selection, "LANDMARKS", 10)
+    monkeypatch.setattr(kernel_graph, "LANDMARKS", 10)
     few = fitted(generator=torch.Generator().manual_seed(1))
     assert len(few.scores.student.support) == 10
     assert torch.equal(few.pool, fitted(generator=torch.Generator().manual_seed(1)).pool)

@@ -105,12 +105,12 @@ def test_as_many_cells_reach_the_boundary_as_are_positive(cells: list[tuple[int,
 
 def test_landmarks_are_half_labelled_rows_where_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_selection, "MOST_EXACT", 100)
-    assert choose_landmarks(30, 100, torch.Generator()) is None
+    assert choose_landmarks(30, 100, 20, torch.Generator()) is None
     for num_labeled, num_rows, labeled in ((30, 101, 10), (4, 101, 4), (95, 101, 14), (101, 101, 20)):
-        rows = choose_landmarks(num_labeled, num_rows, torch.Generator().manual_seed(1), count=20)
+        rows = choose_landmarks(num_labeled, num_rows, 20, torch.Generator().manual_seed(1))
         assert rows is not None
         assert len(set(rows.tolist())) == 20
         assert rows.equal(rows.sort().values)
         assert int((rows < num_labeled).sum()) == labeled
         assert 0 <= int(rows[0]) <= int(rows[-1]) < num_rows
-        assert rows.equal(choose_landmarks(num_labeled, num_rows, torch.Generator().manual_seed(1), count=20))
+        assert rows.equal(choose_landmarks(num_labeled, num_rows, 20, torch.Generator().manual_seed(1)))

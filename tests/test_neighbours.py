@@ -128,10 +128,6 @@ def test_float16_is_computed_in_float32() -> None:
 
 
 @pytest.mark.slow  # numba compiles
-@pytest.mark.skipif(
-    importlib.util.find_spec("pynndescent") is None,
-    reason="compares the search of pynndescent, the extra `neighbours`, which is not installed",
-)
 def test_the_approximate_search_finds_nearly_all(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(40, 32, generator=generator)

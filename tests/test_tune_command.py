@@ -19,8 +19,6 @@ from semilearn_bbam.config import config_words
 from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS
 
-pytest.importorskip("optuna", reason="the extra tune is not installed")
-
 FILE = """datasets: [ohsumed_features]
 label_ratio: 0.4
 val_ratio: 0.5

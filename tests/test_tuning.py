@@ -31,8 +31,6 @@ from semilearn_bbam.errors import RunError
 from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS, naming
 
-pytest.importorskip("optuna", reason="the extra tune is not installed")
-
 FILE = """datasets: [ohsumed_features, corel5k_features]
 label_ratio: 0.4
 val_ratio: 0.5

@@ -77,7 +77,8 @@ class Grid:
     """Blocks of runs.
 
     configs: the folder in which `config_words` finds the config of a run; options: those of all runs; ratio_options:
-    those of all runs of a label ratio; variants: what these method names mean.
+    those of all runs of a label ratio; variants: what these method names mean; tuned: whether the folder `tuned` is
+    looked in.
     """
 
     blocks: tuple[Block, ...]
@@ -86,6 +87,7 @@ class Grid:
     ratio_options: Mapping[float, Mapping[str, Any]] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     printing: Printing = field(default_factory=Printing)
+    tuned: bool = True
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -114,7 +116,7 @@ class Grid:
         for block in self.blocks:
             for seed, ratio, dataset, method in product(block.seeds, block.label_ratios, block.datasets, block.methods):
                 variant = self.variant(method)
-                start = config_words(self.configs, variant.method, dataset)
+                start = config_words(self.configs, variant.method, dataset, self.tuned)
                 grid_options = {**self.options, **self.ratio_options.get(ratio, {}), **variant.options}
                 options = (*further, *as_argv(grid_options))
                 name = f"{variant.method}_{dataset}_{100 * ratio:g}pct_s{seed}{digest(options)}"

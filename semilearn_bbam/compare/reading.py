@@ -15,7 +15,7 @@ from semilearn_bbam.run import algorithm_names
 LISTS = ("methods", "datasets", "label_ratios", "seeds")
 ENDS = ("floors", "ceilings")
 PRINTED = ("tables", "names", "effects", "figures", *ENDS, "flagship", "flagship_family", "judged_on", "cards")
-KEYS = (*LISTS, "also", "options", "ratio_options", "variants", *PRINTED)
+KEYS = (*LISTS, "also", "options", "ratio_options", "variants", "tuned", *PRINTED)
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -29,6 +29,8 @@ def read_grid(path: str | Path) -> Grid:
         ratio_options  options of all runs of a label ratio: {"0.1": {batch_size: 8}}
         variants       methods with options, under their own names: {no_map: {method: bbam, balance: false}};
                        the method may be a variant above
+        tuned          false: methods have the settings that they had before the search, those of the folder `tuned`
+                       left out
         tables         lists of methods; figures: the methods that are drawn; names: how methods are printed
         effects        pairs of methods, of which the second has what is named: {the map: [no_map, bbam]};
                        oracle_epoch: the first one's runs at the epoch that is best on the test set
@@ -62,9 +64,10 @@ class _Reader:
         self.check_used(blocks, variants, ratios)
         self.check_algorithms(blocks, variants)
         printing = self.printing({method for block in blocks for method in block.methods})
+        tuned = self.truth("tuned", True)
         if self.problems:
             raise ConfigError("\n".join(self.problems))
-        return Grid(blocks, Path(self.path).resolve().parents[1], options, ratios, variants, printing)
+        return Grid(blocks, Path(self.path).resolve().parents[1], options, ratios, variants, printing, tuned)
 
     # ------------------------------------------------------------------ what a key holds
 
@@ -84,6 +87,12 @@ class _Reader:
             return value
         self.fault(key, f"{key} must be a word")
         return ""
+
+    def truth(self, key: str, default: bool) -> bool:
+        value = self.values[key].value if key in self.values else default
+        if not isinstance(value, bool):
+            self.fault(key, f"{key} must be true or false")
+        return value is True
 
     # ------------------------------------------------------------------ runs
 
@@ -187,9 +196,8 @@ class _Reader:
         effects = {name: (pair[0], pair[-1]) for name, pair in pairs.items() if pair}
         floors, ceilings = self.ends(known)
         flagship, family = self.flagship(known, ceilings)
-        return Printing(
-            tables, names, effects, figures, floors, ceilings, flagship, family, self.judged_on(), self.cards()
-        )
+        part, cards = self.judged_on(), self.truth("cards", False)
+        return Printing(tables, names, effects, figures, floors, ceilings, flagship, family, part, cards)
 
     def ends(self, known: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         floors, ceilings = (
@@ -222,12 +230,6 @@ class _Reader:
             if not held_out or any("val_ratio" in entry for entry in self.mapping("variants").values()):
                 self.fault("judged_on", "validation needs one val_ratio for all, 'options: {val_ratio: 0.5}'")
         return part
-
-    def cards(self) -> bool:
-        value = self.values["cards"].value if "cards" in self.values else False
-        if not isinstance(value, bool):
-            self.fault("cards", "cards must be true or false")
-        return value is True
 
     def methods(self, key: str, name: str, rows: Any, known: set[str]) -> tuple[str, ...]:
         if not isinstance(rows, list) or not rows:
