@@ -260,7 +260,10 @@ def _patterns(known: Tensor | None, targets: Tensor) -> list[tuple[NDArray[np.in
 
 
 def _exact(x: Tensor, targets: Matrix, gamma: float, ridges: Matrix) -> tuple[Matrix, Matrix]:
-    """Coefficients and leave-one-out scores from one Cholesky factor, in place: one [N,N] matrix is held."""
+    """Coefficients and leave-one-out scores from one Cholesky factor L, in place: one [N,N] matrix is held.
+
+    (G^-1)_ii is the squared length of column i of L^-1, which takes half the time of G^-1.
+    """
     gram = np.empty((len(x), len(x)), order="F")
     for start in range(0, len(x), CHUNK):  # symmetric: columns are rows
         gram[:, start : start + CHUNK] = _matrix(gaussian_kernel(x, x[start : start + CHUNK], gamma))
@@ -269,8 +272,8 @@ def _exact(x: Tensor, targets: Matrix, gamma: float, ridges: Matrix) -> tuple[Ma
     if failed:
         raise LinAlgError(f"the kernel matrix of {len(x)} rows has no Cholesky factor; raise the ridge")
     solution: Matrix = lapack.dpotrs(factor, targets, lower=1)[0]
-    inverse = lapack.dpotri(factor, lower=1, overwrite_c=1)[0]
-    return solution, targets - solution / np.diagonal(inverse)[:, None]
+    inverse = lapack.dtrtri(factor, lower=1, overwrite_c=1)[0]  # of the factor, whose other half is 0
+    return solution, targets - solution / np.einsum("ij,ij->j", inverse, inverse)[:, None]
 
 
 def _from_columns(
