@@ -158,13 +158,13 @@ def test_a_run_is_finished_only_if_every_setting_is_the_same(jobs: list[Job], in
 
 
 def test_an_older_run_is_not_what_its_method_does_by_default_now(jobs: list[Job], inline: list[str]) -> None:
-    argv = [word.replace("supervised_bce", "bbam_plus") for word in jobs[0].argv]
-    job = replace(jobs[0], method="bbam_plus", argv=(*argv, "--algorithm", "bbam_plus"))
+    config = str(CONFIGS / "bbam_plus_ohsumed_features.yaml")
+    job = replace(jobs[0], method="bbam_plus", argv=("--c", config, *jobs[0].argv[2:]))
     run_jobs([job], 1)
     assert runner_module.finished(job) is not None
-    config = folder_of(job) / "config.yaml"
-    lines = [line for line in config.read_text().splitlines() if not line.startswith(("teacher", "readout"))]
-    config.write_text("\n".join(lines) + "\n")  # as if from a time before its teacher
+    written = folder_of(job) / "config.yaml"
+    lines = [line for line in written.read_text().splitlines() if not line.startswith(("teacher", "readout"))]
+    written.write_text("\n".join(lines) + "\n")  # as if from a time before its teacher
     assert runner_module.finished(job) is None
     without = replace(job, argv=(*job.argv, "--teacher", "none", "--readout", "head"))
     assert runner_module.finished(without) is not None
@@ -187,7 +187,7 @@ def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
         "tables:\n  two: [bbam, no_map]\nnames: {no_map: w/o map}\nfloors: [cap]\nceilings: [bbam]\n"
         "flagship: no_map\nflagship_family: [cap, bbam]\n"
     )
-    grid = replace(read_grid(write(text, "g.yaml")), configs=CONFIGS)
+    grid = replace(read_grid(write(text, "g.yaml")), configs=CONFIGS, tuned=False)
     jobs = grid.jobs({"ohsumed_features": "x"}, "runs", ("--lr", "0.01"))
     order = [(job.seed, job.label_ratio, job.method) for job in jobs]
     assert order == [(0, 0.05, "bbam"), (0, 0.05, "no_map"), (0, 0.1, "bbam"), (0, 0.1, "no_map"), (0, 0.1, "cap"),
@@ -227,6 +227,15 @@ def test_grids_in_one_folder_share_the_runs_that_are_the_same(write: Callable[..
     assert len({*first, *folders(text + variants.replace("margin: 0.2", "margin: 0.3"))}) == 3
     with pytest.raises(ConfigError, match=naming("plain and other", "same run")):
         folders(text + variants.replace(", margin: 0.2, eta: 1", ""))
+
+
+def test_a_grid_takes_tuned_settings_unless_it_says_no(write: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("cap_own", "tuned/cap_own"):
+        write("", f"{name}.yaml")
+    text = "methods: [cap]\ndatasets: [own]\nlabel_ratios: [0.2]\nseeds: [0]\n"
+    for line, config in (("", "tuned/cap_own.yaml"), ("tuned: true", "tuned/cap_own.yaml"), ("tuned: false", "cap_own.yaml")):
+        (job,) = read_grid(write(text + line, "compare/grid.yaml")).jobs({"own": "x"}, "runs")
+        assert job.config == config
 
 
 def test_grid_faults_are_named_with_their_line(write: Callable[..., Path]) -> None:

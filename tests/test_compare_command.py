@@ -254,6 +254,7 @@ def test_what_cannot_be_written_is_said_before_the_work(
         ("variants: {", "variants: {spare: {method: bbam}, ", ("variants", "spare", "methods")),
         ("variants: {", 'ratio_options: {"30": {lr: 1}}\nvariants: {', ("ratio_options", 30, "label_ratios")),
         ("flagship: ", "cards: 3\nflagship: ", ("cards", "true or false")),
+        ("flagship: ", "tuned: no one\nflagship: ", ("tuned", "true or false")),
     ],
 )
 def test_mistakes_in_a_grid_are_named(old: str, new: str, message: tuple[Any, ...], write: Callable[..., Path]) -> None:
