@@ -233,7 +233,8 @@ def test_a_grid_takes_tuned_settings_unless_it_says_no(write: Callable[..., Path
     for name in ("cap_own", "tuned/cap_own"):
         write("", f"{name}.yaml")
     text = "methods: [cap]\ndatasets: [own]\nlabel_ratios: [0.2]\nseeds: [0]\n"
-    for line, config in (("", "tuned/cap_own.yaml"), ("tuned: true", "tuned/cap_own.yaml"), ("tuned: false", "cap_own.yaml")):
+    tuned, plain = "tuned/cap_own.yaml", "cap_own.yaml"
+    for line, config in (("", tuned), ("tuned: true", tuned), ("tuned: false", plain)):
         (job,) = read_grid(write(text + line, "compare/grid.yaml")).jobs({"own": "x"}, "runs")
         assert job.config == config
 
