@@ -30,7 +30,7 @@ def test_own_optimisers_follow_the_schedule(make: Any) -> None:
 
 
 def test_each_phase_is_clipped(make: Any) -> None:
-    algorithm = make(clip_grad=1e-3, **PLAIN_STEPS)
+    algorithm = make(clip_grad=1e-3, relation_lr_ratio=10.0, **PLAIN_STEPS)
     before = {name: weights(algorithm.model, name) for name in GROUPS}
     step(algorithm, batches(algorithm))
     for names, ratio in ((("C1", "C2"), 0.1), (("P",), 0.1), (("CR",), 10.0)):
