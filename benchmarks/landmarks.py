@@ -36,16 +36,17 @@ from semilearn_bbam.util.progress import progress_bar
 Function = Callable[[Tensor], Tensor]
 
 
-def graph(x: Tensor, targets: Tensor, labeled: Tensor, unlabeled: Tensor) -> Function:
+def graph(x: Tensor, targets: Tensor, labeled: Tensor, unlabeled: Tensor, count: int) -> Function:
     """`kernel_graph` fitted to the labelled rows and the pool."""
+    kernel_graph.LANDMARKS = count
     return fit_kernel_graph(x[labeled], targets[labeled], x[unlabeled], targets[labeled].mean(0)).scores
 
 
-def all_labels(x: Tensor, targets: Tensor, labeled: Tensor, unlabeled: Tensor) -> Function:
+def all_labels(x: Tensor, targets: Tensor, labeled: Tensor, unlabeled: Tensor, count: int) -> Function:
     """`fullysupervised_kernel`."""
     x, targets = (torch.cat([values[labeled], values[unlabeled]]) for values in (unit_rows(x), targets))
     gamma, ridge, _ = choose_kernel_ridge(x, targets)
-    landmarks = choose_landmarks(len(x), len(x), kernel_graph.LANDMARKS, torch.Generator().manual_seed(0))
+    landmarks = choose_landmarks(len(x), len(x), count, torch.Generator().manual_seed(0))
     scores = kernel_ridge(x, targets, gamma=gamma, ridge=ridge, landmarks=landmarks).scores
     return lambda rows: scores(unit_rows(rows))
 
@@ -60,9 +61,9 @@ def measured(source: Source, words: list[str], seed: int, method: str, landmarks
     x, new = (torch.from_numpy(np.asarray(part[:], np.float32)) for part in (source.train, source.test))
     targets = torch.from_numpy(np.asarray(source.targets, np.float32))
     model_selection.MOST_EXACT = len(x) if landmarks is None else 0
-    kernel_graph.LANDMARKS = landmarks or len(x)
+    rows = (torch.from_numpy(part) for part in (split.labeled, split.unlabeled))
     start = perf_counter()
-    function = METHODS[method](x, targets, *(torch.from_numpy(rows) for rows in (split.labeled, split.unlabeled)))
+    function = METHODS[method](x, targets, *rows, landmarks or len(x))
     seconds = perf_counter() - start
     return float(multilabel_metrics(function(new), source.test_targets)["mAP"]), seconds
 
