@@ -60,9 +60,9 @@ install_packages() {
     local pip=("$venv/bin/python" -m pip --disable-pip-version-check)
     local what=(-c constraints.txt -e '.[test]')
     if "${pip[@]}" install -c constraints.txt uv >>"$log" 2>&1; then
-        local compile=()  # where Python may not keep bytecode, every start would compile torch and USB again
-        if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then compile=(--compile-bytecode); fi
-        logged "$venv/bin/python" -m uv pip install --python "$venv/bin/python" "${compile[@]}" "${what[@]}" && return
+        # Where Python may not keep bytecode, every start would compile torch and USB again.
+        [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || export UV_COMPILE_BYTECODE=1
+        logged "$venv/bin/python" -m uv pip install --python "$venv/bin/python" "${what[@]}" && return
     fi
     say "uv cannot do it here; trying pip, which takes longer"
     logged "${pip[@]}" install "${what[@]}"
