@@ -159,6 +159,34 @@ def test_a_grid_goes_on_from_the_archive_of_its_runs(compare: Any, capsys: pytes
     assert "Seed 0;" in (out / "small_ohsumed_features_prior.md").read_text()
 
 
+def test_runs_of_an_archive_are_recognised_where_files_lie_elsewhere(
+    compare: Any, features_dir: Path, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        shutil.copytree(features_dir, folder)
+
+    def grid(folder: Path, name: str = "ohsumed_minilm.npz") -> str:
+        return GRID.replace("seeds: [0, 1]", "seeds: [0]").replace(
+            "options: {", f"options: {{feature_file: {folder / name}, "
+        )
+
+    status, out, made = compare(grid(here))
+    assert (status, len(made)) == (0, 3)
+    assert all(str(here) in words for words in made), "a run itself gets the whole path"
+    runs = out.parents[1] / "runs"
+    unpacked(out / "runs.tar.xz", runs)
+    kept = [*runs.glob("*/config.yaml"), out / "runs.csv"]
+    assert len(kept) == 4
+    assert not [path for path in kept if str(here) in path.read_text()]
+    made.clear()
+    assert compare(grid(there))[0] == 0
+    assert not made
+    shutil.copy(there / "ohsumed_minilm.npz", there / "other.npz")
+    assert compare(grid(there, "other.npz"))[0] == 0
+    assert len(made) == 3
+
+
 def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: Any) -> None:
     tuning = GRID.replace("num_train_iter: 9}", "num_train_iter: 9, val_ratio: 0.4}")
     status, out, made = compare(tuning + "judged_on: validation\n")

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from semilearn_bbam.compare.paths import without_folders
 from semilearn_bbam.config import ConfigError, config_words
 
 
@@ -16,8 +17,8 @@ from semilearn_bbam.config import ConfigError, config_words
 class Job:
     """One run: its method, dataset, ratio and seed, and the command line (without the program) that makes it.
 
-    options: those words of the command line that the method, the dataset, the ratio and the seed do not explain;
-    config: the file that it begins with, relative to the grid's folder of configs.
+    options: those words of the command line that the method, the dataset, the ratio and the seed do not explain,
+    with files for paths; config: the file that it begins with, relative to the grid's folder of configs.
     """
 
     method: str
@@ -118,13 +119,14 @@ class Grid:
                 variant = self.variant(method)
                 start = config_words(self.configs, variant.method, dataset, self.tuned)
                 grid_options = {**self.options, **self.ratio_options.get(ratio, {}), **variant.options}
-                options = (*further, *as_argv(grid_options))
+                words = (*further, *as_argv(grid_options))
+                options = tuple(without_folders(word) for word in words)
                 name = f"{variant.method}_{dataset}_{100 * ratio:g}pct_s{seed}{digest(options)}"
                 argv = [*start, "--data_dir", data_dirs[dataset], "--seed", str(seed)]
                 argv += ["--label_ratio", str(ratio), "--save_dir", str(save_dir), "--save_name", name]
                 argv += ["--num_threads", "1"]  # as many runs as cores
                 config = Path(start[1]).relative_to(self.configs).as_posix()
-                job = Job(method, dataset, ratio, seed, (*argv, *options), options, config)
+                job = Job(method, dataset, ratio, seed, (*argv, *words), options, config)
                 if jobs.setdefault(name, job).method != method:
                     raise ConfigError(f"{jobs[name].method} and {method} are the same run; keep one of them")
         return sorted(jobs.values(), key=lambda job: job.seed)  # stable: within a seed the order of the file stays

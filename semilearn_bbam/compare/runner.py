@@ -21,6 +21,7 @@ from semilearn.core.utils import ALGORITHMS
 from tqdm import tqdm
 
 from semilearn_bbam.compare.grid import Job
+from semilearn_bbam.compare.paths import without_folders
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.report.variances import last_variances
 from semilearn_bbam.run import data_kind, read_settings, run
@@ -40,10 +41,15 @@ def finished(job: Job) -> dict[str, Any] | None:
         record = Run.read(folder)
         recorded = _recorded(record)
         other = NOT_THE_RUN | _without_effect(recorded)
-        same = all(recorded.get(key) == value for key, value in settings.items() if key not in other)
+        same = all(_is_same(recorded.get(key), value) for key, value in settings.items() if key not in other)
         return described(job, record) if same and record.results else None
     except UserError:  # no run, cut short, or of a version with other options
         return None
+
+
+def _is_same(recorded: Any, value: Any) -> bool:
+    """Whether a run has this setting; an archived run has the names of files for their paths."""
+    return bool(recorded == value or (isinstance(value, str) and recorded == without_folders(value)))
 
 
 def _recorded(record: Run) -> dict[str, Any]:
