@@ -128,7 +128,10 @@ class Grid:
                 config = Path(start[1]).relative_to(self.configs).as_posix()
                 job = Job(method, dataset, ratio, seed, (*argv, *words), options, config)
                 if jobs.setdefault(name, job).method != method:
-                    raise ConfigError(f"{jobs[name].method} and {method} are the same run; keep one of them")
+                    raise ConfigError(
+                        f"{jobs[name].method} and {method} are the same run (of files the names count, not the folders); "
+                        f"keep one of them, or rename a file"
+                    )
         return sorted(jobs.values(), key=lambda job: job.seed)  # stable: within a seed the order of the file stays
 
 
