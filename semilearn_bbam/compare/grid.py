@@ -129,8 +129,8 @@ class Grid:
                 job = Job(method, dataset, ratio, seed, (*argv, *words), options, config)
                 if jobs.setdefault(name, job).method != method:
                     raise ConfigError(
-                        f"{jobs[name].method} and {method} are the same run (of files the names count, not the folders); "
-                        f"keep one of them, or rename a file"
+                        f"{jobs[name].method} and {method} are the same run (of files the names count, "
+                        f"not the folders); keep one of them, or rename a file"
                     )
         return sorted(jobs.values(), key=lambda job: job.seed)  # stable: within a seed the order of the file stays
 
