@@ -174,6 +174,9 @@ def test_runs_of_an_archive_are_recognised_where_files_lie_elsewhere(
     status, out, made = compare(grid(here))
     assert (status, len(made)) == (0, 3)
     assert all(str(here) in words for words in made), "a run itself gets the whole path"
+    made.clear()
+    assert compare(grid(Path()))[0] == 0
+    assert not made, "a name alone may be that file"
     runs = out.parents[1] / "runs"
     unpacked(out / "runs.tar.xz", runs)
     kept = [*runs.glob("*/config.yaml"), out / "runs.csv"]
@@ -182,9 +185,11 @@ def test_runs_of_an_archive_are_recognised_where_files_lie_elsewhere(
     made.clear()
     assert compare(grid(there))[0] == 0
     assert not made
-    shutil.copy(there / "ohsumed_minilm.npz", there / "other.npz")
-    assert compare(grid(there, "other.npz"))[0] == 0
-    assert len(made) == 3
+    for folder in (here, there):
+        shutil.copy(there / "ohsumed_minilm.npz", folder / "other.npz")
+        made.clear()
+        assert compare(grid(folder, "other.npz"))[0] == 0
+        assert len(made) == 3, "another name or, without an archive, another folder may be another file"
 
 
 def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: Any) -> None:

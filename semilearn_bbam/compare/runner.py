@@ -48,8 +48,10 @@ def finished(job: Job) -> dict[str, Any] | None:
 
 
 def _is_same(recorded: Any, value: Any) -> bool:
-    """Whether a run has this setting; an archived run has the names of files for their paths."""
-    return bool(recorded == value or (isinstance(value, str) and recorded == without_folders(value)))
+    """Whether a run has this setting; one of two paths may be a name alone, as in an archived run."""
+    if isinstance(recorded, str) and isinstance(value, str):
+        return recorded == value or without_folders(recorded) == value or recorded == without_folders(value)
+    return bool(recorded == value)
 
 
 def _recorded(record: Run) -> dict[str, Any]:
