@@ -19,7 +19,7 @@ from semilearn_bbam.thresholds import f_beta_thresholds
 from tests.conftest import batches, naming
 from tests.plain_loops import asymmetric
 
-CONFIG = ("d2l", "ohsumed_features")
+CONFIG = "data/ohsumed_features.yaml"  # the method at its defaults
 K = 7
 
 
@@ -28,7 +28,7 @@ def make(build: Callable[..., Any]) -> Callable[..., D2L]:
     """`make(**overrides)`: a D2L instance on the small vectors, its refresh of epoch 1 done."""
 
     def make_d2l(**overrides: Any) -> D2L:
-        algorithm = build(CONFIG, **{"batch_size": 5, "ulb_batch_size": 11, "loss_reduction": "mean"} | overrides)
+        algorithm = build(CONFIG, **{"algorithm": "d2l", "batch_size": 5, "ulb_batch_size": 11} | overrides)
         algorithm.refresh()
         return algorithm
 
@@ -292,7 +292,9 @@ def test_mistakes_are_one_sentence(overrides: dict[str, Any], message: tuple[str
 
 
 def test_a_run_logs_thresholds_and_the_quality_of_pseudo_labels(train: Any, features_dir: Path) -> None:
-    results, folder = train(CONFIG, data_dir=features_dir, label_ratio=0.2, report_pseudo_label_quality="true")
+    results, folder = train(
+        CONFIG, algorithm="d2l", data_dir=features_dir, label_ratio=0.2, report_pseudo_label_quality="true"
+    )
     assert results["steps"] == 2 + 2 * 3
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows if "threshold_mean" in row] == [1, 2]

@@ -19,13 +19,13 @@ from semilearn_bbam.errors import UserError
 from tests.conftest import batches, naming
 from tests.plain_loops import asymmetric
 
-CONFIG = ("dicap", "ohsumed_features")
+CONFIG = "data/ohsumed_features.yaml"  # the method at its defaults
 
 
 @pytest.fixture
 def make(build: Callable[..., Any]) -> Callable[..., DiCaP]:
     """`make(**overrides)`: a DiCaP instance on the small vectors, its refresh of epoch 1 done."""
-    return partial(build, CONFIG, refresh=True, batch_size=5, ulb_batch_size=11)
+    return partial(build, CONFIG, algorithm="dicap", refresh=True, batch_size=5, ulb_batch_size=11)
 
 
 def mixed(algorithm: DiCaP) -> WeightedLabels:
@@ -285,7 +285,9 @@ def test_mistakes_are_one_sentence(overrides: dict[str, Any], message: tuple[obj
 
 
 def test_a_run_takes_as_many_steps_as_any_other(train: Any, features_dir: Path) -> None:
-    results, folder = train(CONFIG, data_dir=features_dir, label_ratio=0.2, report_pseudo_label_quality="true")
+    results, folder = train(
+        CONFIG, algorithm="dicap", data_dir=features_dir, label_ratio=0.2, report_pseudo_label_quality="true"
+    )
     assert results["steps"] == 2 + 2 * 3
     assert results["num_labels"] == 32
     assert "pseudo_micro_f1" in (folder / "metrics.jsonl").read_text()
