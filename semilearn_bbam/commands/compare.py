@@ -84,7 +84,9 @@ def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
         print(write_all(results, grid, save_dir, out))
         choosing = grid.printing.judged_on == "validation"  # then nothing of the test set is written
         curves = {save_dir / run["folder"]: run["oracle_epoch_mAP"] is not None and not choosing for run in results}
-        write_archive(curves, out / "runs.tar.xz", leave_out=("test", "test_prior") if choosing else ())
+        # The rows of test metrics per label, which no table reads, are most of a run's results.
+        left_out = ("per_label", "test", "test_prior") if choosing else ("per_label",)
+        write_archive(curves, out / "runs.tar.xz", leave_out=left_out)
         fill_marks(results if grid.printing.cards else [], pages, Path())
     for job, reason in failed.items():
         print(f"failed: {label(job)}: {reason}", file=sys.stderr)
