@@ -22,6 +22,7 @@ FLOORS = (
     ("algorithms", "report"),
     ("run",),
     ("inference",),
+    ("trained", "export", "estimator"),
     ("compare",),
     ("commands", "__init__"),
     ("__main__",),

@@ -112,7 +112,6 @@ class ItemEncoder:
     def encode_source(self, source: Source) -> Source:
         """The dataset with vectors as items, of kind "features"; its fingerprint covers items and encoders."""
         description = self.description
-        identity = json.dumps({key: description[key] for key in ("kind", "flip", "encoders")}, sort_keys=True)
         notes = source.notes
         if self.kind == "text":
             notes += tuple(note for encoder in self.encoders for note in _notes_on_words(source, encoder))
@@ -126,7 +125,7 @@ class ItemEncoder:
             kind="features",
             train=train,
             test=self.vectors(source.test),
-            fingerprint=compute_fingerprint([source.fingerprint, identity]),
+            fingerprint=encoded_fingerprint(source, description),
             strong_texts=None,
             notes=notes,
             encoding=description,
@@ -240,6 +239,12 @@ class ItemEncoder:
                 f"{', or set amp: false' if self.dtype != 'torch.float32' else ''}"
             )
         return vectors.numpy()
+
+
+def encoded_fingerprint(source: Source, description: Mapping[str, Any]) -> str:
+    """The fingerprint of a dataset whose items were encoded as this description of an `ItemEncoder` says."""
+    identity = json.dumps({key: description[key] for key in ("kind", "flip", "encoders")}, sort_keys=True)
+    return compute_fingerprint([source.fingerprint, identity])
 
 
 def _named(items: Items, row: int) -> str:
