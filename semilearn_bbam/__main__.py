@@ -18,9 +18,11 @@ PROGRAM = "semilearn-bbam"
 # Name -> module in semilearn_bbam/commands, help.
 COMMANDS = {
     "train": ("train", "train one method: --c FILE [--key VALUE ...]"),
-    "data": ("data", "look at a dataset, convert or encode it: check, browse, convert or encode, --c FILE"),
+    "data": ("data", "look at a dataset: check, browse, convert or encode --c FILE; issues RUN doubts labels"),
     "prepare": ("prepare", "extract, check and count a released dataset: NAME --data_dir FOLDER"),
-    "predict": ("predict", "score new images, texts or vectors with a trained run: RUN INPUT --out FILE"),
+    "predict": ("predict", "score new images, texts or vectors with trained runs: RUN .. INPUT --out FILE"),
+    "evaluate": ("evaluate", "all metrics of a run on its test part or on other labelled data: RUN [--data FILE]"),
+    "calibrate": ("calibrate", "tune thresholds, calibrate probabilities and make label sets of a run: RUN"),
     "compare": ("compare", "run a grid of methods, datasets and seeds, and write its tables: FILE"),
     "tune": ("tune", "search settings of methods with an equal number of trials: FILE"),
     "plot": ("plot", "draw the figures that run folders hold data for: RUN .. --out FOLDER"),

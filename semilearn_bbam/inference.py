@@ -17,6 +17,7 @@ from semilearn.core.utils import ALGORITHMS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from semilearn_bbam.calibration import Calibration
 from semilearn_bbam.config import Settings
 from semilearn_bbam.data import Pool, Source, collate
 from semilearn_bbam.data.dataset import Items
@@ -31,6 +32,7 @@ from semilearn_bbam.errors import NetError, RunError, UserError
 from semilearn_bbam.nets.encoders import encoder_names
 from semilearn_bbam.run import read_settings
 from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
+from semilearn_bbam.runs.decisions import run_calibration, run_thresholds
 from semilearn_bbam.runs.folder import CONFIG, LABELS
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.util.progress import progress_bar
@@ -45,7 +47,8 @@ class Predictor:
     Items are paths of image files or PIL images, texts, an array [N,D], or a whole `Source`, of which the test part is
     used. Where the run had an `encoder`, images or texts become vectors first; what was encoded before is read from the
     cache. `thresholds` maps a protocol to one threshold per label, [K]: "0.5", and "prior", which gives each label its
-    labelled frequency on the run's pool. Nothing is drawn at random.
+    labelled frequency on the run's pool; after `calibrate` also "tuned", and "miss_<alpha>" of label sets. Nothing is
+    drawn at random.
     """
 
     settings: Settings
@@ -57,6 +60,7 @@ class Predictor:
     preprocessor: Preprocessor
     device: torch.device
     encoder: ItemEncoder | None = None
+    calibration: Calibration | None = None
 
     @property
     def kind(self) -> str:
@@ -104,6 +108,12 @@ class Predictor:
         thresholds = self._threshold_values(threshold)
         decisions: NDArray[np.bool_] = self.scores(items, batch_size) >= thresholds
         return decisions
+
+    def probabilities(self, scores: ArrayLike) -> NDArray[np.float32]:
+        """Calibrated probabilities [N,K] of scores [N,K]; UserError before `calibrate`."""
+        if self.calibration is None:
+            raise UserError("the run has no probabilities yet; make them with the command calibrate")
+        return self.calibration.probabilities(scores).astype(np.float32)
 
     def features(self, items: Any, batch_size: int | None = None) -> NDArray[np.float32]:
         """Features z of items, which the head of the net reads.
@@ -184,7 +194,7 @@ class Predictor:
         return items if hasattr(items, "take_rows") else np.asarray(items)
 
 
-def load_run(folder: str | Path, device: str = "auto") -> Predictor:
+def load_run(folder: str | Path, device: str = "auto", *, decided: bool = True) -> Predictor:
     """The model of a run folder, ready for new items; neither its training set nor its initial weights are read.
 
     Weights are read as tensors and plain values only. Before the end of a run its latest weights are taken, and there
@@ -193,6 +203,7 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
     Args:
         folder: run folder that training made.
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
+        decided: whether `decisions.json` is read where there is one.
 
     Returns:
         A predictor with the labels, thresholds and averaged weights of the run.
@@ -237,7 +248,8 @@ def load_run(folder: str | Path, device: str = "auto") -> Predictor:
         settings=settings,
         facts=facts,
         label_names=names,
-        thresholds=_thresholds(record.results, len(names)),
+        thresholds=run_thresholds(record, len(names), decided=decided),
+        calibration=run_calibration(record) if decided else None,
         net=net.to(target, memory_format=torch.channels_last).eval().requires_grad_(False),
         state=checkpoint["state"],
         preprocessor=Preprocessor.of(settings, facts.kind, net),
@@ -277,14 +289,6 @@ def _item_encoder(record: Run, settings: Settings, device: torch.device) -> Item
             "it or rerun the run"
         )
     return encoder
-
-
-def _thresholds(results: Mapping[str, Any], num_labels: int) -> dict[str, NDArray[np.float32]]:
-    """One threshold per label under each protocol; null in the results is one that no score reaches."""
-    thresholds = {"0.5": np.full(num_labels, 0.5, np.float32)}
-    for protocol, values in results.get("thresholds", {}).items():
-        thresholds[protocol] = np.array([np.inf if value is None else value for value in values], np.float32)
-    return thresholds
 
 
 def _stacked(rows: list[Tensor], width: int) -> NDArray[np.float32]:

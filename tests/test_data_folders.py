@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_the_pool_and_prediction_follow_them(root: Path) -> None:
     source = load_source(settings(**given, cache_dir=root.parent / "cache"))
     assert len(source.train) - len(source.targets) == 4
     assert has_line("\n".join(source.notes), "followed 1 link", "inbox")
-    inputs = read_inputs(root / "inbox", "image")
+    inputs = read_inputs(root / "inbox", "image", Namespace(image_modes="strict"))
     assert inputs.ids == ["one.png", "part1/1.png", "part1/3.png", "part1/5.png"]
     assert has_line("\n".join(inputs.notes), "followed 1 link")
 

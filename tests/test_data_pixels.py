@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 import zlib
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from semilearn_bbam.data import load_source
 from semilearn_bbam.data.cache import cache_images
 from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.images import ImageFiles, ImageItems, decode_image, inspect_image
-from semilearn_bbam.data.inputs import read_inputs
+from semilearn_bbam.data.inputs import Inputs, read_inputs
 from semilearn_bbam.data.pixels import image_pixels, natural_range, parse_range
 from semilearn_bbam.data.vector_cache import item_digests
 from semilearn_bbam.errors import UserError
@@ -307,15 +308,14 @@ def test_a_range_that_is_none_is_an_error_before_the_data_are_read(odd: Path) ->
 
 
 def test_prediction_reads_and_says_the_same(odd: Path) -> None:
-    inputs = read_inputs(odd, "image", odd_modes=True)
-    assert inputs.problems == []
-    assert has_line("\n".join(inputs.notes), "1 from 0..4095", "1 from 0..1")
-    strict = read_inputs(odd, "image")
-    assert sorted(problem.item for problem in strict.problems) == [
-        "ct12.png",
-        "i20.tif",
-        "print.jpg",
-        "share.tif",
-        "web.png",
-    ]
-    assert has_line("\n".join(read_inputs(odd, "image", odd_modes=True, image_range="0 9").notes), "0..9", "3 image(s)")
+    def read(modes: str) -> tuple[Inputs, list[str]]:
+        inputs = read_inputs(odd, "image", Namespace(image_modes=modes))
+        _, problems = inputs.checked(0, len(inputs))
+        return inputs, sorted(problem.item for problem in problems.values())
+
+    inputs, bad = read("convert")
+    assert bad == []
+    assert has_line("\n".join(inputs.image_notes("auto")), "1 from 0..4095", "1 from 0..1")
+    assert has_line("\n".join(inputs.image_notes("0 9")), "0..9", "3 image(s)")
+    _, bad = read("strict")
+    assert bad == ["ct12.png", "i20.tif", "print.jpg", "share.tif", "web.png"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import sys
+import json
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,39 +12,57 @@ import pytest
 from PIL import Image
 
 from semilearn_bbam.__main__ import main
+from semilearn_bbam.calibration import Calibration
+from semilearn_bbam.config import Settings
+from semilearn_bbam.trained.prediction_files import Row, score_columns, write_predictions
 from tests.conftest import FEATURES
 
 NAMES = ["cat", "dog, small", "id"]
-THRESHOLDS = {"prior": np.array([0.2, 0.5, np.inf], np.float32), "0.5": np.full(3, 0.5, np.float32)}
+COLUMNS = ["id", "cat", "dog, small", "id (score)", "labels", "problem"]
+THRESHOLDS = {
+    "prior": np.array([0.2, 0.5, np.inf], np.float32),
+    "0.5": np.full(3, 0.5, np.float32),
+    "tuned": np.array([0.05, 0.9, 0.3], np.float32),
+}
+SETTINGS = {"image_range": "auto", "merge_labels": False, "label_form": "auto", "label_separator": "auto"}
 
 
 class Predictor:
-    """Scores that follow from the number of an item; notes what it was given."""
+    """Scores that follow from the number of an item among all that it was given; notes what it was given."""
 
-    label_names = NAMES
+    label_names: ClassVar[tuple[str, ...]] = tuple(NAMES)
     thresholds = THRESHOLDS
     encoders: ClassVar[list[str]] = []
+    calibration: Any = None
 
     def __init__(self, kind: str, image_modes: str) -> None:
-        self.kind, self.settings = kind, SimpleNamespace(image_modes=image_modes, image_range="auto")
+        self.kind, self.settings = kind, Settings(image_modes=image_modes, **SETTINGS)
         self.items: Any = None
+        self.calls: list[Any] = []
         self.batch_size: Any = "not asked"
+        self.shift = 0.0
 
     def scores(self, items: Any, batch_size: int | None = None) -> np.ndarray:
         self.items, self.batch_size = items, batch_size
-        return np.array([[0.1 * i, 0.7, 1 / 3] for i in range(len(items))], np.float32)
+        self.calls.append(items)
+        return np.array([[0.1 * i + self.shift, 0.7, 1 / 3] for i in range(len(items))], np.float32)
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        return self.calibration.probabilities(scores).astype(np.float32)
 
 
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`loaded(kind)`: the run folder of a predictor of this kind, and the predictor."""
+    predictors: dict[str, Predictor] = {}
+    monkeypatch.setattr("semilearn_bbam.trained.ensemble.load_run", lambda path, device="auto": predictors[str(path)])
 
-    def one(kind: str, image_modes: str = "strict") -> tuple[str, Predictor]:
-        predictor = Predictor(kind, image_modes)
-        inference = ModuleType("semilearn_bbam.inference")
-        inference.load_run = lambda path, device="auto": predictor  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "semilearn_bbam.inference", inference)
-        return str(tmp_path / "run"), predictor
+    def one(kind: str, image_modes: str = "strict", name: str = "run") -> tuple[str, Predictor]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "model_best.pth").write_text("weights")
+        predictors[str(folder)] = Predictor(kind, image_modes)
+        return str(folder), predictors[str(folder)]
 
     return one
 
@@ -67,9 +84,9 @@ def test_images_of_a_folder_become_rows_with_scores_and_labels(loaded: Any, tmp_
     out = tmp_path / "new folder" / "scores.csv"
     assert main(["predict", run, str(images(tmp_path / "in")), "--out", str(out)]) == 0
     head, *rows = read(out)
-    assert head == ["id", *NAMES, "labels"]
+    assert head == COLUMNS
     assert [row[0] for row in rows] == ["b.png", "deep/a.JPG"]
-    assert [np.float32(value) for value in rows[1][1:4]] == [np.float32(0.1), np.float32(0.7), np.float32(1 / 3)]
+    assert rows[1][1:4] == ["0.1", "0.7", "0.3333333"]
     assert [row[4] for row in rows] == ["dog, small", "dog, small"]
     assert predictor.items == [str(tmp_path / "in" / "b.png"), str(tmp_path / "in" / "deep" / "a.JPG")]
     assert predictor.batch_size is None
@@ -86,13 +103,13 @@ def test_lines_of_a_text_file_keep_their_numbers(loaded: Any, tmp_path: Path) ->
     out = tmp_path / "a.csv"
     assert main(["predict", run, str(tmp_path / "in.txt"), "--out", str(out)]) == 0
     assert list(predictor.items) == ["first\u2028still first", "zweite Zeile ä", "third"]
-    assert [(row[0], row[-1]) for row in read(out)[1:]] == [
+    assert [(row[0], row[-2]) for row in read(out)[1:]] == [
         ("1", "dog, small"),
         ("2", "dog, small"),
         ("3", "cat;dog, small"),
     ]
     assert main(["predict", run, str(tmp_path / "in.txt"), "--out", str(out), "--threshold", "0.5"]) == 0
-    assert [row[-1] for row in read(out)[1:]] == ["dog, small"] * 3
+    assert [row[-2] for row in read(out)[1:]] == ["dog, small"] * 3
 
 
 @pytest.mark.parametrize(
@@ -121,6 +138,9 @@ def make(folder: Path) -> dict[str, Path]:
     (folder / "a.txt").write_text("text\n")
     (folder / "nothing.txt").write_text("")
     (folder / "latin.txt").write_bytes("ä\n".encode("latin-1"))
+    (folder / "texts.csv").write_text("text\na text of words\n")
+    (folder / "images.csv").write_text("path\nimages/b.png\n")
+    (folder / "blank.csv").write_text("path\n")
     np.savez(folder / "a.npz", test_x=np.ones((2, 3)))
     np.savez(folder / "many.npz", a=np.ones((2, 3)), b=np.ones((2, 3)))
     np.save(folder / "flat.npy", np.ones(3))
@@ -134,6 +154,10 @@ def make(folder: Path) -> dict[str, Path]:
     ("kind", "name", "words"),
     [
         ("image", "a.txt", "folder of images"),
+        ("image", "texts.csv", "lists texts"),
+        ("text", "images.csv", "lists images"),
+        ("features", "images.csv", "vectors"),
+        ("image", "blank.csv", "lists no item"),
         ("image", "a.npz", "folder of images"),
         ("image", "empty", "no item"),
         ("text", "images", "text file"),
@@ -164,7 +188,7 @@ def test_what_the_run_cannot_read_is_one_sentence(
     assert not (tmp_path / "a.csv").exists()
 
 
-def test_bad_items_are_named_and_nothing_is_written(
+def test_items_that_cannot_be_read_say_so_in_their_own_rows(
     loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = images(tmp_path / "in")
@@ -172,22 +196,206 @@ def test_bad_items_are_named_and_nothing_is_written(
     Image.new("CMYK", (4, 4)).save(folder / "print.jpg")
     (tmp_path / "in.txt").write_text("text\n \nmore\n")
     np.save(tmp_path / "in.npy", np.array([[1.0, 2.0], [np.nan, 1.0], [1e300, 0.0]]))
-    for kind, name, items in (
-        ("image", "in", ["broken.png", "print.jpg"]),
-        ("text", "in.txt", ["line 2"]),
-        ("features", "in.npy", ["row 1", "row 2"]),
+    for kind, name, bad, sound in (
+        ("image", "in", {"broken.png": "decoded", "print.jpg": "CMYK"}, ["b.png", "deep/a.JPG"]),
+        ("text", "in.txt", {"2": "empty"}, ["1", "3"]),
+        ("features", "in.npy", {"1": "finite", "2": "finite"}, ["0"]),
     ):
         run, predictor = loaded(kind)
         assert main(["predict", run, str(tmp_path / name), "--out", str(tmp_path / "a.csv")]) == 1
-        error = capsys.readouterr().err
-        assert all(item in error for item in items)
-        assert f"{len(items)} bad item(s)" in error
-        assert predictor.items is None
-        assert not (tmp_path / "a.csv").exists()
-    (folder / "broken.png").unlink()
+        assert f"{len(bad)} bad item(s)" in capsys.readouterr().err
+        rows = {row[0]: row[1:] for row in read(tmp_path / "a.csv")[1:]}
+        assert sorted(rows) == sorted([*bad, *sound])
+        for item, words in bad.items():
+            assert rows[item][:4] == ["", "", "", ""]
+            assert words in rows[item][4]
+        assert all(rows[item][0] and not rows[item][4] for item in sound)
+        assert len(predictor.items) == len(sound)
     run, predictor = loaded("image", "convert")
+    (folder / "broken.png").unlink()
     assert main(["predict", run, str(folder), "--out", str(tmp_path / "a.csv")]) == 0
     assert len(predictor.items) == 3
+
+
+def test_a_manifest_names_the_items_and_rows_without_one_are_kept(loaded: Any, tmp_path: Path) -> None:
+    images(tmp_path / "in")
+    (tmp_path / "in" / "list.csv").write_text("file,labels\ndeep/a.JPG,x\n,y\nb.png,\nno.png,\n")
+    run, predictor = loaded("image")
+    out = tmp_path / "a.csv"
+    assert main(["predict", run, str(tmp_path / "in" / "list.csv"), "--out", str(out)]) == 1
+    rows = read(out)[1:]
+    assert [row[0] for row in rows[:3]] == ["deep/a.JPG", "b.png", "no.png"]
+    assert "missing" in rows[2][-1]
+    assert "file" in rows[3][-1]
+    assert predictor.items == [str(tmp_path / "in" / name) for name in ("deep/a.JPG", "b.png")]
+    (tmp_path / "texts.jsonl").write_text('{"id": "q7", "text": "of words"}\n{"text": "more of them"}\n')
+    run, predictor = loaded("text")
+    assert main(["predict", run, str(tmp_path / "texts.jsonl"), "--out", str(out)]) == 0
+    assert [row[0] for row in read(out)[1:]] == ["q7", "texts.jsonl, line 2"]
+    assert list(predictor.items) == ["of words", "more of them"]
+    other = str(images(tmp_path / "other"))
+    run, _ = loaded("image")
+    assert main(["predict", run, other, "--column", "file", "--out", str(out)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        (["--threshold", "0.5"], ["dog, small"] * 3),
+        (["--threshold", "0.15"], ["dog, small;id", "dog, small;id", "cat;dog, small;id"]),
+        (["--threshold", "tuned"], ["id", "cat;id", "cat;id"]),
+        (["--top_k", "1"], ["dog, small"] * 3),
+        (["--top_k", "2"], ["dog, small;id"] * 3),
+        (["--top_k", "1", "--threshold", "tuned"], ["id"] * 3),
+        (["--top_k", "9"], ["cat;dog, small;id"] * 3),
+    ],
+)
+def test_thresholds_and_the_most_labels_of_an_item(
+    options: list[str], labels: list[str], loaded: Any, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "in.npy", np.ones((3, 2)))
+    run, _ = loaded("features")
+    assert main(["predict", run, str(tmp_path / "in.npy"), "--out", str(tmp_path / "a.csv"), *options]) == 0
+    assert [row[-2] for row in read(tmp_path / "a.csv")[1:]] == labels
+
+
+def test_probabilities_replace_scores_and_numbers_are_of_them(
+    loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "in.npy", np.ones((3, 2)))
+    run, predictor = loaded("features")
+    command = ["predict", run, str(tmp_path / "in.npy"), "--out", str(tmp_path / "a.csv"), "--calibrated"]
+    assert main(command) == 2
+    assert "calibrate" in capsys.readouterr().err
+    predictor.calibration = Calibration(np.array([1.0, 2.0, 1.0]), np.array([1.0, -3.0, 0.0]))
+    expected = predictor.calibration.probabilities(predictor.scores(np.ones((3, 2))))
+    for options, decided in (
+        (["--threshold", "tuned"], predictor.scores(np.ones((3, 2))) >= THRESHOLDS["tuned"]),
+        (["--threshold", "0.3"], expected >= 0.3),
+        (["--threshold", "0.5"], expected >= 0.5),
+    ):
+        assert main([*command, *options]) == 0
+        rows = read(tmp_path / "a.csv")[1:]
+        np.testing.assert_allclose([[float(value) for value in row[1:4]] for row in rows], expected, rtol=1e-5)
+        assert [row[4] for row in rows] == [";".join(np.array(NAMES)[row]) for row in decided]
+
+
+def test_several_runs_give_their_mean_by_the_names_of_labels(
+    loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "in.npy", np.ones((3, 2)))
+    first, _ = loaded("features")
+    second, other = loaded("features", name="second")
+    other.label_names = ("id", "cat", "dog, small")  # its scores are of these
+    other.thresholds = {"prior": np.array([0.9, 0.4, 0.1], np.float32), "0.5": THRESHOLDS["0.5"]}
+    command = ["predict", first, second, str(tmp_path / "in.npy"), "--out", str(tmp_path / "a.csv")]
+    assert main(command) == 0
+    assert "mean of 2 runs" in capsys.readouterr().out
+    rows = read(tmp_path / "a.csv")[1:]
+    of_first = np.array([[0.1 * i, 0.7, 1 / 3] for i in range(3)])
+    of_second = np.array([[0.7, 1 / 3, 0.1 * i] for i in range(3)])
+    expected = (of_first + of_second) / 2
+    np.testing.assert_allclose([[float(value) for value in row[1:4]] for row in rows], expected, rtol=1e-5)
+    thresholds = np.array([0.3, 0.3, 0.9])  # of the third label the first run has no finite one
+    assert [row[4] for row in rows] == [";".join(np.array(NAMES)[row]) for row in expected >= thresholds]
+    assert main([*command, "--threshold", "tuned"]) == 2
+    assert "tuned" in capsys.readouterr().err
+    other.label_names = ("id", "cat", "bird")
+    assert main(command) == 2
+    assert "'bird' is in one alone" in capsys.readouterr().err
+    assert main(["predict", first, first, str(tmp_path / "in.npy"), "--out", str(tmp_path / "a.csv")]) == 2
+    assert "twice" in capsys.readouterr().err
+    text, _ = loaded("text", name="text")
+    assert main(["predict", first, text, str(tmp_path / "in.npy"), "--out", str(tmp_path / "a.csv")]) == 2
+
+
+def test_a_stopped_command_goes_on_where_it_was(
+    loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "in.npy", np.ones((10, 2)))
+    run, predictor = loaded("features")
+    out = tmp_path / "a.csv"
+    command = ["predict", run, str(tmp_path / "in.npy"), "--out", str(out), "--shard_size", "4"]
+    whole = predictor.scores
+
+    def killed(items: Any, batch_size: int | None = None) -> np.ndarray:
+        if len(predictor.calls) == 2:
+            raise KeyboardInterrupt
+        return whole(items, batch_size)
+
+    predictor.scores = killed
+    assert main(command) == 130
+    assert not out.exists()
+    assert len(list((tmp_path / ".a.csv.shards").glob("*.npz"))) == 2
+    predictor.scores, predictor.calls = whole, []
+    assert main([*command, "--threshold", "0.5"]) == 0  # other decisions about the same scores
+    assert [len(items) for items in predictor.calls] == [2]
+    assert "8 scored before" in capsys.readouterr().out
+    first = [row[1] for row in read(out)[1:]]
+    assert not (tmp_path / ".a.csv.shards").exists()
+    predictor.calls = []
+    assert main(command) == 0
+    assert [row[1] for row in read(out)[1:]] == first
+    # What is left of a command on other items is not used.
+    predictor.scores, predictor.calls = killed, []
+    assert main(command) == 130
+    np.save(tmp_path / "in.npy", np.ones((9, 2)))
+    predictor.scores, predictor.calls = whole, []
+    assert main(command) == 0
+    assert "deleted" in capsys.readouterr().err
+    assert len(read(out)) == 10
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_rows_are_added_to_a_file(suffix: str, loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, predictor = loaded("features")
+    out = tmp_path / f"a{suffix}"
+    for count in (2, 3):
+        np.savez(tmp_path / "in.npz", x=np.ones((count, 2)), id=np.array([f"item {row}" for row in range(count)]))
+        assert main(["predict", run, str(tmp_path / "in.npz"), "--out", str(out), "--append"]) == 0
+    assert [len(items) for items in predictor.calls] == [2, 1]
+    assert ids_of(out) == ["item 0", "item 1", "item 2"]
+    capsys.readouterr()
+    predictor.label_names = ("cat", "dog, small", "bird")
+    assert main(["predict", run, str(tmp_path / "in.npz"), "--out", str(out), "--append"]) == 2
+    assert "other columns" in capsys.readouterr().err
+    assert ids_of(out) == ["item 0", "item 1", "item 2"]
+    out.write_bytes(b"\x00 no table")
+    assert main(["predict", run, str(tmp_path / "in.npz"), "--out", str(out), "--append"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def ids_of(path: Path) -> list[str]:
+    if path.suffix == ".csv":
+        return [row[0] for row in read(path)[1:]]
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    return parquet.read_table(path).column("id").to_pylist()
+
+
+def test_the_forms_of_a_file_hold_the_same(tmp_path: Path) -> None:
+    rows = [Row('a "b", c', (0.25, 1e-7, float("inf")), ("cat", "id")), Row("bad", (), (), "an empty text")]
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        write_predictions(tmp_path / f"a{suffix}", NAMES, iter(rows))
+    assert read(tmp_path / "a.csv") == [
+        COLUMNS,
+        ['a "b", c', "0.25", "1e-07", "inf", "cat;id", ""],
+        ["bad", "", "", "", "", "an empty text"],
+    ]
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert lines[0]["scores"] == {"cat": 0.25, "dog, small": 1e-7, "id": float("inf")}
+    assert lines[0]["labels"] == ["cat", "id"]
+    assert lines[1] == {"id": "bad", "scores": None, "labels": [], "problem": "an empty text"}
+    table = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "a.parquet").to_pylist()
+    assert table[0]["labels"] == ["cat", "id"]
+    assert table[0]["dog, small"] == pytest.approx(1e-7)
+    assert table[1]["cat"] is None
+    assert table[1]["problem"] == "an empty text"
+
+
+def test_columns_of_labels_named_like_those_of_the_file() -> None:
+    assert score_columns(["id", "id (score)", "a"]) == ["id (score) (score)", "id (score)", "a"]
 
 
 @pytest.mark.parametrize("out", ["a folder", "a file/a.csv"])
@@ -206,17 +414,17 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(
 def test_a_full_disk_leaves_an_older_file_as_it_was(
     loaded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, rows: Any) -> None:
+    def full(path: Path, *arguments: Any) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("semilearn_bbam.commands.predict.write_csv", full)
+    monkeypatch.setattr("semilearn_bbam.trained.prediction_files._write_csv", full)
     (tmp_path / "a.csv").write_text("older")
     run, _ = loaded("image")
     assert main(["predict", run, str(images(tmp_path / "in")), "--out", str(tmp_path / "a.csv")]) == 2
     assert "No space left" in capsys.readouterr().err
     assert (tmp_path / "a.csv").read_text() == "older"
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".a.csv.shards"]  # the scores, for another try
 
 
 def test_a_protocol_that_the_run_does_not_have_is_named(
@@ -244,12 +452,12 @@ def test_a_trained_run_scores_what_its_api_scores(
     with np.load(file) as archive:
         vectors = archive["test_x"]
     head, *rows = read(out)
-    assert head == ["id", *predictor.label_names, "labels"]
-    written = np.array([row[1:-1] for row in rows], np.float32)
+    assert head == ["id", *predictor.label_names, "labels", "problem"]
+    written = np.array([row[1:-2] for row in rows], np.float32)
     np.testing.assert_allclose(written, predictor.scores(vectors), atol=1e-6)
     decisions = predictor.predict(vectors)
     for row, decided in zip(rows, decisions, strict=True):
-        assert row[-1] == ";".join(np.array(predictor.label_names)[decided])
+        assert row[-2] == ";".join(np.array(predictor.label_names)[decided])
     assert decisions.any()
     np.save(tmp_path / "narrow.npy", vectors[:, :5])
     for given, out_file in ((tmp_path / "narrow.npy", "b.csv"), (tmp_path, "b.csv")):

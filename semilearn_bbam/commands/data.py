@@ -1,8 +1,9 @@
-"""Look at a dataset before training: check counts and items, browse its views, convert it, or encode it as vectors."""
+"""Look at a dataset: check counts and items, browse its views, convert it, encode it, or doubt its labels."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ from semilearn_bbam.config import load_yaml
 from semilearn_bbam.config.quick import check_quickly
 from semilearn_bbam.config.resolve import Findings, read_command_line
 from semilearn_bbam.errors import UserError
+from semilearn_bbam.util.files import write_atomically
 from semilearn_bbam.util.signals import interruptible
 
 OPTIONS = ANYWHERE
 INTERRUPTED = "interrupted; nothing was written"
+WAYS, MAX_PROBABILITY = ("probability", "cleanlab"), 0.1  # of `issues`
+SHOWN = 10  # of its cells
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`check`, `browse`, `convert` or `encode`, with the file to write and the options of a contact sheet."""
+    """`check`, `browse`, `convert`, `encode` or `issues`, with the file to write and further options."""
     common: dict[str, Any] = {"epilog": parser.epilog, "allow_abbrev": False}
-    actions = parser.add_subparsers(required=True, metavar="check|browse|convert|encode", dest="action")
+    actions = parser.add_subparsers(required=True, metavar="check|browse|convert|encode|issues", dest="action")
     actions.add_parser(
         "check",
         help="print counts, label frequencies, overlaps, bad and suspicious items",
@@ -64,10 +68,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the vectors of these .npz as further blocks, and the order of the first",
     )
+    issues_parser = actions.add_parser(
+        "issues",
+        help="list labels of a run that its other rows contradict",
+        description="List the labelled cells of a run that models which were not trained on their rows contradict.",
+        allow_abbrev=False,
+    )
+    add_issues_arguments(issues_parser)
 
 
 def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     """0; 1 if `check` found bad items."""
+    if args.action == "issues":
+        if options:
+            raise UserError(f"data issues: {options[0]!r} is no argument of it; the run has its own settings")
+        import semilearn_bbam.run  # noqa: F401
+
+        with interruptible():
+            return find_issues(args)
     if args.action == "encode":
         options = words_for_encoding(options, tfidf=bool(args.tfidf))
     check_quickly(options)
@@ -212,4 +230,51 @@ def encode(args: argparse.Namespace, options: Sequence[str]) -> int:
         f"{yaml.safe_dump(written, allow_unicode=True, sort_keys=False)}",
         end="",
     )
+    return 0
+
+
+def add_issues_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, and which cells are listed."""
+    parser.add_argument("folder", metavar="RUN", help="run folder; its data must be where they were in training")
+    parser.add_argument("--out", default="", metavar="FILE", help="CSV to write (default: label_issues.csv in RUN)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="models that are trained (default: 5)")
+    parser.add_argument("--by", default=WAYS[0], choices=WAYS, help="which cells are listed (default: probability)")
+    parser.add_argument(
+        "--max_probability",
+        type=float,
+        default=MAX_PROBABILITY,
+        metavar="P",
+        help=f"by probability: highest one of a given label that is listed (default: {MAX_PROBABILITY})",
+    )
+    parser.add_argument("--data_dir", default="", metavar="FOLDER", help="where the data are now, if they were moved")
+
+
+def find_issues(args: argparse.Namespace) -> int:
+    """Write the list, and print its length and first cells. UserError for a run that cannot be judged."""
+    if not 0 < args.max_probability < 1:
+        raise UserError(f"--max_probability must lie between 0 and 1, not {args.max_probability:g}")
+    out = Path(args.out or Path(args.folder) / "label_issues.csv")
+    check_writable(out)
+    from semilearn_bbam.trained.label_issues import as_rows, in_words, label_issues
+    from semilearn_bbam.trained.out_of_fold import out_of_fold
+    from semilearn_bbam.trained.run_data import load_run_data
+
+    data = load_run_data(args.folder, data_dir=args.data_dir)
+    issues = label_issues(data, out_of_fold(data, args.folds), by=args.by, max_probability=args.max_probability)
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(as_rows(issues))
+
+    try:
+        write_atomically(out, write)
+    except OSError as error:
+        raise UserError(f"--out: '{out}' cannot be written ({error.strerror}); name another file") from error
+    known = int((data.targets >= 0).sum())
+    print(
+        f"{len(issues)} of {known} labelled cells are improbable, {sum(one.given for one in issues)} of them positive"
+    )
+    for issue in issues[:SHOWN]:
+        print(f"  {in_words(issue)}")
+    print(f"wrote {out}")
     return 0

@@ -1,87 +1,199 @@
-"""Score new images, texts or vectors with a trained run, and write scores and predicted labels as CSV."""
+"""Score new images, texts or vectors with trained runs, and write every score and the chosen labels."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.util.files import write_atomically
 from semilearn_bbam.util.signals import interruptible
 
+if TYPE_CHECKING:
+    from semilearn_bbam.data.inputs import Inputs
+    from semilearn_bbam.trained.ensemble import Ensemble
+    from semilearn_bbam.trained.prediction_files import Row
+    from semilearn_bbam.trained.predictions import Shards
+
 OPTIONS = NOWHERE
-INTERRUPTED = "interrupted; nothing was written"
-SEPARATOR = ";"
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
+POOL = "pool"
+SCORED = ("prior", "tuned")  # protocols, besides miss_<alpha>, whose thresholds are of scores
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run, the items, and the file to write."""
-    parser.add_argument("folder", metavar="RUN", help="run folder that training wrote")
+    """The runs, the items, and the file to write."""
+    parser.add_argument(
+        "folders", nargs="+", metavar="RUN", help="run folders that training wrote; of several the mean score is taken"
+    )
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="items of the kind that the run reads: a folder of images or one image; a text file, one text per line; "
-        "or an .npz (key test_x or x) or .npy with vectors [N,D]",
+        help="items of the kind that the run reads: a folder of images or one image; a text file, one text per line; a "
+        "manifest of images or texts; an .npz (key test_x or x) or .npy with vectors [N,D]; or the word pool: the "
+        "unlabelled items of the run",
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="CSV to write: id, a score per label, labels")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the .csv, .jsonl or .parquet to write")
     parser.add_argument(
-        "--threshold", default="prior", metavar="PROTOCOL", help="thresholds of the predicted labels (default: prior)"
+        "--threshold",
+        default="",
+        metavar="T",
+        help="which labels are chosen: prior, tuned or miss_ALPHA (after calibrate), or a number (default: prior, or "
+        "none with --top_k)",
+    )
+    parser.add_argument("--top_k", type=int, default=0, metavar="K", help="at most the K highest labels of an item")
+    parser.add_argument(
+        "--calibrated", action="store_true", help="write probabilities instead of scores (after calibrate)"
     )
     parser.add_argument(
-        "--batch_size", type=int, default=0, metavar="N", help="items at a time; default: as in training"
+        "--append", action="store_true", help="keep the rows of FILE, and add those of items that are not in it"
     )
+    parser.add_argument("--column", default="", metavar="NAME", help="column of a manifest that holds the items")
+    parser.add_argument(
+        "--data_dir",
+        default="",
+        metavar="FOLDER",
+        help="folder of a manifest's images (default: that of the manifest); of pool: where the data are now",
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=0, metavar="N", help="items at a time (default: as in training)"
+    )
+    parser.add_argument("--shard_size", type=int, default=0, metavar="N", help="items between two saves")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 
 
 def run(args: argparse.Namespace, options: Sequence[str]) -> int:
-    """0; 1 for bad items, each of which is named. UserError if nothing can be predicted or written."""
+    """0; 1 for items that cannot be read, whose rows say why. UserError if nothing can be predicted or written."""
     path, out = Path(args.input), Path(args.out)
-    if args.batch_size < 0:
-        raise UserError(f"--batch_size must be at least 1, not {args.batch_size}")
-    if not path.exists():  # before the imports
+    for name in ("batch_size", "top_k", "shard_size"):
+        if getattr(args, name) < 0:
+            raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
+    if args.input == POOL:
+        if path.exists():
+            raise UserError(f"'{POOL}' is the pool of the run, and also a path here; write ./{POOL} for the path")
+    elif not path.exists():  # before the imports
         raise UserError(f"'{path}' does not exist; check the path")
     check_writable(out)
-    from semilearn_bbam import load_run
+    from semilearn_bbam.trained.ensemble import load_runs
+    from semilearn_bbam.trained.prediction_files import check_suffix
 
+    check_suffix(out)
     with interruptible():
-        return predict(load_run(args.folder, device=args.device), path, out, args)
+        return predict(load_runs(args.folders, device=args.device), out, args)
 
 
-def predict(predictor: Any, path: Path, out: Path, args: argparse.Namespace) -> int:
-    """Read, score and write with a loaded run; returns and raises as `run`."""
-    import numpy as np
+def predict(model: Ensemble, out: Path, args: argparse.Namespace) -> int:
+    """Read, score and write with loaded runs; returns and raises as `run`."""
+    from semilearn_bbam.trained.prediction_files import write_predictions
+    from semilearn_bbam.trained.predictions import SHARD, Shards, identity_of, score_shards
 
-    from semilearn_bbam.data.inputs import read_inputs
-    from semilearn_bbam.data.problems import describe
-
-    if args.threshold not in predictor.thresholds:
-        known = ", ".join(predictor.thresholds) or "no thresholds"
-        raise UserError(f"--threshold: the run has {known}, not {args.threshold!r}; name one that it has")
-    modes, value_range = predictor.settings.image_modes, predictor.settings.image_range
-    inputs = read_inputs(path, predictor.kind, odd_modes=modes == "convert", image_range=value_range)
+    thresholds, of_scores = chosen_thresholds(model, args)
+    inputs = inputs_of(model, args)
     for note in inputs.notes:
         print(note, file=sys.stderr)
-    if inputs.problems:
-        lines = "; ".join(describe(inputs.problems, len(inputs.problems)))
-        print(f"{len(inputs.problems)} bad item(s), nothing was written: {lines}. Fix or remove them", file=sys.stderr)
-        return 1
-    scores = np.asarray(predictor.scores(inputs.items, batch_size=args.batch_size or None))
-    predictions = scores >= np.asarray(predictor.thresholds[args.threshold])
-    rows = csv_rows(inputs.ids, list(predictor.label_names), scores, predictions)
+    inputs, skipped = without_known(inputs, out, model.label_names) if args.append else (inputs, 0)
+    folders = [Path(folder) for folder in args.folders]
+    identity = identity_of(folders, inputs, calibrated=args.calibrated)
+    shards = Shards(out, identity, args.shard_size or SHARD[model.kind])
+    counts = {"items": 0, "labels": 0, "bad": 0}
     try:
-        write_atomically(out, lambda temporary: write_csv(temporary, rows))
+        shards.open()
+        before = score_shards(model, inputs, shards, calibrated=args.calibrated, batch_size=args.batch_size)
+        rows = rows_of(model, inputs, shards, thresholds, of_scores, args.top_k, counts)
+        write_predictions(out, model.label_names, rows, append=args.append)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--out: '{out}' cannot be written ({reason}); name another file") from error
-    encoders = f", encoded by {' and '.join(predictor.encoders)}" if predictor.encoders else ""
-    print(f"wrote {out}: {len(scores)} items, {predictions.sum(axis=1).mean():.2f} labels per item{encoders}")
-    return 0
+    shards.delete()
+    if shards.restarted:
+        print(f"scores of another command for {out} were deleted", file=sys.stderr)
+    for note in inputs.image_notes(model.settings.image_range):
+        print(note, file=sys.stderr)
+    parts = [f"{counts['items']} items, {counts['labels'] / max(counts['items'], 1):.2f} labels per item"]
+    parts += [f"{before} scored before it was stopped"] if before else []
+    parts += [f"{skipped} in it already"] if args.append else []
+    parts += [f"mean of {len(folders)} runs"] if len(folders) > 1 else []
+    parts += [f"encoded by {' and '.join(model.encoders)}"] if model.encoders else []
+    print(f"wrote {out}: {', '.join(parts)}")
+    if counts["bad"]:
+        print(f"{counts['bad']} bad item(s) have no scores; the column problem says why", file=sys.stderr)
+    return 1 if counts["bad"] else 0
+
+
+def chosen_thresholds(model: Ensemble, args: argparse.Namespace) -> tuple[Any, bool]:
+    """The thresholds [K] or number of the chosen labels, None for none; and whether they are of scores."""
+    if args.calibrated and model.calibration is None:
+        raise UserError("--calibrated: not every run has probabilities; make them with semilearn-bbam calibrate RUN")
+    protocol = args.threshold or ("" if args.top_k else "prior")
+    if not protocol:
+        return None, True
+    if protocol in model.thresholds and protocol != "0.5":
+        return model.thresholds[protocol], True
+    try:
+        return float(protocol), not args.calibrated
+    except ValueError:
+        known = ", ".join(model.thresholds)
+        cure = "; make tuned and miss_ALPHA with semilearn-bbam calibrate RUN" if "tuned" not in known else ""
+        raise UserError(f"--threshold: {protocol!r} is neither a number nor one of {known}{cure}") from None
+
+
+def inputs_of(model: Ensemble, args: argparse.Namespace) -> Inputs:
+    """The items to score."""
+    from semilearn_bbam.data.inputs import loaded_inputs, read_inputs
+    from semilearn_bbam.trained.run_data import load_run_data, same_pool
+
+    if args.input != POOL:
+        return read_inputs(Path(args.input), model.kind, model.settings, column=args.column, data_dir=args.data_dir)
+    pools = [load_run_data(folder, data_dir=args.data_dir) for folder in args.folders]
+    same_pool(pools)
+    data = pools[0]
+    if not len(data.split.unlabeled):
+        raise UserError(f"'{args.folders[0]}' has no pool: all its items are labelled; give a file or a folder")
+    return loaded_inputs(data.pool, data.pool_ids, data.source.kind, data.source.fingerprint + data.split.digest)
+
+
+def without_known(inputs: Inputs, out: Path, label_names: Sequence[str]) -> tuple[Inputs, int]:
+    """The items whose ids are not in the file, and how many are."""
+    from semilearn_bbam.trained.prediction_files import ids_in
+
+    if not out.is_file():
+        return inputs, 0
+    known = ids_in(out, label_names)
+    rows = [row for row, name in enumerate(inputs.ids) if name not in known]
+    return inputs.select(rows), len(inputs) - len(rows)
+
+
+def rows_of(
+    model: Ensemble,
+    inputs: Inputs,
+    shards: Shards,
+    thresholds: Any,
+    of_scores: bool,
+    top_k: int,
+    counts: dict[str, int],
+) -> Iterator[Row]:
+    """A row per item, and per row of a manifest that names none; what was written is counted."""
+    from semilearn_bbam.trained.ensemble import decide
+    from semilearn_bbam.trained.prediction_files import Row
+    from semilearn_bbam.trained.predictions import problem_text, read_shards
+
+    names = model.label_names
+    for shard in read_shards(shards, len(inputs)):
+        values = shard.scores if shard.probabilities is None else shard.probabilities
+        chosen = decide(shard.scores if of_scores else values, thresholds, top_k)
+        for row, (item, decided) in enumerate(zip(values.tolist(), chosen, strict=True), start=shard.start):
+            problem = shard.problems.get(row, "")
+            labels = [] if problem else [names[k] for k in decided.nonzero()[0]]
+            counts["bad" if problem else "items"] += 1
+            counts["labels"] += len(labels)
+            yield Row(inputs.ids[row], () if problem else item, labels, problem)
+    for unusable in inputs.unusable:
+        counts["bad"] += 1
+        yield Row(unusable.item, (), (), problem_text(unusable))
 
 
 def check_writable(out: Path) -> None:
@@ -91,18 +203,3 @@ def check_writable(out: Path) -> None:
         folder = folder.parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"--out: '{out}' cannot be written; name a file in a folder that you can write to")
-
-
-def csv_rows(ids: Sequence[str], label_names: Sequence[str], scores: Any, predictions: Any) -> list[list[str]]:
-    """The lines of the CSV: a header, then id, scores [N,K] and names of the predicted labels [N,K] per item."""
-    rows = [["id", *label_names, "labels"]]
-    for name, values, predicted in zip(ids, scores, predictions, strict=True):
-        labels = (label for label, is_predicted in zip(label_names, predicted, strict=True) if is_predicted)
-        rows.append([name, *map(str, values), SEPARATOR.join(labels)])
-    return rows
-
-
-def write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Write these lines as UTF-8."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

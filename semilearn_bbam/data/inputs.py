@@ -1,52 +1,131 @@
-"""New items to predict for, without labels: images of a folder, lines of a text file, or rows of an array."""
+"""New items to predict for, without labels: images, texts or vectors of a folder or file, checked part by part."""
 
 from __future__ import annotations
 
-import zipfile
+import argparse
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.data.dataset import DataError, Problem
+from semilearn_bbam.data.dataset import DataError, Items, Problem, take
+from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
 from semilearn_bbam.data.folders import files_below
-from semilearn_bbam.data.images import SUFFIXES, inspect_image
-from semilearn_bbam.data.readers.tables import read_text
+from semilearn_bbam.data.images import SUFFIXES, ImageFiles, Inspection, inspect_image
+from semilearn_bbam.data.readers.entries import UNLABELED
+from semilearn_bbam.data.readers.table_entries import read_table_entries
+from semilearn_bbam.data.readers.tables import SUFFIXES as TABLES
+from semilearn_bbam.data.readers.tables import read_table, read_text
+from semilearn_bbam.data.vector_files import StoredVectors, read_vectors_of
 from semilearn_bbam.data.verify import as_arrays, notes_on_images
-from semilearn_bbam.util.progress import progress_bar
+from semilearn_bbam.util.machine import usable_cpus
 
 PART = "input"
 EXPECTED = {
-    "image": "a folder of images or one image file",
-    "text": "a text file with one text per line",
+    "image": "a folder of images, one image file, or a manifest that lists images",
+    "text": "a text file with one text per line, or a manifest that lists texts",
     "features": "an .npz or .npy file with vectors [N,D]",
 }
 ARRAYS = (".npz", ".npy")
-KEYS = ("test_x", "x")  # of an .npz, the first that is there
+# Options of a run that say how its own manifest is read; an input may be another table.
+NEUTRAL = {"path_column": "", "text_column": "", "label_columns": "", "label_file": "", "split_column": "none"}
+NEUTRAL |= {"test_split": ""}
 
 
 @dataclass(frozen=True)
+class RowNumbers(Sequence[str]):
+    """The numbers 0 .. size-1 as names of rows, none of which is kept."""
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, row: Any) -> Any:
+        numbers = range(self.size)[row]
+        return [str(number) for number in numbers] if isinstance(numbers, range) else str(numbers)
+
+
+@dataclass(frozen=True, eq=False)
 class Inputs:
-    """N items of one kind, a name for each, which of them are bad, and remarks on how they are read."""
+    """N items of one kind, and a name for each.
 
-    items: Sequence[Any] | NDArray[Any]
-    ids: list[str]
-    problems: list[Problem]
-    notes: tuple[str, ...] = ()
+    `unusable` are rows of a manifest that name no item; `notes` say how the items are read; `identity` is equal for
+    equal inputs. Items are checked by `checked`, part by part.
+    """
+
+    kind: str
+    items: Items | StoredVectors
+    ids: Sequence[str]
+    unusable: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    identity: str = ""
+    odd_modes: bool = False
+    inspected: list[tuple[dict[str, Any], list[str]]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Sequence[int]) -> Inputs:
+        """These items only."""
+        number = np.array(rows, np.int64)
+        key = compute_fingerprint([self.identity], number)
+        return dataclasses.replace(self, items=self._take(number), ids=[self.ids[row] for row in rows], identity=key)
+
+    def _take(self, rows: NDArray[np.int64]) -> Items:
+        return self.items.take_rows(rows) if isinstance(self.items, StoredVectors) else take(self.items, rows)
+
+    def checked(self, start: int, stop: int) -> tuple[Items, dict[int, Problem]]:
+        """The items of these rows, and what is wrong with some of them, by row."""
+        items: Any = self.items[start:stop]
+        if self.kind == "features":
+            with np.errstate(over="ignore"):  # what does not fit float32 is not finite
+                items = np.asarray(items, np.float32)
+            bad = {int(row): "" for row in np.flatnonzero(~np.isfinite(items).all(axis=1))}
+            return items, self._problems(bad, start, "not_finite")
+        if self.kind == "text":
+            return items, self._problems({row: "" for row, text in enumerate(items) if not text.strip()}, start)
+        if not isinstance(self.items, list):  # decoded already
+            return items, {}
+        return items, self._faulty_images(items, start)
+
+    def image_notes(self, image_range: str) -> list[str]:
+        """A sentence on each way in which the images that were checked so far are changed on reading."""
+        return notes_on_images(list(self.inspected), image_range)
+
+    def _problems(self, rows: dict[int, str], start: int, kind: str = "empty_text") -> dict[int, Problem]:
+        return {start + row: Problem(PART, self.ids[start + row], kind, detail) for row, detail in rows.items()}
+
+    def _faulty_images(self, paths: Sequence[str], start: int) -> dict[int, Problem]:
+        with ThreadPoolExecutor(usable_cpus()) as pool:
+            inspections: list[Inspection] = list(pool.map(inspect_image, paths))
+        problems: dict[int, Problem] = {}
+        sound = []
+        for row, one in enumerate(inspections):
+            if one.kind and not (one.kind == "mode" and self.odd_modes):
+                problems |= self._problems({row: one.detail}, start, one.kind)
+            else:
+                sound.append(row)
+        names = [self.ids[start + row] for row in sound]
+        self.inspected.append((as_arrays([inspections[row] for row in sound]), names))
+        return problems
 
 
-def read_inputs(path: Path, kind: str, *, odd_modes: bool = False, image_range: str = "auto") -> Inputs:
-    """Read the items at `path`.
+def read_inputs(path: Path, kind: str, settings: argparse.Namespace, *, column: str = "", data_dir: str = "") -> Inputs:
+    """Find the items at `path`; none is decoded yet.
 
     Args:
         path: what `EXPECTED` says for the kind.
-        kind: "image" (items are paths, named relative to the folder), "text" (named by line, from 1) or "features"
-            (named by `test_id` or `id` of the archive, else by row, from 0).
-        odd_modes: whether images in CMYK, palette or 16-bit modes are accepted.
-        image_range: the option of that name, which the run was trained with.
+        kind: "image" (named relative to the folder, or as a manifest has them), "text" (named by line, from 1, or by
+            `id` of a manifest) or "features" (named by `test_id` or `id` of the archive, else by row, from 0).
+        settings: of the run that reads them: `image_modes` and what says how a table is read.
+        column: of a manifest, that of the items; "": found by its name or values.
+        data_dir: folder below which a manifest's images are; "": that of the manifest.
 
     Raises:
         DataError: nothing is there, it holds another kind, or no item.
@@ -56,11 +135,15 @@ def read_inputs(path: Path, kind: str, *, odd_modes: bool = False, image_range: 
     other = _other_kind(path, kind)
     if other:
         raise DataError(f"'{path}' is {other}, but the run reads {EXPECTED[kind]}; give that")
-    readers = {"image": lambda path: _images(path, odd_modes, image_range), "text": _texts, "features": _vectors}
-    inputs = readers[kind](path)
-    if not len(inputs.items):
+    if kind != "features" and path.suffix.lower() in TABLES:
+        inputs = _manifest(path, kind, settings, column, data_dir)
+    else:
+        if column or data_dir:
+            raise DataError(f"--column and --data_dir are for a manifest, and '{path}' is none; leave them out")
+        inputs = {"image": _images, "text": _texts, "features": _vectors}[kind](path)
+    if not len(inputs) and not inputs.unusable:
         raise DataError(f"'{path}' holds no item; give {EXPECTED[kind]}")
-    return inputs
+    return dataclasses.replace(inputs, odd_modes=settings.image_modes == "convert")
 
 
 def _other_kind(path: Path, kind: str) -> str:
@@ -72,61 +155,59 @@ def _other_kind(path: Path, kind: str) -> str:
         return "" if kind == "features" else "a file of arrays"
     if suffix in SUFFIXES:
         return "" if kind == "image" else "an image"
-    return "" if kind == "text" else "neither image nor folder" if kind == "image" else "no file of arrays"
+    if suffix in TABLES:
+        return "no file of arrays" if kind == "features" else ""
+    return "" if kind == "text" else "neither image, folder nor manifest" if kind == "image" else "no file of arrays"
 
 
-def _images(path: Path, odd_modes: bool, image_range: str) -> Inputs:
+def _images(path: Path) -> Inputs:
     files, notes = [path], []
     if path.is_dir():
-        found = files_below(path)
-        files = [file for file in found.files if file.suffix.lower() in SUFFIXES]
-        notes = found.notes(path)
+        below = files_below(path)
+        files = [file for file in below.files if file.suffix.lower() in SUFFIXES]
+        notes = below.notes(path)
     root = path if path.is_dir() else path.parent
+    paths = [str(file) for file in files]
     ids = [file.relative_to(root).as_posix() for file in files]
-    inspections = [inspect_image(str(file)) for file in progress_bar(files, "images checked")]
-    kinds = ["" if one.kind == "mode" and odd_modes else one.kind for one in inspections]
-    problems = [
-        Problem(PART, name, kind, one.detail) for name, kind, one in zip(ids, kinds, inspections, strict=True) if kind
-    ]
-    sound = [row for row, kind in enumerate(kinds) if not kind]
-    notes += notes_on_images(
-        [(as_arrays([inspections[row] for row in sound]), [ids[row] for row in sound])], image_range
-    )
-    return Inputs([str(file) for file in files], ids, problems, tuple(notes))
+    return Inputs("image", paths, ids, notes=notes, identity=files_key(paths))
 
 
 def _texts(path: Path) -> Inputs:
     text = read_text(path).removesuffix("\n")
     lines = text.split("\n") if text else []
     ids = [str(number) for number in range(1, len(lines) + 1)]
-    empty = [number for number, line in zip(ids, lines, strict=True) if not line.strip()]
-    return Inputs(lines, ids, [Problem(PART, f"line {number}", "empty_text") for number in empty])
-
-
-def _from_archive(path: Path, archive: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """The vectors of an .npz, and its ids where it has some."""
-    key = next((key for key in KEYS if key in archive.files), "")
-    if not key and len(archive.files) != 1:
-        held = ", ".join(archive.files) or "nothing"
-        raise DataError(f"'{path}' holds {held}; name the vectors [N,D] {' or '.join(KEYS)}")
-    key = key or archive.files[0]
-    ids = "test_id" if key == "test_x" else "id"
-    return archive[key], archive[ids] if ids in archive.files else None
+    return Inputs("text", lines, ids, identity=files_key([str(path)]))
 
 
 def _vectors(path: Path) -> Inputs:
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            vectors, given = (loaded, None) if isinstance(loaded, np.ndarray) else _from_archive(path, loaded)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"'{path}' cannot be read ({error}); save a plain array with numpy") from error
-    if vectors.ndim != 2 or vectors.dtype.kind not in "buif":
-        raise DataError(f"'{path}' must hold numbers in a table [N,D], not {vectors.dtype} {list(vectors.shape)}")
-    with np.errstate(over="ignore"):  # what does not fit float32 is not finite
-        vectors = vectors.astype(np.float32)
-    if given is not None and given.shape != (len(vectors),):
-        raise DataError(f"'{path}' must hold one id per vector, not {list(given.shape)}; correct or remove the ids")
-    ids = [str(name) for name in (range(len(vectors)) if given is None else given)]
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    return Inputs(vectors, ids, [Problem(PART, f"row {ids[row]}", "not_finite") for row in bad])
+    vectors, ids = read_vectors_of(path)
+    return Inputs(
+        "features", vectors, RowNumbers(len(vectors)) if ids is None else ids, identity=files_key([str(path)])
+    )
+
+
+def _manifest(path: Path, kind: str, settings: argparse.Namespace, column: str, data_dir: str) -> Inputs:
+    """The items that a table lists; its labels are not read."""
+    columns = {("path_column" if kind == "image" else "text_column"): column} if column else {}
+    reading = argparse.Namespace(**{**vars(settings), **NEUTRAL, **columns})
+    root = Path(data_dir) if data_dir else path.parent
+    entries = read_table_entries(root, str(path.absolute()), UNLABELED, reading)
+    if entries.kind != kind:
+        raise DataError(
+            f"'{path}' lists {entries.kind}s, but the run reads {kind}s; give {EXPECTED[kind]}, or --column NAME"
+        )
+    ids = [str(name) for name in entries.names]
+    if kind == "image":
+        ids = [name.rpartition(" (")[0] or name for name in ids]  # as it is written, without the row
+    else:
+        by_row = {row: fields["id"] for row, fields in read_table(path).rows if str(fields.get("id", "")).strip()}
+        ids = [str(by_row.get(name, name)) for name in ids]
+    items = entries.items
+    key = files_key([str(path), *(items if kind == "image" else [])], column)
+    return Inputs(kind, items, ids, entries.problems, entries.notes, key)
+
+
+def loaded_inputs(items: Items, ids: Sequence[str], kind: str, identity: str) -> Inputs:
+    """Items of a dataset that is loaded, such as the pool of a run."""
+    plain = items.paths if isinstance(items, ImageFiles) else items
+    return Inputs(kind, plain, ids, identity=identity)

@@ -22,7 +22,7 @@ from semilearn_bbam.errors import RunError
 from semilearn_bbam.util.files import UNFINISHED, write_atomically
 
 CONFIG, METRICS, RESULTS, SPLIT = "config.yaml", "metrics.jsonl", "results.json", "split.json"
-LABELS, SKIPPED = "labels.json", "skipped.json"
+LABELS, SKIPPED, DECISIONS = "labels.json", "skipped.json", "decisions.json"
 FIGURES, LOG = "figures.npz", "log.txt"
 LATEST, BEST = "latest_model.pth", "model_best.pth"
 LOCK = ".lock"

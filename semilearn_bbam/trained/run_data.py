@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from semilearn_bbam.util import usb as usb  # isort: split
@@ -25,7 +26,7 @@ class RunData:
     """The data set of a run and its split.
 
     `source` holds the items as the data have them: images, texts or vectors, not those of an encoder. `split` has the
-    row numbers of its training part.
+    row numbers of its training part, and the fingerprint that the run recorded.
     """
 
     record: Run
@@ -89,4 +90,16 @@ def load_run_data(folder: str | Path, *, data_dir: str = "") -> RunData:
         ) from error
     if list(source.label_names) != list(map(str, record.labels["label_names"])):
         raise RunError(f"the labels of the data differ from those in '{record.folder / LABELS}'; rerun it")
-    return RunData(record, settings, source, replace(split, fingerprint=source.fingerprint))
+    return RunData(record, settings, source, split)
+
+
+def same_pool(runs: Sequence[RunData]) -> None:
+    """RunError unless all runs have the same unlabelled items."""
+    first = runs[0]
+    for other in runs[1:]:
+        is_same = first.source.fingerprint == other.source.fingerprint
+        if not is_same or not np.array_equal(first.split.unlabeled, other.split.unlabeled):
+            raise RunError(
+                f"'{first.record.folder}' and '{other.record.folder}' have different pools; give the items as a file "
+                "or a folder"
+            )

@@ -81,12 +81,33 @@ def load_manifest(args: Namespace) -> Source:
     )
 
 
+def read_labeled(args: Namespace, label_names: Sequence[str]) -> tuple[str, Part, list[str]]:
+    """The items of the manifest `<data_dir>/<manifest>` with targets [N,K] of labels that are known before.
+
+    Labels are matched by name, in whatever order the file has them; an item without labels has none of them.
+
+    Returns:
+        The kind of the items, the part, and notes on how it was read. An item with a label that is none of
+        `label_names` is a problem of the part, a column for such a label a DataError.
+    """
+    root, notes = data_folder(args), []
+    entries = read_manifest(root, args.manifest, TRAINING, args)
+    notes += entries.notes
+    labels = _read_labels(root, args, {TRAINING: entries}, notes, label_names)
+    entries = _one_item_per_row(entries, args.manifest, notes)
+    entries.labels = [[] if value is None else value for value in entries.labels]
+    targets, entries = _targets(labels, entries, TEST, args)
+    return entries.kind, Part(entries.content(), targets, entries.names, entries.problems), notes
+
+
 # ---------------------------------------------------------------------- labels
 
 
-def _read_labels(root: Path, args: Namespace, files: dict[str, Entries], notes: list[str]) -> LabelList:
+def _read_labels(
+    root: Path, args: Namespace, files: dict[str, Entries], notes: list[str], known: Sequence[str] = ()
+) -> LabelList:
     """The labels and their order; the labels of all entries in their final form, unless they are a ValueError."""
-    names = read_label_file(in_folder(root, args.label_file)) if args.label_file else []
+    names = read_label_file(in_folder(root, args.label_file)) if args.label_file else list(known)
     for part, entries in files.items():
         if entries.columns:
             _check_columns(names or files[TRAINING].columns, entries, args, part)
