@@ -31,9 +31,11 @@ def read_decisions(record: Run) -> dict[str, Any]:
         same = decisions["run"] == results_digest(record)
         labels = decisions["label_names"] == list(record.labels["label_names"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"'{path}' cannot be read, perhaps it is truncated; run calibrate again") from error
+        raise RunError(
+            f"'{path}' cannot be read, perhaps it is truncated; run calibrate again, or delete it"
+        ) from error
     if not same or not labels:
-        raise RunError(f"'{path}' is of another run than '{record.folder / LABELS}'; run calibrate again")
+        raise RunError(f"'{path}' is of another run than '{record.folder / LABELS}'; run calibrate again, or delete it")
     return decisions
 
 
