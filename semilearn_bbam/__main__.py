@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": ("compare", "run a grid of methods, datasets and seeds, and write its tables: FILE"),
     "tune": ("tune", "search settings of methods with an equal number of trials: FILE"),
     "plot": ("plot", "draw the figures that run folders hold data for: RUN .. --out FOLDER"),
+    "report": ("report", "write one HTML page about one or several runs: RUN .. --out FILE"),
     "export": ("export", "write the weights of a run as safetensors: RUN"),
     "doctor": ("doctor", "print versions and known conflicts, and how to fix them"),
 }
