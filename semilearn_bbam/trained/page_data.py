@@ -49,7 +49,7 @@ class _Gathered:
     items_note: str = ""
 
 
-def gather(folders: Sequence[str | Path], *, items: int = 8, data_dir: str = "", device: str = "auto") -> PageData:
+def gather(folders: Sequence[str | Path], *, items: int = 6, data_dir: str = "", device: str = "auto") -> PageData:
     """The data of a page about these runs.
 
     Args:
@@ -241,7 +241,7 @@ def _run_page(gathered: _Gathered, number: int, name: str, *, few: bool) -> RunP
         decided_at=decided_at,
         labels=rows,
         notes=gathered.notes,
-        charts=own_charts(record, scored, names, thresholds, page.letter, 1 if few else 3),
+        charts=own_charts(record, scored, names, thresholds, page.letter, few=few),
         items_note=gathered.items_note,
         versions=record.results.get("versions", {}),
     )
@@ -280,8 +280,10 @@ def _facts(record: Run) -> tuple[tuple[str, str], ...]:
     facts.append(("Labels", str(len(label_names(record)) or "–")))
     facts.append(("Seed", str(record.seed)))
     if "steps" in results:
-        facts.append(("Epochs", f"{results['epochs']:,} ({results['steps']:,} steps)"))
-        facts.append(("Model", f"epoch {results['selected_epoch']} (by {results['selected_on']})"))
+        facts.append(("Epochs", f"{results['epochs']:,} ({results['steps']:,} step{'s' * (results['steps'] != 1)})"))
+        last = results["selected_on"] == "last"
+        chosen = "the last epoch" if last else f"epoch {results['selected_epoch']}, best by {results['selected_on']}"
+        facts.append(("Model", chosen))
         facts.append(("Time", f"{_duration(results['seconds'])} on {results['device']}"))
     else:
         facts.append(("Epochs", str(settings.get("epoch", "–"))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from semilearn_bbam.report.page.model import Chart, ChartGroup, ScoredPart
 from semilearn_bbam.runs.reader import Run
 
 NO_SCORES = "its scores on the test part are not known (train with --report_figures true)"
+VDFD_EXPLAINED = "VDFD: variance of the label angles of positives less that of negatives, mean over labels."
 NO_ANGLES = "Angles: the run kept none (train with --report_figures true)."
 
 
@@ -30,27 +32,24 @@ class Course:
 
 COURSES = (
     Course("Training loss", ("train/total_loss",), "Mean over the steps of an epoch.", "no run logged one"),
-    Course(
-        "mAP on the test part", ("test/mAP",), "The course of the run; nothing was chosen by it.", "no run logged one"
-    ),
+    Course("mAP on the test part", ("test/mAP",), "Nothing was chosen by it.", "no run logged one"),
     Course("mAP on the validation part", ("validation/mAP",), "A part of the labelled data.", ""),
     Course(
-        "Positive rate of the pseudo-labels",
+        "Pseudo-label rate",
         ("pseudo_positive_rate",),
-        "Share of the cells of the pool that are pseudo-labelled positive.",
+        "Positive share of the pool's cells.",
         "no run has a table of pseudo-labels",
     ),
     Course(
-        "Precision and recall of the pseudo-labels",
+        "Pseudo-label precision",
         ("pseudo_precision", "pseudo_recall"),
-        "Against the true labels of the pool; recall is dashed.",
+        "By the true labels of the pool; dashed: recall.",
         "",
     ),
     Course(
         "VDFD",
         ("vdfd_true", "vdfd_pseudo"),
-        "Variance of the label angles of positives less that of negatives, mean over labels, in rad². "
-        "With true labels; with pseudo-labels dashed.",
+        "In rad², with true labels; dashed: with pseudo-labels.",
         "no run logged its angles (train with --report_figures true)",
         zero=True,
     ),
@@ -66,21 +65,27 @@ def course_charts(runs: Mapping[int, Run]) -> ChartGroup:
     Returns:
         The charts; a value of which every run logged one at most has a sentence in place of its chart.
     """
-    charts, missing = [], []
-    for place, course in enumerate(COURSES):
+    drawn: list[tuple[Course, dict[int, list[dict[float, float]]]]] = []
+    missing = []
+    for course in COURSES:
         lines = {
             number: [line for key in course.keys if (line := run.series("epoch", key))] for number, run in runs.items()
         }
         lines = {number: logged for number, logged in lines.items() if logged}
         if any(len(line) > 1 for logged in lines.values() for line in logged):
-            charts.append(
-                draw_course(lines, course.title, f"course{place}", caption=course.caption, zero=course.zero)
-            )
+            drawn.append((course, lines))
         elif lines:
             missing.append(f"{course.title}: logged once only, so there is no curve.")
         elif course.nothing:
             missing.append(f"{course.title}: {course.nothing}.")
-    return ChartGroup("Course of training", tuple(charts), tuple(missing))
+    charts = [
+        draw_course(
+            lines, course.title, f"course{place}", caption=course.caption, zero=course.zero, narrow=len(drawn) == 4
+        )
+        for place, (course, lines) in enumerate(drawn)
+    ]
+    explained = VDFD_EXPLAINED if any(course.zero for course, _ in drawn) else ""
+    return ChartGroup("Course of training", tuple(charts), tuple(missing), explained)
 
 
 def precision_recall_charts(parts: Mapping[int, ScoredPart], names: Mapping[int, Sequence[str]]) -> ChartGroup:
@@ -101,19 +106,20 @@ def precision_recall_charts(parts: Mapping[int, ScoredPart], names: Mapping[int,
     cells = {number: pair for number, pair in cells.items() if pair[1].any()}
     first = next(iter(parts))
     chosen = [names[first][k] for k in typical_labels(parts[first])]
-    charts = [draw_precision_recall(cells, "all labels, micro-averaged", "pr")] if cells else []
+    narrow = len(chosen) == 3
+    charts = [draw_precision_recall(cells, "all labels, micro-averaged", "pr", narrow=narrow)] if cells else []
     for place, label in enumerate(chosen):
         columns = {number: list(names[number]).index(label) for number in parts if label in names[number]}
         pairs = {number: _column(parts[number], k) for number, k in columns.items()}
         pairs = {number: pair for number, pair in pairs.items() if pair[1].any()}
-        charts.append(draw_precision_recall(pairs, label, f"pr{place}"))
+        charts.append(draw_precision_recall(pairs, label, f"pr{place}", narrow=narrow))
     explained = "On the test part. Dotted: the share of positives, which guessing reaches. Labels: the most frequent, "
     return ChartGroup(title, tuple(charts), (), f"{explained}the middle and the rarest one with test positives.")
 
 
 def own_charts(
     run: Run, scored: ScoredPart | None, names: Sequence[str], thresholds: Mapping[str, NDArray[np.float32]],
-    prefix: str, number: int,
+    prefix: str, *, few: bool = False,
 ) -> tuple[ChartGroup, ...]:  # fmt: skip
     """The charts that a run has for itself: histograms of scores and of angles of some labels.
 
@@ -123,7 +129,7 @@ def own_charts(
         names: of its labels, K.
         thresholds: protocol -> [K].
         prefix: of the identifiers in their SVGs.
-        number: of labels at most.
+        few: whether angles are shown of one label only, as on a page of several runs.
 
     Returns:
         The charts; a sentence where there is nothing to draw from. A label with fewer than two positives or negatives
@@ -132,14 +138,16 @@ def own_charts(
     scores = ChartGroup("Scores", (), (f"Scores: {NO_SCORES}.",))
     if scored:
         charts = []
-        for k in typical_labels(scored)[:number]:
+        for k in typical_labels(scored):
             limits = {protocol: float(values[k]) for protocol, values in thresholds.items()}
             charts.append(draw_scores(*_column(scored, k), limits, names[k], f"{prefix}-scores{k}"))
-        scores = ChartGroup("Scores", tuple(charts), (), "Shares of the positives and of the negatives in the test part.")
+        scores = ChartGroup("Scores", tuple(charts), (), "Shares of positives and of negatives of the test part.")
     if not has_arrays(run):
         return scores, ChartGroup("Angles", (), (NO_ANGLES,))
-    columns = typical_labels(scored)[:number] if scored else []
-    angles = [chart for k in columns for chart in _angle_charts(run, k, names[k], f"{prefix}-angles{k}")]
+    columns = typical_labels(scored)[: 1 if few else None] if scored else []
+    by_label = [_angle_charts(run, k, names[k], f"{prefix}-angles{k}") for k in columns]
+    # A row of all labels before the map, and one after it.
+    angles = [chart for row in zip_longest(*by_label) for chart in row if chart]
     mapped = "counted" in run.arrays
     fitted = "those of the last epoch's statistics" if mapped else "fitted to the angles shown"
     explained = f"Label angles of the final model on the training part; Gaussians: {fitted}."

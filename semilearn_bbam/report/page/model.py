@@ -28,7 +28,7 @@ class ScoredPart:
 class LabelRow:
     """A label in the table of a run; None where a value is not defined or not known.
 
-    support: positives of the test part; labeled: positives of the labelled part; f1_half: F1 of decisions at 0.5; known:
+    support: positives of the test part; labeled: those of the labelled part; f1_half: F1 of decisions at 0.5; known:
     cells of the test part whose label is known, None where all are. Precision, recall and F1 are those of the decisions
     at `threshold`.
     """
@@ -103,8 +103,8 @@ class RunPage:
     """One run on a page.
 
     metrics: part of the results (`test`, `test_prior`, ..) -> metric -> value, nothing for an unfinished run;
-    decided_at: the protocol of the decisions in `labels` and `items`; progress: how far an unfinished run is; mark: what
-    was given away to the run; items_note: why there are no items; facts: what the run is, in pairs.
+    decided_at: the protocol of the decisions in `labels` and `items`; progress: how far an unfinished run is; mark:
+    what was given away to the run; items_note: why there are no items; facts: what the run is, in pairs.
     """
 
     letter: str

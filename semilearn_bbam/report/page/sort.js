@@ -2,7 +2,7 @@
 (() => {
   "use strict";
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
-  const states = { ascending: "▲", descending: "▼", none: "" };
+  const states = { ascending: "▲", descending: "▼", none: "↕" };
 
   const valueOf = (row, column, numeric) => {
     const cell = row.cells[column];
@@ -41,7 +41,8 @@
       const arrow = document.createElement("span");
       arrow.className = "arrow";
       arrow.setAttribute("aria-hidden", "true");
-      button.append(arrow);
+      arrow.textContent = states.none;
+      button[header.classList.contains("n") ? "prepend" : "append"](arrow); // numbers end where their header does
       button.addEventListener("click", () => sort(table, header, column));
       header.append(button);
       header.setAttribute("aria-sort", "none");

@@ -50,9 +50,9 @@ PROTOCOL_WORDS = {
     "0.5": ("Decisions at 0.5", "A label is predicted where its score is at least 0.5."),
     "prior": (
         "Decisions at prior thresholds",
-        "Each label is predicted as often as its labelled frequency, on the unlabelled pool.",
+        "Each label as often as among the labelled items.",
     ),
-    "tuned": ("Decisions at tuned thresholds", "Thresholds that were tuned for each label without the test part."),
+    "tuned": ("Decisions at tuned thresholds", "One for each label, tuned without the test part."),
 }
 PARTS = {"0.5": ("test",), "prior": ("test_prior",), "tuned": ("test_tuned", "tuned")}
 ORACLE_EXPLAINED = (
