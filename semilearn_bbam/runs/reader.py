@@ -117,5 +117,5 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _read_whole(file: Path, read: Callable[[], T]) -> T:
     try:
         return read()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"'{file}' cannot be read, perhaps it is truncated; rerun it") from error

@@ -153,7 +153,7 @@ def draw_angles(shown: LabelAngles, title: str, prefix: str, limits: tuple[float
     values = f"positives: mean {mean_pos:.3f}, variance {var_pos:.4f}; negatives: mean {mean_neg:.3f}, "
     values += f"variance {var_neg:.4f}"
     if np.isfinite([var_pos, var_neg]).all():
-        values += f"; VDFD {round(var_pos - var_neg, 4) or 0:+.4f} rad²"
+        values += f"; VDFD {_signed(var_pos - var_neg)} rad²"
     return Chart(title, svg, f"Histograms of {word}s, {title}. {values}.", f"{values[0].upper()}{values[1:]}.")
 
 
@@ -212,6 +212,10 @@ def _two_histograms(
         weights = None if density else np.full(len(selected), 100 / max(len(selected), 1))
         if len(selected):
             axis.hist(selected, list(edges), weights=weights, density=density, label=word, **look)
+
+
+def _signed(value: float) -> str:
+    return "0" if abs(value) < 5e-5 else f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _number(value: float) -> str:

@@ -15,6 +15,7 @@ from semilearn_bbam.report.page.model import Chart, ChartGroup, ScoredPart
 from semilearn_bbam.runs.reader import Run
 
 NO_SCORES = "its scores on the test part are not known (train with --report_figures true)"
+ENOUGH = 5
 VDFD_EXPLAINED = "VDFD: variance of the label angles of positives less that of negatives, mean over labels."
 NO_ANGLES = "Angles: the run kept none (train with --report_figures true)."
 
@@ -114,7 +115,8 @@ def precision_recall_charts(parts: Mapping[int, ScoredPart], names: Mapping[int,
         pairs = {number: pair for number, pair in pairs.items() if pair[1].any()}
         charts.append(draw_precision_recall(pairs, label, f"pr{place}", narrow=narrow))
     explained = "On the test part. Dotted: the share of positives, which guessing reaches. Labels: the most frequent, "
-    return ChartGroup(title, tuple(charts), (), f"{explained}the middle and the rarest one with test positives.")
+    explained += f"the middle and the rarest one, of those with at least {ENOUGH} test positives if there are any."
+    return ChartGroup(title, tuple(charts), (), explained)
 
 
 def own_charts(
@@ -171,16 +173,18 @@ def _angle_charts(run: Run, label: int, name: str, prefix: str) -> list[Chart]:
 
 
 def typical_labels(scored: ScoredPart) -> list[int]:
-    """The most frequent, the middle and the rarest label of those with test positives.
+    """The most frequent, the middle and the rarest label of those with test positives enough for a curve.
 
     Args:
-        scored: scores and targets of the test part.
+        scored: scores and targets of the test part. Labels with fewer than `ENOUGH` positives are passed over where
+            others have as many.
 
     Returns:
         Up to three columns, none where no label has a positive.
     """
     support = (scored.targets & scored.known).sum(axis=0)
-    present = np.flatnonzero(support)
+    present = np.flatnonzero(support >= min(ENOUGH, support.max(initial=0)))
+    present = present[support[present] > 0]
     ordered = present[np.argsort(-support[present], kind="stable")]
     return list(dict.fromkeys(int(ordered[place]) for place in (0, len(ordered) // 2, -1))) if len(ordered) else []
 

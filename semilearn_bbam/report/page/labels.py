@@ -33,7 +33,7 @@ def label_rows(
 
     Returns:
         The rows. A label without test positives has no AP and no recall; one that is never predicted has no precision;
-        F1 is 0 where only one of the two occurs, and not defined where neither does.
+        F1 is 0 where neither occurs, as in the macro mean.
     """
     rows = _scored_rows(scored, thresholds) if scored else [_recorded_row(row, protocol) for row in recorded]
     counts = [None] * len(rows) if labeled is None else [int(count) for count in labeled]
@@ -58,8 +58,8 @@ def _scored_rows(scored: ScoredPart, thresholds: NDArray[Any]) -> list[dict[str,
             "average_precision": _finite(areas[k]),
             "precision": _ratio(hits[k], predictions[k]),
             "recall": _ratio(hits[k], support[k]),
-            "f1": _ratio(2 * hits[k], predictions[k] + support[k]),
-            "f1_half": _ratio(2 * hits_half[k], predictions_half[k] + support[k]),
+            "f1": _ratio(2 * hits[k], predictions[k] + support[k]) or 0.0,
+            "f1_half": _ratio(2 * hits_half[k], predictions_half[k] + support[k]) or 0.0,
             "support": int(support[k]),
             "known": int(known[:, k].sum()) if partly else None,
         }

@@ -20,7 +20,7 @@
       if (a.value === null || b.value === null) {
         return (a.value === null) - (b.value === null) || a.place - b.place; // without a value: last, both ways
       }
-      const order = numeric ? a.value - b.value : collator.compare(a.value, b.value);
+      const order = numeric ? (a.value > b.value) - (a.value < b.value) : collator.compare(a.value, b.value);
       return sign * order || a.place - b.place;
     });
     body.append(...rows.map((entry) => entry.row));

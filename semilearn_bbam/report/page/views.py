@@ -64,7 +64,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """A number with these digits after the point, a dash where there is none.
 
     Args:
-        value: the number, None or one that is not finite.
+        value: the number, None or NaN where there is none; infinity.
         digits: after the point.
 
     Returns:
@@ -72,9 +72,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
     Example:
         >>> number(0.25), number(None), number(float("inf"))
-        ('0.250', '–', '–')
+        ('0.250', '–', '∞')
     """
-    return NOT_KNOWN if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+    if value is None or math.isnan(value):
+        return NOT_KNOWN
+    return f"{value:.{digits}f}".replace("inf", "∞")
 
 
 def metric_groups(runs: Sequence[RunPage]) -> list[MetricGroup]:
