@@ -129,6 +129,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         names = wheel.namelist()
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "semilearn_bbam").rglob("*.py")}
     assert modules <= set(names)
+    page = (ROOT / "semilearn_bbam" / "report" / "page").iterdir()
+    assert {str(path.relative_to(ROOT)) for path in page if path.suffix in (".j2", ".css", ".js")} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"semilearn_bbam"}
 
 
