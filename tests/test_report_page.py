@@ -179,6 +179,8 @@ def test_the_best_of_a_row_is_marked_but_not_of_a_run_that_was_given_labels() ->
     high = run_page("B", metrics={"test": {"mAP": 0.6, "hamming_loss": 0.2}})
     assert best(low, high) == {"mAP": [False, True], "Hamming loss": [True, False]}
     assert best(low, replace(high, mark="given"))["mAP"] == [True, False]
+    equal = replace(low, letter="B", mark="given")
+    assert best(low, equal) == {"mAP": [True, False], "Hamming loss": [True, False]}
     assert best(low)["mAP"] == [False]
     missing = replace(high, metrics={})
     assert best(low, missing)["mAP"] == [True, False]
@@ -311,6 +313,7 @@ def test_the_steps_of_precision_and_recall_have_the_area_of_the_ap(ties: bool) -
     rng = np.random.default_rng(1)
     targets = rng.random(400) < 0.3
     scores = rng.random(400) + targets
+    scores[np.flatnonzero(~targets)[:2]] = 3  # so that the curve does not begin at 1
     scores = scores.round(1) if ties else scores
     recall, precision = _steps(*precision_recall_curve(targets, scores)[:2])
     area = sum((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall)))
