@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from semilearn_bbam.report.page.model import PageData
 from semilearn_bbam.report.page.views import (
@@ -49,8 +48,8 @@ def render(page: PageData) -> str:
         settings=setting_rows(runs),
         versions=version_rows(runs),
         filtered=FILTERED,
-        style=Markup(_file("style.css")),
-        script=Markup(script),
+        style=_file("style.css"),
+        script=script,
         script_hash=f"sha256-{digest}",
     )  # fmt: skip
     return html
@@ -68,7 +67,7 @@ def _environment() -> Environment:
         lstrip_blocks=True, finalize=printable,
     )  # fmt: skip
     environment.globals["value_of"] = lambda facts, term: dict(facts).get(term, NOT_KNOWN)
-    environment.filters |= {"number": number, "short": short, "trusted": Markup}
+    environment.filters |= {"number": number, "short": short}
     return environment
 
 

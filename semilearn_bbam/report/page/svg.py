@@ -61,8 +61,7 @@ def to_svg(figure: Figure, prefix: str) -> str:
         prefix: what its identifiers begin with, unique on the page.
 
     Returns:
-        The element without a declaration, metadata, a size of its own or a style sheet; the same figure gives the same
-        text.
+        The element without a declaration, metadata, a fixed size or a style sheet; the same figure gives the same text.
     """
     file = io.BytesIO()
     with rc_context(STYLE):
