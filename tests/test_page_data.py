@@ -283,8 +283,10 @@ def test_items_have_their_labels_and_outcomes() -> None:
     wrong, unsure, drawn = item_groups(source_of("text", texts), scored, thresholds, count=3, seed=0)
     assert [item.name for item in wrong.items] == ["r", "q"]  # p has no mistake, nor s in what is known
     assert [(label.name, label.outcome) for label in wrong.items[0].labels] == [
-        ("dog", WRONG), ("cow", MISSED), ("cat", MISSED)
-    ]  # fmt: skip
+        ("dog", WRONG),
+        ("cow", MISSED),
+        ("cat", MISSED),
+    ]
     assert [(label.name, label.outcome) for label in wrong.items[1].labels] == [("cat", CORRECT), ("cow", MISSED)]
     assert unsure.items[0].name == "q"
     assert wrong.items[1].text.startswith("line one word")

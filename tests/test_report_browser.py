@@ -39,20 +39,30 @@ def write_page(folder: Path, runs: int) -> Path:
     names = ["label 10", "label 9", "Zebra", "ant", *HOSTILE]
     names += [f"w{k}" for k in range(40 - len(names))]
     rows = tuple(
-        label(name, average_precision=(APS + [0.3] * 40)[k], support=(3 * k) % 40, threshold=float("inf") if k == 1
-              else k / 40)
+        label(
+            name,
+            average_precision=(APS + [0.3] * 40)[k],
+            support=(3 * k) % 40,
+            threshold=float("inf") if k == 1 else k / 40,
+        )
         for k, name in enumerate(names)
-    )  # fmt: skip
+    )
     labels = tuple(ItemLabel(name, 0.5, CORRECT) for name in names[:12])
     items = ItemGroup("Random", "Drawn.", (Item("<i>a", labels, picture=PIXEL), Item("b", labels, text="w" * 900)))
     pages = []
     for number, letter in enumerate("ABCDEFGH"[:runs], 1):
         chart = draw_course({number: [{1.0: 0.1, 2.0: 0.2}]}, HOSTILE[0], f"c{letter}")
         pages.append(
-            run_page(letter, name=HOSTILE[-1] if number == 1 else "b", labels=rows, items=(items,),
-                     charts=(ChartGroup("Course", (chart,)),), yaml="x: " + "y" * 3000,
-                     settings={"algorithm": "z" * 400 + letter})
-        )  # fmt: skip
+            run_page(
+                letter,
+                name=HOSTILE[-1] if number == 1 else "b",
+                labels=rows,
+                items=(items,),
+                charts=(ChartGroup("Course", (chart,)),),
+                yaml="x: " + "y" * 3000,
+                settings={"algorithm": "z" * 400 + letter},
+            )
+        )
     pages[0] = replace(pages[0], notes=("n" * 400,))
     path = folder / f"page{runs}.html"
     path.write_bytes(render(PageData(tuple(pages), (), "1.0")).encode())

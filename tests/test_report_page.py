@@ -172,8 +172,12 @@ def test_metrics_are_under_their_protocol_and_the_oracle_is_collapsed() -> None:
 
 def test_the_best_of_a_row_is_marked_but_not_of_a_run_that_was_given_labels() -> None:
     def best(*runs: RunPage) -> dict[str, list[bool]]:
-        return {row.words: [value.best for value in row.values] for group in metric_groups(runs)
-                for row in group.rows if not group.collapsed}  # fmt: skip
+        return {
+            row.words: [value.best for value in row.values]
+            for group in metric_groups(runs)
+            for row in group.rows
+            if not group.collapsed
+        }
 
     low = run_page(metrics={"test": {"mAP": 0.4, "hamming_loss": 0.1}})
     high = run_page("B", metrics={"test": {"mAP": 0.6, "hamming_loss": 0.2}})
@@ -209,8 +213,10 @@ def test_several_runs_are_side_by_side() -> None:
 def test_a_single_run_shows_the_settings_that_are_not_defaults() -> None:
     settings = {"algorithm": "bbam", "margin": 0.4, "epoch": 7, "seed": 0, "save_name": "x"}
     assert dict(setting_rows([run_page(settings=settings)])) == {
-        "algorithm": ("bbam",), "margin": ("0.4",), "epoch": ("7",)
-    }  # fmt: skip
+        "algorithm": ("bbam",),
+        "margin": ("0.4",),
+        "epoch": ("7",),
+    }
 
 
 def test_missing_parts_are_stated() -> None:

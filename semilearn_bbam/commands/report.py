@@ -21,9 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", metavar="RUN", help="run folders that training wrote, at most 8")
     parser.add_argument("--out", required=True, metavar="FILE", help="HTML page to write")
     parser.add_argument(
-        "--items", type=int, default=6, metavar="N",
+        "--items",
+        type=int,
+        default=6,
+        metavar="N",
         help="most wrong, most uncertain and random test items to show of each run (default: 6); 0: read no data",
-    )  # fmt: skip
+    )
     parser.add_argument("--data_dir", default="", metavar="FOLDER", help="where the data are now; default: as trained")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
 

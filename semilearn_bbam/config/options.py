@@ -214,9 +214,7 @@ _VIEWS = (
 )
 # fmt: on
 
-_GROUPS = {
-    "run": _RUN, "schedule": _SCHEDULE, "optimiser": _OPTIMISER, "net": _NET, "data": _DATA, "views": _VIEWS
-}  # fmt: skip
+_GROUPS = {"run": _RUN, "schedule": _SCHEDULE, "optimiser": _OPTIMISER, "net": _NET, "data": _DATA, "views": _VIEWS}
 OPTIONS: tuple[Option, ...] = tuple(
     replace(option, group=group) for group, options in _GROUPS.items() for option in options
 )

@@ -24,6 +24,7 @@ from semilearn_bbam.report.page.figures import course_charts, own_charts, precis
 from semilearn_bbam.report.page.labels import label_rows
 from semilearn_bbam.report.page.model import MAX_RUNS, PageData, RunPage, ScoredPart
 from semilearn_bbam.report.tables import marks_explained
+from semilearn_bbam.runs.decisions import run_thresholds
 from semilearn_bbam.runs.folder import FIGURES, METRICS, RESULTS
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.trained.page_items import item_groups
@@ -169,8 +170,10 @@ def _checked(record: Run, scored: ScoredPart) -> tuple[str, ...]:
     found, recorded = float(np.nan_to_num(areas).mean()), record.value("test/mAP")
     if abs(found - recorded) <= SAME_MAP:
         return ()
-    return (f"The scores on this page give mAP {found:.3f}, the run recorded {recorded:.3f}: its model, its data or "
-            "the versions have changed since.",)  # fmt: skip
+    return (
+        f"The scores on this page give mAP {found:.3f}, the run recorded {recorded:.3f}: its model, its data or "
+        "the versions have changed since.",
+    )
 
 
 def decision_thresholds(record: Run, count: int) -> dict[str, NDArray[np.float32]]:
@@ -181,12 +184,10 @@ def decision_thresholds(record: Run, count: int) -> dict[str, NDArray[np.float32
         count: of its labels, K.
 
     Returns:
-        Protocol -> [K], "0.5" first; inf for a label that is never predicted.
+        Protocol -> [K], "0.5" first, then of `PREFERRED` what it has; inf for a label that is never predicted.
     """
-    thresholds = {"0.5": np.full(count, 0.5, np.float32)}
-    for protocol, values in record.results.get("thresholds", {}).items():
-        thresholds[protocol] = np.array([np.inf if value is None else value for value in values], np.float32)
-    return thresholds
+    thresholds = run_thresholds(record, count)
+    return {protocol: thresholds[protocol] for protocol in PREFERRED[::-1] if protocol in thresholds}
 
 
 def label_names(record: Run) -> list[str]:
@@ -230,10 +231,18 @@ def _run_page(gathered: _Gathered, number: int, name: str, *, few: bool) -> RunP
     names = label_names(record)
     thresholds = decision_thresholds(record, len(names))
     decided_at = next(protocol for protocol in PREFERRED if protocol in thresholds)
-    rows = label_rows(
-        names, record.results.get("per_label", ()), thresholds[decided_at], decided_at, scored,
-        _labeled_positives(gathered),
-    ) if names else ()  # fmt: skip
+    rows = (
+        label_rows(
+            names,
+            record.results.get("per_label", ()),
+            thresholds[decided_at],
+            decided_at,
+            scored,
+            _labeled_positives(gathered),
+        )
+        if names
+        else ()
+    )
     return replace(
         page,
         mark=" ".join(marks_explained([record.results.get("hidden_labels", "none")])),

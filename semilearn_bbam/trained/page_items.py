@@ -88,11 +88,12 @@ def item_groups(
     return (
         ItemGroup("Most wrong", far, items(wrong, lambda row: f"{distance[row]:.2f}")),
         ItemGroup(
-            "Most uncertain", "By the mean entropy of the scores, in bits.",
+            "Most uncertain",
+            "By the mean entropy of the scores, in bits.",
             items(unsure, lambda row: f"{entropy[row]:.2f} bits"),
         ),
         ItemGroup("Random", f"Drawn with seed {seed}.", items(drawn, lambda row: "")),
-    )  # fmt: skip
+    )
 
 
 def _item(source: Source, scored: ScoredPart, thresholds: NDArray[Any], row: int, measure: str) -> Item:

@@ -23,9 +23,14 @@ Series = Mapping[float, float]
 
 
 def draw_course(
-    series: Mapping[int, Sequence[Series]], title: str, prefix: str, *, caption: str = "", zero: bool = False,
+    series: Mapping[int, Sequence[Series]],
+    title: str,
+    prefix: str,
+    *,
+    caption: str = "",
+    zero: bool = False,
     narrow: bool = False,
-) -> Chart:  # fmt: skip
+) -> Chart:
     """A value over the epochs of runs.
 
     Args:
@@ -119,8 +124,11 @@ def draw_scores(
         svg = to_svg(figure, prefix)
     lines = ", ".join(name if name == "0.5" else f"{name} {value:.3f}" for name, value in drawn.items())
     caption = f"{positive.sum():,} positives, {(~positive).sum():,} negatives. Thresholds: {lines}."
-    medians = [f"median of the {word} {np.median(scores[mask]):.3f}"
-               for word, mask in (("positives", positive), ("negatives", ~positive)) if mask.any()]  # fmt: skip
+    medians = [
+        f"median of the {word} {np.median(scores[mask]):.3f}"
+        for word, mask in (("positives", positive), ("negatives", ~positive))
+        if mask.any()
+    ]
     return Chart(title, svg, f"Histograms of the scores of {title}: {'; '.join(medians)}. {caption}", caption)
 
 
@@ -194,9 +202,13 @@ def _legend_of_runs(axis: Axes, runs: Sequence[int]) -> None:
 
 def _legend_above(axis: Axes, columns: int) -> None:
     axis.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(columns, 4), handlelength=1.8, columnspacing=1.2,
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=min(columns, 4),
+        handlelength=1.8,
+        columnspacing=1.2,
         borderaxespad=0.2,
-    )  # fmt: skip
+    )
 
 
 def _two_histograms(

@@ -120,9 +120,14 @@ def precision_recall_charts(parts: Mapping[int, ScoredPart], names: Mapping[int,
 
 
 def own_charts(
-    run: Run, scored: ScoredPart | None, names: Sequence[str], thresholds: Mapping[str, NDArray[np.float32]],
-    prefix: str, *, few: bool = False,
-) -> tuple[ChartGroup, ...]:  # fmt: skip
+    run: Run,
+    scored: ScoredPart | None,
+    names: Sequence[str],
+    thresholds: Mapping[str, NDArray[np.float32]],
+    prefix: str,
+    *,
+    few: bool = False,
+) -> tuple[ChartGroup, ...]:
     """The charts that a run has for itself: histograms of scores and of angles of some labels.
 
     Args:

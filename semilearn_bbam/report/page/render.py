@@ -39,19 +39,23 @@ def render(page: PageData) -> str:
     script = _file("sort.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     runs = page.runs
-    html = _environment().get_template("page.html.j2").render(
-        page=page,
-        runs=runs,
-        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
-        groups=metric_groups(runs),
-        compared=compared_labels(runs) if len(runs) > 1 else [],
-        settings=setting_rows(runs),
-        versions=version_rows(runs),
-        filtered=FILTERED,
-        style=_file("style.css"),
-        script=script,
-        script_hash=f"sha256-{digest}",
-    )  # fmt: skip
+    html = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            runs=runs,
+            title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+            groups=metric_groups(runs),
+            compared=compared_labels(runs) if len(runs) > 1 else [],
+            settings=setting_rows(runs),
+            versions=version_rows(runs),
+            filtered=FILTERED,
+            style=_file("style.css"),
+            script=script,
+            script_hash=f"sha256-{digest}",
+        )
+    )
     return html
 
 
@@ -63,9 +67,13 @@ def _file(name: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=printable,
-    )  # fmt: skip
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=printable,
+    )
     environment.globals["value_of"] = lambda facts, term: dict(facts).get(term, NOT_KNOWN)
     environment.filters |= {"number": number, "short": short}
     return environment

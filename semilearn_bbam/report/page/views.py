@@ -102,13 +102,19 @@ def metric_groups(runs: Sequence[RunPage]) -> list[MetricGroup]:
 
 
 def _group(
-    title: str, explained: str, parts: Sequence[str], names: Sequence[str], runs: Sequence[RunPage], *,
+    title: str,
+    explained: str,
+    parts: Sequence[str],
+    names: Sequence[str],
+    runs: Sequence[RunPage],
+    *,
     collapsed: bool = False,
-) -> MetricGroup:  # fmt: skip
+) -> MetricGroup:
     rows = []
     for name in names:
-        values = [next((run.metrics[part][name] for part in parts if name in run.metrics.get(part, ())), None)
-                  for run in runs]  # fmt: skip
+        values = [
+            next((run.metrics[part][name] for part in parts if name in run.metrics.get(part, ())), None) for run in runs
+        ]
         if all(value is None for value in values):
             continue
         key = name.removeprefix("oracle_")
