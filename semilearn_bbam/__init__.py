@@ -1,8 +1,8 @@
 """Semi-supervised multi-label learning for USB (`semilearn`).
 
-Importing the package imports neither USB nor a net library nor torch: `read_settings`, `run` and `load_run` load what
-they need when they are first used, and importing `semilearn_bbam.algorithms` registers the methods in USB's
-`ALGORITHMS`.
+Importing the package imports neither USB nor a net library nor torch: `read_settings`, `run`, `load_run` and
+`SemiSupervisedMultiLabelClassifier` load what they need when they are first used, and importing
+`semilearn_bbam.algorithms` registers the methods in USB's `ALGORITHMS`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ _LAZY = {
     "read_settings": "semilearn_bbam.run",
     "run": "semilearn_bbam.run",
     "load_run": "semilearn_bbam.inference",
+    "SemiSupervisedMultiLabelClassifier": "semilearn_bbam.estimator",
 }
-__all__ = ["__version__", "load_run", "read_settings", "run"]
+__all__ = ["SemiSupervisedMultiLabelClassifier", "__version__", "load_run", "read_settings", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """One of the functions above, which is imported now (PEP 562)."""
+    """One of the names above, which is imported now (PEP 562)."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(_LAZY[name])

@@ -105,7 +105,7 @@ class Predictor:
         Raises:
             UserError: a protocol that the run does not have, and as in `scores`.
         """
-        thresholds = self._threshold_values(threshold)
+        thresholds = self.thresholds_of(threshold)
         decisions: NDArray[np.bool_] = self.scores(items, batch_size) >= thresholds
         return decisions
 
@@ -131,7 +131,8 @@ class Predictor:
         rows = [outputs["feat"] for outputs in self._outputs(items, batch_size)]
         return _stacked(rows, int(self.net.num_features))
 
-    def _threshold_values(self, threshold: str | float | ArrayLike) -> NDArray[np.float32]:
+    def thresholds_of(self, threshold: str | float | ArrayLike) -> NDArray[np.float32]:
+        """The thresholds [K] that `predict` takes for a protocol, a number or one number per label."""
         if not isinstance(threshold, str):
             return np.broadcast_to(np.asarray(threshold, np.float32), (len(self.label_names),))
         if threshold not in self.thresholds:

@@ -155,12 +155,16 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
+def run(
+    settings: Settings, source: Source | None = None, logger: logging.Logger | None = None
+) -> dict[str, Any]:
     """Train one method, or continue with `resume`, and write the run folder.
 
     Args:
         settings: from `read_settings`; they are not changed.
-        source: the dataset; None: the one that the settings name is loaded.
+        source: the dataset; None: the one that the settings name is loaded. With an empty test part there are no test
+            metrics.
+        logger: gets the lines of the run; None: they are printed.
 
     Returns:
         What `results.json` holds: settings in brief, test metrics at 0.5 (`test`) and at prior thresholds
@@ -178,7 +182,7 @@ def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
     folder = RunFolder.inside(settings.save_dir, settings.save_name, writes=world.is_main)
     with folder.prepared(resume=settings.resume, overwrite=settings.overwrite):
         try:
-            results = _run(settings, source, folder, world, device)
+            results = _run(settings, source, folder, world, device, logger)
         except KeyboardInterrupt as error:
             if not folder.started:
                 raise
@@ -195,7 +199,12 @@ def run(settings: Settings, source: Source | None = None) -> dict[str, Any]:
 
 
 def _run(
-    settings: Settings, source: Source | None, folder: RunFolder, world: World, device: torch.device
+    settings: Settings,
+    source: Source | None,
+    folder: RunFolder,
+    world: World,
+    device: torch.device,
+    given: logging.Logger | None,
 ) -> dict[str, Any]:
     world.barrier()  # until the folder exists
     if settings.resume:
@@ -206,7 +215,7 @@ def _run(
     logger, tb_log = logging.getLogger(f"{settings.save_name} {world.rank}"), None
     logger.setLevel(logging.ERROR)
     if world.is_main:
-        logger = get_logger(settings.save_name)
+        logger = given or get_logger(settings.save_name)
         logger.setLevel(logging.INFO)  # USB leaves the level to the first configuration of logging
         tb_log = TBLog(str(folder.path), "tensorboard", use_tensorboard=settings.use_tensorboard)
     with folder.logged(logger):

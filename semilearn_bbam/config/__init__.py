@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .conflicts import Conflict, stage_conflicts
 from .option import Option, nearest
-from .options import OPTIONS
+from .options import ARRAYS, OPTIONS
 from .resolve import dump_yaml, resolve
 from .run_files import default_save_name, written_by_run
 from .settings import Settings
@@ -12,6 +12,7 @@ from .shipped import config_words
 from .yaml_loader import ConfigError, Located, format_yaml, load_yaml, plain_value
 
 __all__ = [
+    "ARRAYS",
     "OPTIONS",
     "Conflict",
     "ConfigError",

@@ -218,7 +218,9 @@ _GROUPS = {"run": _RUN, "schedule": _SCHEDULE, "optimiser": _OPTIMISER, "net": _
 OPTIONS: tuple[Option, ...] = tuple(
     replace(option, group=group) for group, options in _GROUPS.items() for option in options
 )
-# Defaults where `encoder` makes vectors: those of config/data/ohsumed_features.yaml, since the others are for images.
+ARRAYS = "arrays"  # the dataset of rows that Python code gives
+# Defaults where `encoder` makes vectors, and for arrays: those of config/data/ohsumed_features.yaml, since the others
+# are for images.
 _ENCODED = {
     "net": "plain",
     "ulb_batch_size": 60,
@@ -231,7 +233,7 @@ _SAME_AS = {"ulb_batch_size": "uratio", "warmup_iter_per_epoch": "num_train_iter
 
 
 def encoded_defaults(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """Defaults of a run with an encoder for options that are neither `given` nor implied by another that is."""
-    if not values["encoder"]:
+    """Defaults of a run with an encoder, or on arrays, for options that are neither `given` nor implied by another that is."""
+    if not values["encoder"] and values["dataset"] != ARRAYS:
         return {}
     return {key: value for key, value in _ENCODED.items() if not {key, _SAME_AS.get(key, key)}.intersection(given)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -43,6 +42,7 @@ from semilearn_bbam.nets.ensemble import for_branches
 from semilearn_bbam.nets.shared_norm import share_batch_norms
 from semilearn_bbam.runs.folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.util.distributed import World
+from semilearn_bbam.util.progress import bars_hidden
 
 
 class MultiLabelAlgorithm(Method, TrainingLoop):
@@ -151,7 +151,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
     def set_dataset(self) -> dict[str, Any]:
         args = self.args
         pools = build_pools(self.source, self.split, self.views, *self.batch_views(), args.include_lb_to_ulb)
-        self.evaluated = [name for name in ("validation", "test") if name in pools]
+        self.evaluated = [name for name in ("validation", "test") if name in pools and len(pools[name])]
         self.read_known_cells(pools["train_lb"])
         if args.report_pseudo_label_quality or args.report_figures:
             rows = torch.from_numpy(pools["train_ulb"].rows)
@@ -291,7 +291,7 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         was_training = model.training
         model.eval()
         loader, parts = self.loader_dict[name], []
-        for batch in tqdm(loader, name, leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty()):
+        for batch in tqdm(loader, name, leave=False, dynamic_ncols=True, disable=bars_hidden()):
             with self.amp_cm():
                 parts.append(model(self.to_device(batch["x_lb"])))
         model.train(was_training)

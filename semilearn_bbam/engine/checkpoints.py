@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from semilearn.core import AlgorithmBase
 
-from semilearn_bbam.engine.device import random_state, set_random_state
+from semilearn_bbam.engine.device import preserved_random_state, random_state, set_random_state
 from semilearn_bbam.engine.schedule import StagePlan
 from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.errors import RunError, first_line
@@ -68,11 +68,8 @@ class Checkpoints(AlgorithmBase):
     @contextlib.contextmanager
     def preserved_random_state(self) -> Iterator[None]:
         """Restore the random states at the end: even a pass over a pool in order draws a number."""
-        state = random_state()
-        try:
+        with preserved_random_state():
             yield
-        finally:
-            set_random_state(state)
 
     def save_model(self, save_name: str, save_path: str | Path) -> None:
         """Write a checkpoint, at once or not at all. RunError where it cannot be written."""

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from semilearn_bbam.config import stage_conflicts
+from semilearn_bbam.config import ARRAYS, stage_conflicts
 from semilearn_bbam.errors import UserError
 
 
@@ -67,9 +67,10 @@ def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) 
     unlabelled pool in a semi-supervised one (over the labelled part where the pool is empty).
 
     `num_train_iter` spreads that many steps evenly over all epochs instead, as in USB; `warmup_iter_per_epoch`
-    fixes the length of a warm-up epoch. With `encoder` no semi-supervised epoch is shorter than that: a small pool
-    would otherwise be passed over in a few steps, at the end of the learning rate's schedule. The plan is the same for
-    every algorithm, so a supervised-only run takes exactly as many steps. UserError for settings that conflict.
+    fixes the length of a warm-up epoch. With `encoder`, and on arrays, no semi-supervised epoch is shorter than that: a
+    small pool would otherwise be passed over in a few steps, at the end of the learning rate's schedule. The plan is the
+    same for every algorithm, so a supervised-only run takes exactly as many steps. UserError for settings that
+    conflict.
     """
     for _, sentence in stage_conflicts(vars(args)):
         raise UserError(sentence)
@@ -78,7 +79,7 @@ def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) 
         return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or steps_per_epoch, steps_per_epoch)
     labeled_pass = math.ceil(num_labeled / args.warmup_batch_size)
     steps = math.ceil(num_unlabeled / unlabeled_batch_size(args)) if num_unlabeled else labeled_pass
-    if args.encoder:
+    if args.encoder or args.dataset == ARRAYS:
         steps = max(steps, args.warmup_iter_per_epoch)
     return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or labeled_pass, steps)
 

@@ -26,6 +26,11 @@ def selected_checkpoint(folder: str | Path) -> Path:
     raise RunError(f"'{folder}' holds neither {BEST} nor {LATEST}; name a run folder that training wrote")
 
 
+def for_scores(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint with what scores need only, the averaged weights and the state; no run can continue from it."""
+    return {**dict.fromkeys(REQUIRED), **{key: checkpoint[key] for key in ("algorithm", "ema_model", "state")}}
+
+
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU. RunError for a truncated file, or one of another program or version."""
     try:

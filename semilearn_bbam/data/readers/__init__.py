@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from semilearn_bbam.data.readers import aapd, awa2, coco, corel5k, digits, features, manifest, ohsumed, voc
+from semilearn_bbam.data.readers import aapd, arrays, awa2, coco, corel5k, digits, features, manifest, ohsumed, voc
 
-__all__ = ["aapd", "awa2", "coco", "corel5k", "digits", "features", "manifest", "ohsumed", "voc"]
+__all__ = ["aapd", "arrays", "awa2", "coco", "corel5k", "digits", "features", "manifest", "ohsumed", "voc"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +9,7 @@ from semilearn.core.hooks import LoggingHook
 from tqdm import tqdm
 
 from semilearn_bbam.engine.hooks.record import track
+from semilearn_bbam.util.progress import bars_hidden
 
 
 class ProgressHook(LoggingHook):
@@ -28,7 +28,7 @@ class ProgressHook(LoggingHook):
             initial=algorithm.it,
             unit="step",
             dynamic_ncols=True,
-            disable=not (sys.stderr.isatty() and algorithm.world.is_main),
+            disable=bars_hidden() or not algorithm.world.is_main,
         )
 
     def before_train_epoch(self, algorithm: Any) -> None:

@@ -67,7 +67,8 @@ def per_label(
 class ResultsHook(Hook):
     """Test metrics under two protocols: F1 and Hamming loss at 0.5 (`test`) and at prior thresholds (`test_prior`).
 
-    With a validation part of the labelled data also the same for it (`validation`, `validation_prior`).
+    With a validation part of the labelled data also the same for it (`validation`, `validation_prior`). Without a test
+    part, which only Python code can leave empty, there are no test metrics and no `per_label`.
     A prior threshold gives each label its labelled frequency on the unlabelled pool (on the labelled part without a
     pool); it uses no label of the pool or of the test set. `thresholds` has them, `per_label` a row for each label of
     the test set.
@@ -109,6 +110,7 @@ class ResultsHook(Hook):
             # The ranking metrics are the same, and the slowest.
             results[f"{part}_prior"] = {**results[part], **prediction_metrics(at_prior, targets, known)}
         results["thresholds"] = {"prior": thresholds.tolist()}  # null in the file where no score reaches it
-        results["per_label"] = per_label(algorithm.identity["labels"], scores.cpu(), targets, thresholds, known)
+        if "test" in algorithm.evaluated:  # the last one
+            results["per_label"] = per_label(algorithm.identity["labels"], scores.cpu(), targets, thresholds, known)
         algorithm.results_dict = results
         algorithm.folder.write_json(RESULTS, results)
