@@ -33,6 +33,10 @@ class InstallError(UserError, ImportError):
     """A package that is needed does not import here."""
 
 
+class FitError(UserError, ValueError):
+    """Parameters or data that an estimator cannot be fitted with."""
+
+
 class FigureError(UserError):
     """The runs do not hold what a figure is drawn from."""
 

@@ -22,11 +22,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from semilearn_bbam.config import ARRAYS, OPTIONS, Settings
+from semilearn_bbam.config import ARRAYS, Settings
+from semilearn_bbam.config.python_options import check_option, command_words, renamed
 from semilearn_bbam.data.label_coding import LabelCoding, labeled_rows
 from semilearn_bbam.data.readers.arrays import source_of
 from semilearn_bbam.engine.device import preserved_random_state
-from semilearn_bbam.errors import Interrupted, UserError, did_you_mean
+from semilearn_bbam.errors import FitError, Interrupted, UserError, did_you_mean
 from semilearn_bbam.inference import Predictor, load_run
 from semilearn_bbam.run import algorithm_names, read_settings, run
 from semilearn_bbam.runs.checkpoint import for_scores, load_checkpoint
@@ -40,18 +41,10 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "bbam_plus": {"negatives": "all", "scale": 10},
     "ml_remixmatch": {"rot_loss_ratio": 0},  # vectors cannot be rotated
 }
-PARAMETERS = {"algorithm": "method", "epoch": "epochs", "seed": "random_state", "device": "device"}
-# Of these groups of options, which are about files and folders, the following have a use here.
-REFUSED_GROUPS = ("run", "data")
-USEFUL = {"on_nonfinite", "max_nonfinite", "unknown_labels", "select_on", "val_ratio"}
 WARMUP_SHARE = 0.4  # of the epochs, as in the default of 12 of 30
 DENSE_LIMIT = 4 * 2**30  # bytes of sparse rows once they are dense
 BLOCK = 2**26  # entries of sparse rows that are dense at a time in a prediction
 NAME = "run"
-
-
-class FitError(UserError, ValueError):
-    """Parameters or data that the estimator cannot be fitted with."""
 
 
 class SemiSupervisedMultiLabelClassifier(ClassifierMixin, BaseEstimator):
@@ -59,8 +52,8 @@ class SemiSupervisedMultiLabelClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         method: name of a registered method, such as "bbam_plus", "supervised_kernel", "kernel_graph", "cap".
-        threshold: what `predict` compares scores with: "prior" (each label gets its labelled frequency on the unlabelled
-            rows), "0.5", or a number in [0, 1]. A 1-d y has no thresholds.
+        threshold: what `predict` compares scores with: "prior" (each label gets its labelled frequency on the
+            unlabelled rows), "0.5", or a number in [0, 1]. A 1-d y has no thresholds.
         random_state: seed of weights, batches and sampling. An integer is the seed itself, as in `--seed`; None draws
             one from NumPy's global generator.
         device: "auto", "cpu", "cuda" or "mps".
@@ -111,8 +104,8 @@ class SemiSupervisedMultiLabelClassifier(ClassifierMixin, BaseEstimator):
 
         Args:
             X: [N,D], dense or sparse; it becomes float32.
-            y: [N,K] of 0, 1 and -1, which is unknown, with K >= 2, dense or sparse; or one class per row, [N], where the
-                number -1 is unknown.
+            y: [N,K] of 0, 1 and -1, which is unknown, with K >= 2, dense or sparse; or one class per row, [N], where
+                the number -1 is unknown.
             X_unlabeled: [U,D], more rows without labels.
 
         Returns:
@@ -146,7 +139,7 @@ class SemiSupervisedMultiLabelClassifier(ClassifierMixin, BaseEstimator):
         return self._coding.predictions(scores, self.thresholds_)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """The scores, [N,K] in [0, 1], of which 0.5 is the training boundary; after a 1-d y they add up to 1 in a row."""
+        """The scores, [N,K] in [0, 1], 0.5 is the training boundary; after a 1-d y they add up to 1 in a row."""
         scores = self._scores(X)
         return self._coding.probabilities(scores)
 
@@ -178,9 +171,10 @@ class SemiSupervisedMultiLabelClassifier(ClassifierMixin, BaseEstimator):
         with reworded(), TemporaryDirectory(prefix="semilearn_bbam_") as place:
             settings = self._settings(place)
             threshold = threshold_of(self.threshold)
+            notes = []
             if not len(unlabeled) and ALGORITHMS[settings.algorithm].uses_unlabeled:
-                unlabeled = labeled
-            source = source_of(labeled, targets, unlabeled, coding.names)
+                unlabeled, notes = labeled, ["there are no unlabelled rows, so the labelled ones are the pool too"]
+            source = source_of(labeled, targets, unlabeled, coding.names, notes)
             with preserved_random_state(), without_bars(not self.verbose):
                 run(settings, source, run_logger(self.verbose))
                 self._files = packed(Path(place, NAME))
@@ -209,14 +203,15 @@ class SemiSupervisedMultiLabelClassifier(ClassifierMixin, BaseEstimator):
         values |= {str(key).replace("-", "_"): value for key, value in options.items()}
         values |= {"algorithm": self.method, "dataset": ARRAYS, "label_ratio": 1, "seed": seed_of(self.random_state)}
         values |= {"device": self.device, "save_dir": place, "save_name": NAME}
-        return read_settings([f"--{key}={as_word(value)}" for key, value in values.items()])
+        return read_settings(command_words(values))
 
     def _scores(self, X: Any) -> NDArray[np.float32]:
         """Scores [N,K] of rows."""
         check_is_fitted(self, "classes_")
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=np.float32)
         if self._predictor is None:  # after it was pickled
-            self._predictor = unpacked(self._files, self.device)
+            with reworded():
+                self._predictor = unpacked(self._files, self.device)
         predictor = self._predictor
         batch = predictor.settings.eval_batch_size
         size = batch * max(BLOCK // (batch * X.shape[1]), 1) if issparse(X) else X.shape[0]
@@ -238,30 +233,6 @@ def reworded() -> Iterator[None]:
         raise FitError("; ".join(map(renamed, str(error).splitlines()))) from error
 
 
-def renamed(line: str) -> str:
-    """A message of the command line for Python, where its option is a parameter or in `options`."""
-    text = line.removeprefix("command line: ")
-    key, space, rest = text.partition(" ")
-    if key in PARAMETERS:
-        return f"{PARAMETERS[key]}{space}{rest}"
-    return text if text == line else f"options: {text}"
-
-
-def check_option(key: object) -> None:
-    """FitError for an option that a parameter sets, or that is about files."""
-    name = str(key).replace("-", "_")
-    if name in PARAMETERS:
-        raise FitError(f"options: {key!r} is the parameter {PARAMETERS[name]} of the estimator; set that")
-    group = next((option.group for option in OPTIONS if option.name == name), "")
-    if name in ("c", "help", "encoder", "encoder_flip") or (group in REFUSED_GROUPS and name not in USEFUL):
-        raise FitError(f"options: {key!r} has no use for arrays in memory; delete it")
-
-
-def as_word(value: object) -> str:
-    """A value as it is typed on a command line."""
-    return str(value).lower() if isinstance(value, (bool, np.bool_)) else str(value)
-
-
 def seed_of(random_state: Any) -> int:
     """An integer itself, else one that is drawn from the generator; ValueError as scikit-learn's."""
     generator = check_random_state(random_state)
@@ -274,7 +245,7 @@ def threshold_of(threshold: Any) -> str | float:
     """The parameter as `Predictor` takes it. FitError unless it is "prior", "0.5" or a number in [0, 1]."""
     if isinstance(threshold, str) and threshold in ("prior", "0.5"):
         return threshold
-    if isinstance(threshold, Real) and not isinstance(threshold, bool) and 0 <= threshold <= 1:
+    if isinstance(threshold, Real) and not isinstance(threshold, bool) and 0 <= float(threshold) <= 1:
         return float(threshold)
     raise FitError(f"threshold must be 'prior', '0.5' or a number in [0, 1], not {threshold!r}")
 

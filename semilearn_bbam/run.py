@@ -155,9 +155,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def run(
-    settings: Settings, source: Source | None = None, logger: logging.Logger | None = None
-) -> dict[str, Any]:
+def run(settings: Settings, source: Source | None = None, logger: logging.Logger | None = None) -> dict[str, Any]:
     """Train one method, or continue with `resume`, and write the run folder.
 
     Args:

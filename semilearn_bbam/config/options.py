@@ -233,7 +233,7 @@ _SAME_AS = {"ulb_batch_size": "uratio", "warmup_iter_per_epoch": "num_train_iter
 
 
 def encoded_defaults(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """Defaults of a run with an encoder, or on arrays, for options that are neither `given` nor implied by another that is."""
+    """Defaults with an encoder, and on arrays, for options that are neither `given` nor implied by another that is."""
     if not values["encoder"] and values["dataset"] != ARRAYS:
         return {}
     return {key: value for key, value in _ENCODED.items() if not {key, _SAME_AS.get(key, key)}.intersection(given)}

@@ -12,15 +12,11 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.data.unknown import rows_with_any
+from semilearn_bbam.errors import FitError
 
 # Scores are float32; of one that is rounded to 0 or 1 the logit is finite.
 LEAST, MOST = float(np.finfo(np.float32).tiny), 1 - 2.0**-25
-
-
-class LabelError(DataError, ValueError):
-    """Labels that a scikit-learn estimator cannot be fitted to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +42,7 @@ class LabelCoding:
             The coding, and targets [N,K] of 0, 1 and -1, which is unknown.
 
         Raises:
-            LabelError: other values, no known label, a single class.
+            FitError: other values, no known label, a single class.
 
         Example:
             >>> LabelCoding.read(np.array(["b", "a", "b"], dtype=object))[1].tolist()
@@ -60,19 +56,19 @@ class LabelCoding:
         check_cells(y)
         targets = y.astype(np.float32)
         if not (targets >= 0).any():
-            raise LabelError("y is -1 everywhere, so no label is known; write 0 and 1 where it is")
+            raise FitError("y is -1 everywhere, so no label is known; write 0 and 1 where it is")
         return cls(None, tuple(map(str, range(y.shape[1]) if names is None else names))), targets
 
     @classmethod
     def _of_classes(cls, y: NDArray[Any]) -> tuple[LabelCoding, NDArray[np.float32]]:
         known = known_classes(y)
         if not known.any():
-            raise LabelError("y is -1 everywhere, so no class is known; write the classes of some rows")
+            raise FitError("y is -1 everywhere, so no class is known; write the classes of some rows")
         check_classification_targets(y[known])
         classes, numbers = np.unique(y[known], return_inverse=True)
         if len(classes) < 2:
             without = "" if known.all() else " in addition to -1, which means unknown"
-            raise LabelError(f"y has one class{without}, {classes[0]}; two are needed")
+            raise FitError(f"y has one class{without}, {classes[0]}; two are needed")
         targets = np.full((len(y), len(classes)), -1, np.float32)
         targets[known] = np.eye(len(classes), dtype=np.float32)[numbers]
         return cls(classes, tuple(map(str, classes))), targets
@@ -105,14 +101,14 @@ class LabelCoding:
 
 
 def check_cells(y: NDArray[Any]) -> None:
-    """LabelError unless `y` [N,K] holds 0, 1 and -1 only."""
+    """FitError unless `y` [N,K] holds 0, 1 and -1 only."""
     valid = np.isin(y, (-1, 0, 1))
     if not valid.all():
         row, column = np.argwhere(~valid)[0]
         value = y[row, column]
-        raise LabelError(
+        raise FitError(
             f"Unknown label type: y must hold 0 and 1, or -1 where unknown, and row {row}, column {column} (counted "
-            f"from 0) is {value if np.isscalar(value) else repr(value)}"
+            f"from 0) is {value!s}"
         )
 
 

@@ -68,8 +68,8 @@ def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) 
 
     `num_train_iter` spreads that many steps evenly over all epochs instead, as in USB; `warmup_iter_per_epoch`
     fixes the length of a warm-up epoch. With `encoder`, and on arrays, no semi-supervised epoch is shorter than that: a
-    small pool would otherwise be passed over in a few steps, at the end of the learning rate's schedule. The plan is the
-    same for every algorithm, so a supervised-only run takes exactly as many steps. UserError for settings that
+    small pool would otherwise be passed over in a few steps, at the end of the learning rate's schedule. The plan is
+    the same for every algorithm, so a supervised-only run takes exactly as many steps. UserError for settings that
     conflict.
     """
     for _, sentence in stage_conflicts(vars(args)):

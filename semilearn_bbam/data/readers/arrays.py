@@ -26,6 +26,7 @@ def source_of(
     targets: NDArray[np.float32],
     unlabeled: NDArray[np.float32],
     label_names: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> Source:
     """The dataset of labelled rows, their targets and unlabelled rows, without a test part.
 
@@ -34,9 +35,11 @@ def source_of(
         targets: [L,K] of 0, 1 and -1, which is unknown.
         unlabeled: [U,D].
         label_names: K names.
+        notes: for the log, a sentence each.
 
     Returns:
         The source; its unlabelled rows are behind the labelled ones.
     """
     nothing = Part(np.empty((0, labeled.shape[1]), np.float32), np.empty((0, targets.shape[1]), np.float32))
-    return Source.of(ARRAYS, "features", Part(np.concatenate([labeled, unlabeled]), targets), nothing, label_names)
+    train = Part(np.concatenate([labeled, unlabeled]), targets)
+    return Source.of(ARRAYS, "features", train, nothing, label_names, notes=notes)
