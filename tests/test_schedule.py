@@ -29,6 +29,7 @@ def settings(**changes: Any) -> argparse.Namespace:
         "ulb_batch_size": 52,
         "warmup_batch_size": 16,
         "encoder": "",
+        "dataset": "features",
     }
     return argparse.Namespace(**(values | changes))
 
@@ -43,11 +44,12 @@ def test_uratio_is_used_without_a_batch_size() -> None:
     assert plan_stages(settings(ulb_batch_size=0, uratio=5), 33, 600).steps == 10
 
 
-def test_with_an_encoder_no_epoch_is_shorter_than_one_of_the_warm_up() -> None:
-    own = {"warmup_iter_per_epoch": 40, "encoder": "timm:resnet18"}
-    assert plan_stages(settings(**own), 10, 50).steps == 40
-    assert plan_stages(settings(**own), 10, 52 * 41).steps == 41
-    assert plan_stages(settings(**own | {"encoder": ""}), 10, 50).steps == 1
+@pytest.mark.parametrize("changes", [{"encoder": "timm:resnet18"}, {"dataset": "arrays"}])
+def test_with_an_encoder_and_on_arrays_no_epoch_is_shorter_than_one_of_the_warm_up(changes: dict[str, str]) -> None:
+    own = {"warmup_iter_per_epoch": 40}
+    assert plan_stages(settings(**own | changes), 10, 50).steps == 40
+    assert plan_stages(settings(**own | changes), 10, 52 * 41).steps == 41
+    assert plan_stages(settings(**own), 10, 50).steps == 1
 
 
 def test_fixed_number_of_steps() -> None:
