@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PYTEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
-.PHONY: help install demo lint test test-all clean
+.PHONY: help install demo docs lint test test-all clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -16,6 +16,9 @@ install: ## make .venv with everything in it (about 3 minutes and 6 GB, once)
 
 demo: install ## train and compare on a small example
 	@$(PY) scripts/demo.py
+
+docs: install ## the documentation as a site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 lint: install ## ruff, and mypy on the pure modules
 	$(PY) -m ruff check .

@@ -221,7 +221,7 @@ OPTIONS: tuple[Option, ...] = tuple(
 ARRAYS = "arrays"  # the dataset of rows that Python code gives
 # Defaults where `encoder` makes vectors, and for arrays: those of config/data/ohsumed_features.yaml, since the others
 # are for images.
-_ENCODED = {
+ENCODED_DEFAULTS = {
     "net": "plain",
     "ulb_batch_size": 60,
     "warmup_iter_per_epoch": 40,
@@ -236,4 +236,6 @@ def encoded_defaults(values: Mapping[str, Any], given: Collection[str]) -> dict[
     """Defaults with an encoder, and on arrays, for options that are neither `given` nor implied by another that is."""
     if not values["encoder"] and values["dataset"] != ARRAYS:
         return {}
-    return {key: value for key, value in _ENCODED.items() if not {key, _SAME_AS.get(key, key)}.intersection(given)}
+    return {
+        key: value for key, value in ENCODED_DEFAULTS.items() if not {key, _SAME_AS.get(key, key)}.intersection(given)
+    }
