@@ -18,7 +18,7 @@ demo: install ## train and compare on a small example
 	@$(PY) scripts/demo.py
 
 docs: install ## the documentation as a site: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 lint: install ## ruff, and mypy on the pure modules
 	$(PY) -m ruff check .

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from semilearn_bbam.util import usb as usb  # isort: split
@@ -160,9 +161,9 @@ def page() -> str:
     for option in OPTIONS:
         groups.setdefault(option.group, []).append(option)
     sections = [shared_group(name, options) for name, options in groups.items()]
-    required = f"## Method\n\n{HEADING}| `algorithm` | {', '.join(f'`{n}`' for n in algorithm_names())} | required | "
-    required += "[the method](methods/README.md) |\n"
-    return "\n".join([INTRODUCTION, required, *sections, methods_section()])
+    names = ", ".join(f"`{name}`" for name in algorithm_names())
+    required = f"`algorithm` must be given, and is the name of a [method](methods/README.md):\n{names}.\n"
+    return "\n".join([INTRODUCTION, fill(required, 120, break_on_hyphens=False) + "\n", *sections, methods_section()])
 
 
 if __name__ == "__main__":
