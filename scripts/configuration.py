@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -90,7 +91,7 @@ def type_of(option: Option) -> str:
 
 def row(option: Option, default: str) -> str:
     """A line of a table."""
-    words = option.help.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+    words = re.sub(r"\S*<\S*", r"`\g<0>`", option.help).replace("|", "\\|").replace("*", "\\*")
     return f"| `{option.name}` | {type_of(option)} | {default} | {words} |\n"
 
 
