@@ -1,4 +1,4 @@
-"""What mkdocs needs so that docs/ is the same on the site as in the repository: links, anchors and lists.
+"""What mkdocs needs so that links and anchors of docs/ are the same on the site as in the repository.
 
 A page of docs/ may link to any file of the repository. That file becomes part of the site, at its path in the
 repository; a linked Markdown file becomes a page, whose links are followed too. A link to nothing is left as it is, and
@@ -22,10 +22,6 @@ DOCS = ROOT / "docs"
 HOME = DOCS / "README.md"
 IN_NAVIGATION = (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "results" / "README.md")
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
-COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE)
-FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
-# Python-Markdown wants an empty line before a list, which GitHub does not.
-LIST_AFTER_TEXT = re.compile(r"^(?! *(?:[-*]|\d+\.) )(\S.*)\n(?=(?:[-*]|\d+\.) )", re.MULTILINE)
 
 
 def on_config(config: Any) -> Any:
@@ -50,9 +46,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         path = target(source, link[0])
         return link[0] if path is None else posixpath.relpath(site_path(path), folder or ".")
 
-    parts = FENCED.split(markdown)  # text and fenced code in turn
-    parts[::2] = [LIST_AFTER_TEXT.sub(r"\1\n\n", COMMENT.sub("\n", LINK.sub(moved, part))) for part in parts[::2]]
-    return "".join(parts)
+    return LINK.sub(moved, markdown)
 
 
 def target(source: Path, link: str) -> Path | None:

@@ -114,9 +114,10 @@ def test_tables_and_lists_of_the_pages_are_rendered(site: Path) -> None:
     for page, _ in pages(site):
         text = re.sub(r"<pre.*?</pre>|<code.*?</code>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         body = text.partition("<article")[2].partition("</article>")[0]
-        assert not re.search(r"^<p>\| |^\|.*\|$|^- |<p>- ", body, re.MULTILINE), page.name
+        assert not re.search(r"^<p>\| |^\|.*\|$|^ *(?:- |\d\. )|<p>- ", body, re.MULTILINE), page.name
         assert "```" not in body, page.name
         assert "$$" not in body, page.name
+        assert '<ol start="' not in body, page.name
 
 
 def test_the_navigation_names_every_page() -> None:
