@@ -153,8 +153,8 @@ def test_the_search_finds_a_page_without_a_network(site: Path) -> None:
             page.goto(f"{base}{name}.html")
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
         page.locator("label[for=__search]").first.click()
-        page.locator("input.md-search__input").fill("cluster_random_share")
-        page.locator(".md-search-result__item a[href*='configuration.html']").first.wait_for(timeout=30_000)
+        page.locator("input.md-search__input").press_sequentially("cluster_random_share")  # it listens to keys
+        page.locator(".md-search-result__item a[href*='configuration.html']").first.wait_for(timeout=60_000)
         browser.close()
         server.shutdown()
     assert asked
