@@ -287,3 +287,26 @@ def test_an_upper_bound_is_refused(train: Any, features_dir: Path, capsys: pytes
     _, folder = train(FEATURES, data_dir=features_dir, **options)
     assert main(["calibrate", str(folder)]) == 2
     assert "upper bound" in capsys.readouterr().err
+
+
+def test_the_pool_of_a_run_is_predicted(
+    kernel_run: Path, train: Any, features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = load_run_data(kernel_run), tmp_path / "pool.csv"
+    assert main(["predict", str(kernel_run), "pool", "--out", str(out)]) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(row) for row in data.split.unlabeled]
+    scores = load_run(kernel_run).scores(np.asarray(data.source.train)[data.split.unlabeled])
+    first = data.source.label_names[0]
+    np.testing.assert_allclose([float(row[first]) for row in rows], scores[:, 0], rtol=1e-5)
+    # Each label is predicted as often as it is labelled.
+    counts = [sum(name in row["labels"].split(";") for row in rows) for name in data.source.label_names]
+    np.testing.assert_allclose(counts, data.targets.mean(0) * len(rows), atol=1)
+    _, other = train(FEATURES, data_dir=features_dir, save_name="other", **{**KERNEL, "seed": 1})
+    capsys.readouterr()
+    assert main(["predict", str(kernel_run), str(other), "pool", "--out", str(out)]) == 2
+    assert "different pools" in capsys.readouterr().err
+    _, full = train(FEATURES, data_dir=features_dir, save_name="full", **{**KERNEL, "label_ratio": 1.0})
+    assert main(["predict", str(full), "pool", "--out", str(out)]) == 2
+    assert "no pool" in capsys.readouterr().err
