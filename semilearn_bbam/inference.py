@@ -154,20 +154,34 @@ class Predictor:
                 outputs = self.net(to_device(batch["x"], self.device))
             yield {key: value.float() for key, value in outputs.items()}
 
-    def _encoded(self, items: Any) -> Items:
-        """The items in the form that the views of the run read."""
+    def readable(self, items: Any) -> Items:
+        """Items as views and encoders read them: images as tensors, strings, or vectors.
+
+        Args:
+            items: what the run reads; see the class.
+
+        Returns:
+            The items, in their order.
+
+        Raises:
+            UserError: items of another kind or width.
+        """
         if isinstance(items, Source):
             if items.kind != self.kind:
                 raise UserError(f"the run was trained on {self.kind} data, the dataset has {items.kind} data")
             items = items.test
         if self.kind == "features":
             return self._vectors(items)
+        return self._checked(items, channels=3 if self.encoder else self.facts.in_features)
+
+    def _encoded(self, items: Any) -> Items:
+        """The items in the form that the views of the run read."""
+        items = self.readable(items)
         if self.encoder:
-            return self.encoder.vectors(self._checked(items, channels=3))
-        items = self._checked(items, channels=self.facts.in_features)
-        if self.kind == "image":
-            return items
-        return token_ids(items, self.preprocessor.tokenizer, self.preprocessor.max_length)
+            return self.encoder.vectors(items)
+        if self.kind == "text":
+            return token_ids(items, self.preprocessor.tokenizer, self.preprocessor.max_length)
+        return items
 
     def _checked(self, items: Any, channels: int) -> Items:
         """Images as tensors or texts; UserError for anything else."""

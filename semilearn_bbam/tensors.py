@@ -57,6 +57,8 @@ def require_same_shape(**tensors: Tensor | None) -> None:
         ValueError: expected one two-dimensional shape for all of them, got scores [2, 3], targets [3, 2]
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if tensor is not None}
-    if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
+    first = next(iter(shapes.values()), (0, 0))
+    # Without a set: sizes of a traced graph have no hash.
+    if any(len(shape) != 2 or shape != first for shape in shapes.values()):
         listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
         raise ValueError(f"expected one two-dimensional shape for all of them, got {listed}")

@@ -1,67 +1,71 @@
-"""Write the weights of a run as a safetensors file, which is safe to open."""
+"""Write a run for other programs: its weights, a graph from items to scores, or a folder for the Hugging Face hub."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from semilearn_bbam.commands import NOWHERE
-from semilearn_bbam.errors import RunError
-from semilearn_bbam.runs.folder import CONFIG
-from semilearn_bbam.util.files import write_atomically
+from semilearn_bbam.commands.predict import check_writable
 from semilearn_bbam.util.signals import interruptible
 
 OPTIONS = NOWHERE
 INTERRUPTED = "interrupted; nothing was written"
+# Format -> default name in the run folder, and what it is.
+FORMATS = {
+    "safetensors": ("weights.safetensors", "the weights alone"),
+    "onnx": ("model.onnx", "a graph for onnxruntime"),
+    "torch-export": ("model.pt2", "a graph for torch.export.load"),
+    "hf": ("hf", "a folder for the Hugging Face hub, which load_run reads"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run and the file."""
+    """The run, the format and the file."""
     parser.add_argument("folder", metavar="RUN", help="run folder")
-    parser.add_argument("--out", default="", help="file to write; default: weights.safetensors in the run folder")
+    words = "; ".join(f"{name}: {what}" for name, (_, what) in FORMATS.items())
+    parser.add_argument("--format", default="safetensors", choices=FORMATS, help=f"{words} (default: safetensors)")
+    names = ", ".join(name for name, _ in FORMATS.values())
+    parser.add_argument("--out", default="", help=f"file or folder to write; default, in the run folder: {names}")
 
 
 def run(args: argparse.Namespace, options: Sequence[str]) -> int:
-    """Write the file and print its content."""
-    import safetensors.torch  # noqa: F401  takes seconds, in which an exception could be swallowed
+    """Write the file or folder, and print its content."""
+    out = Path(args.out) if args.out else Path(args.folder) / FORMATS[args.format][0]
+    if args.format == "safetensors":
+        import safetensors.torch  # noqa: F401  takes seconds, in which an exception could be swallowed
 
-    out = args.out or Path(args.folder) / "weights.safetensors"
+        from semilearn_bbam.export.weights import export_weights
+
+        with interruptible():
+            metadata = export_weights(args.folder, out)
+        print(f"wrote {out}: {metadata['algorithm']}, after epoch {metadata['epoch']}")
+        return 0
+    if args.format != "hf":
+        check_writable(out)
+    export = _exporter(args.format)
     with interruptible():
-        metadata = export_weights(args.folder, out)
-    print(f"wrote {out}: {metadata['algorithm']}, after epoch {metadata['epoch']}")
+        written = export(args.folder, out)
+    print(
+        f"wrote {written.path}: {written.algorithm}, {written.content}, {written.bytes / 1e6:.1f} MB; largest difference "
+        f"of a score to the run {written.difference:.1e} ({written.checked_on})"
+    )
     return 0
 
 
-def export_weights(folder: str | Path, out: str | Path) -> dict[str, str]:
-    """Write the averaged weights of the model that a run selected, under the names of its net; returns the metadata.
+def _exporter(name: str) -> Any:
+    """The function that writes this format; its imports take seconds."""
+    if name == "onnx":
+        from semilearn_bbam.export.onnx import check_packages, export_onnx
 
-    The metadata are texts: `algorithm`, `labels` (JSON, in order), `epoch`, `config` (the run's YAML). Before the end
-    of a run it is the latest model. `pretrain_path` reads such a file. RunError for a folder without a checkpoint that
-    can be read safely, and for a file that cannot be written.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save
+        check_packages()
+        return export_onnx
+    if name == "torch-export":
+        from semilearn_bbam.export.torch_export import export_program
 
-    from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
+        return export_program
+    from semilearn_bbam.export.hub_folder import export_hub_folder
 
-    folder, out = Path(folder), Path(out)
-    path = selected_checkpoint(folder)
-    checkpoint = load_checkpoint(path)
-    try:
-        tensors = {name: value.contiguous().clone() for name, value in checkpoint["ema_model"].items()}
-        metadata = {
-            "algorithm": str(checkpoint["algorithm"]),
-            "labels": json.dumps(checkpoint["labels"]),
-            "epoch": str(checkpoint["epoch"]),
-            "config": (folder / CONFIG).read_text(encoding="utf-8"),
-        }
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(f"'{path}' is not in a complete run folder ({error}); rerun it") from error
-    try:
-        content = save(tensors, metadata)
-        write_atomically(out, lambda temporary: temporary.write_bytes(content))
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"--out: '{out}' cannot be written ({error})") from error
-    return metadata
+    return export_hub_folder

@@ -1,4 +1,4 @@
-"""Atomic writes: under a temporary name, flushed to the disk, then renamed."""
+"""Atomic writes of files and folders: under a temporary name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and str(error.filename) == str(temporary):
             raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a folder with `write(temporary)` and rename it to `path`, so that `path` is never half a folder.
+
+    An empty folder is replaced. OSError if that fails, and where `path` is a folder with files; nothing is left then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        write(temporary)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

@@ -1,0 +1,85 @@
+"""Fitted functions of rows as modules that take a batch of any size in one piece, as a traced graph needs them."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from semilearn_bbam.kernel_graph import KernelGraph
+from semilearn_bbam.kernels import KernelScores, LinearScores, gaussian_kernel, unit_rows
+from semilearn_bbam.neighbours import POWER
+from semilearn_bbam.nets.fitted import FittedHead, RowFunction
+
+
+class _Kernel(nn.Module):
+    """As `KernelScores`, without its division into chunks."""
+
+    def __init__(self, function: KernelScores) -> None:
+        super().__init__()
+        self.gamma = function.gamma
+        self.register_buffer("support", function.support)
+        self.register_buffer("coefficients", function.coefficients)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gaussian_kernel(x, self.support, self.gamma) @ self.coefficients
+
+
+class _Linear(nn.Module):
+    """As `LinearScores`."""
+
+    def __init__(self, function: LinearScores) -> None:
+        super().__init__()
+        self.register_buffer("weight", function.weight)
+        self.register_buffer("bias", function.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return LinearScores(self.weight, self.bias)(x)
+
+
+class _Graph(nn.Module):
+    """As `KernelGraph`, whose search for neighbours goes through chunks."""
+
+    def __init__(self, function: KernelGraph) -> None:
+        super().__init__()
+        self.alpha, self.count = function.alpha, min(function.num_neighbours, len(function.x))
+        if self.alpha:
+            self.register_buffer("x", function.x)
+            self.register_buffer("smoothed", function.smoothed)
+        self.supervised, self.student = _Kernel(function.supervised), _Kernel(function.student)
+        self.plain_student = _Kernel(function.plain_student)
+        self.register_buffer("share", function.student_share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = unit_rows(x)
+        z = self.smoothed_rows(unit_rows(x))
+        students = (self.student(z) + self.plain_student(x)) / 2
+        return torch.lerp(self.supervised(z), students, self.share)
+
+    def smoothed_rows(self, x: Tensor) -> Tensor:
+        """Rows [N,D] of unit length moved towards their neighbours, as in `neighbours.smoothed_like`."""
+        if not self.alpha:
+            return x
+        cosines, rows = (x @ self.x.T).topk(self.count, dim=1)
+        weights = cosines.clamp(min=0).pow(POWER)
+        total = weights.sum(1, keepdim=True)
+        weights = weights / total.clamp(min=torch.finfo(weights.dtype).tiny)
+        means = torch.where(total > 0, torch.zeros_like(x), x)
+        for neighbour in range(self.count):
+            means = means + weights[:, neighbour, None] * self.smoothed[rows[:, neighbour]]
+        return self.alpha * means + (1 - self.alpha) * x
+
+
+def in_one_piece(net: nn.Module) -> nn.Module:
+    """A copy of a net whose fitted heads have modules as functions."""
+    net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
+    for module in net.modules():
+        if isinstance(module, FittedHead) and module.function is not None:
+            module.function = _module_of(module.function)
+    return net
+
+
+def _module_of(function: RowFunction) -> nn.Module:
+    kinds: dict[type, type[nn.Module]] = {KernelScores: _Kernel, LinearScores: _Linear, KernelGraph: _Graph}
+    return kinds[type(function)](function)
