@@ -27,7 +27,7 @@ COMMANDS = {
     "tune": ("tune", "search settings of methods with an equal number of trials: FILE"),
     "plot": ("plot", "draw the figures that run folders hold data for: RUN .. --out FOLDER"),
     "report": ("report", "write one HTML page about one or several runs: RUN .. --out FILE"),
-    "export": ("export", "write the weights of a run as safetensors: RUN"),
+    "export": ("export", "write a run for other programs, as weights, ONNX or a hub folder: RUN"),
     "doctor": ("doctor", "print versions and known conflicts, and how to fix them"),
 }
 EXIT_CODES = "exit codes: 0 done, 1 bad items found, 2 a mistake that the user can fix, 130 interrupted"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,18 +25,16 @@ from semilearn_bbam.data.pixels import parse_range
 from semilearn_bbam.data.text import token_ids
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device, to_device
-from semilearn_bbam.engine.encoding import ItemEncoder, changed_encoders
+from semilearn_bbam.engine.encoding import ItemEncoder
 from semilearn_bbam.engine.preprocessing import Preprocessor
-from semilearn_bbam.errors import NetError, RunError, UserError
-from semilearn_bbam.nets.encoders import encoder_names
+from semilearn_bbam.engine.stored import encoder_words, item_encoder, net_words
+from semilearn_bbam.errors import RunError, UserError
 from semilearn_bbam.run import read_settings
-from semilearn_bbam.runs.checkpoint import load_checkpoint, selected_checkpoint
+from semilearn_bbam.runs.checkpoint import selected_model
 from semilearn_bbam.runs.decisions import run_calibration, run_thresholds
 from semilearn_bbam.runs.folder import CONFIG, LABELS
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.util.progress import progress_bar
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +209,11 @@ class Predictor:
 def load_run(folder: str | Path, device: str = "auto", *, decided: bool = True) -> Predictor:
     """The model of a run folder, ready for new items; neither its training set nor its initial weights are read.
 
-    Weights are read as tensors and plain values only. Before the end of a run its latest weights are taken, and there
-    are no prior thresholds.
+    Weights are read as tensors and plain values only. A folder that `export --format hf` wrote is read
+    alike. Before the end of a run its latest weights are taken, and there are no prior thresholds.
 
     Args:
-        folder: run folder that training made.
+        folder: run folder that training made, or an exported one.
         device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda" or "mps".
         decided: whether `decisions.json` is read where there is one.
 
@@ -239,8 +236,9 @@ def load_run(folder: str | Path, device: str = "auto", *, decided: bool = True) 
         (60, 3)
     """
     record = Run.read(folder)
-    path = selected_checkpoint(folder)
-    settings = read_settings(["--c", str(record.folder / CONFIG), *_encoder_words(record)])
+    model = selected_model(folder)
+    words = [*net_words(record), *encoder_words(record)]
+    settings = read_settings(["--c", str(record.folder / CONFIG), *words])
     try:
         facts = Facts(*(record.labels[key] for key in ("kind", "in_features", "num_classes")))
         names = tuple(map(str, record.labels["label_names"]))
@@ -248,16 +246,15 @@ def load_run(folder: str | Path, device: str = "auto", *, decided: bool = True) 
         raise RunError(
             f"'{record.folder / LABELS}' has no {error}; the run is of an older version, rerun it"
         ) from error
-    checkpoint = load_checkpoint(path)
     with torch.random.fork_rng():  # initial weights, which are replaced
         net = build_net(settings, **facts.as_dict(), weights_follow=True)
     try:
-        net.load_state_dict(checkpoint["ema_model"])
+        net.load_state_dict(model.weights)
     except RuntimeError as error:
         raise RunError(
-            f"'{path}' does not fit the net of '{record.folder / CONFIG}'; rerun it with this version"
+            f"'{model.path}' does not fit the net of '{record.folder / CONFIG}'; rerun it with this version"
         ) from error
-    net = ALGORITHMS[settings.algorithm].finished_net(net, settings, checkpoint["state"])
+    net = ALGORITHMS[settings.algorithm].finished_net(net, settings, model.state)
     target = resolve_device(device)
     return Predictor(
         settings=settings,
@@ -266,44 +263,13 @@ def load_run(folder: str | Path, device: str = "auto", *, decided: bool = True) 
         thresholds=run_thresholds(record, len(names), decided=decided),
         calibration=run_calibration(record) if decided else None,
         net=net.to(target, memory_format=torch.channels_last).eval().requires_grad_(False),
-        state=checkpoint["state"],
+        state=model.state,
         preprocessor=Preprocessor.of(settings, facts.kind, net),
         device=target,
-        encoder=_item_encoder(record, settings, target) if settings.encoder else None,
+        encoder=item_encoder(record, settings, target) if settings.encoder else None,
     )
 
 
-def _encoder_words(record: Run) -> list[str]:
-    """The encoders of a run on a command line: where they were in training, else where its settings say."""
-    if "encoding" not in record.labels:
-        return []
-    known = [
-        encoder_names(text) for text in (", ".join(record.labels["encoding"]["names"]), record.settings["encoder"])
-    ]
-    names = [next((name for name in pair if name.exists), pair[0]) for pair in zip(*known, strict=True)]
-    missing = next((name for name in names if not name.exists), None)
-    if missing:
-        raise RunError(f"'{record.folder}' needs its encoder, and {missing} is not there any more; restore it")
-    return ["--encoder", ", ".join(map(str, names))]
-
-
-def _item_encoder(record: Run, settings: Settings, device: torch.device) -> ItemEncoder:
-    """The encoders of a run with the weights that it was trained with; RunError if they are others now."""
-    try:
-        saved = record.labels["encoding"]
-    except KeyError as error:
-        raise RunError(f"'{record.folder / LABELS}' has no {error}; rerun it") from error
-    try:
-        encoder = ItemEncoder.of(settings, str(saved["kind"]), device=device, log=_logger.info)
-    except NetError as error:
-        raise RunError(f"'{record.folder}' needs the encoder that it was trained with: {error}") from error
-    changed = changed_encoders(saved, encoder)
-    if changed:
-        raise RunError(
-            f"'{record.folder}' was trained with another {', '.join(changed)} than {settings.encoder} is now; restore "
-            "it or rerun the run"
-        )
-    return encoder
 
 
 def _stacked(rows: list[Tensor], width: int) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # Imported where a user has the extra of pyproject.toml, by the name of the module.
 EXTRAS = {"pyarrow": "pyarrow", "pillow_heif": "pillow-heif", "optuna": "optuna", "pynndescent": "pynndescent"}
 EXTRAS |= {"cleanlab": "cleanlab"}
+EXTRAS |= {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}
 
 
 def normal(name: str) -> str:

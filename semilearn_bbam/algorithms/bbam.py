@@ -187,6 +187,11 @@ class BBAM(ReleasedFaults):
     def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
         return self.scores_of(outputs, self.args, self.score_state())
 
+    @classmethod
+    def scoring_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        statistics = {"statistics": state["statistics"]} if "statistics" in state else {}
+        return {**super().scoring_state(state), **statistics}
+
     def score_state(self) -> dict[str, Any]:
         if self.args.score_map == "raw" or self.pool_state is None:
             return super().score_state()

@@ -43,14 +43,12 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
             metadata = export_weights(args.folder, out)
         print(f"wrote {out}: {metadata['algorithm']}, after epoch {metadata['epoch']}")
         return 0
-    if args.format != "hf":
-        check_writable(out)
+    check_writable(out / "README.md" if args.format == "hf" else out)
     export = _exporter(args.format)
     with interruptible():
         written = export(args.folder, out)
     print(
-        f"wrote {written.path}: {written.algorithm}, {written.content}, {written.bytes / 1e6:.1f} MB; largest difference "
-        f"of a score to the run {written.difference:.1e} ({written.checked_on})"
+        f"wrote {written.path}: {written.algorithm}, {written.content}, {written.bytes / 1e6:.1f} MB; {written.checked}"
     )
     return 0
 

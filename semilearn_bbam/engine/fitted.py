@@ -160,3 +160,7 @@ class FittedAlgorithm(MultiLabelAlgorithm):
     def finished_net(cls, net: nn.Module, settings: Settings, state: Mapping[str, Any]) -> nn.Module:
         net.head.set_state(state)
         return net
+
+    @classmethod
+    def scoring_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: state[key] for key in ("boundary", "function") if key in state}

@@ -97,3 +97,8 @@ class Method:
     def scores_of(cls, outputs: Mapping[str, Tensor], settings: Settings, state: Mapping[str, Any]) -> Tensor:
         """Scores [N,K] in [0, 1] from a net's outputs; 0.5 is the training boundary. state: as of `get_state`."""
         return outputs["logits"].sigmoid()
+
+    @classmethod
+    def scoring_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        """What `finished_net` and `scores_of` read of a state, as of `get_state`; nothing else leaves a run folder."""
+        return {}

@@ -134,6 +134,13 @@ class TaughtAlgorithm(MultiLabelAlgorithm):
 
     # ------------------------------------------------------------------ state
 
+    @classmethod
+    def scoring_state(cls, state: Mapping[str, Any]) -> dict[str, Any]:
+        if "fusion" not in state:
+            return super().scoring_state(state)
+        teacher = {key: state["teacher"][key] for key in ("net", "head")}
+        return {**super().scoring_state(state), "fusion": state["fusion"], "teacher": teacher}
+
     def get_state(self) -> dict[str, Any]:
         teacher = {} if self.teacher is None else {"teacher": self.teacher.state_dict(self.fused)}
         return {**super().get_state(), **teacher, **self.score_state()}

@@ -19,7 +19,7 @@ from semilearn_bbam.data.dataset import Items, take
 from semilearn_bbam.errors import RunError, UserError
 from semilearn_bbam.export.graph import Graph, in_full_precision
 from semilearn_bbam.inference import Predictor
-from semilearn_bbam.trained.run_data import load_run_data
+from semilearn_bbam.trained.run_data import RunData, load_run_data
 
 SIZES = (1, 2, 7, 16)  # of the batches that are compared
 TOLERANCE = 1e-4  # of scores in [0, 1]
@@ -37,19 +37,26 @@ class Sample:
     where: str
 
     @classmethod
-    def of(cls, folder: str | Path, predictor: Predictor) -> Sample:
-        """The first items of the test part of the run's data, or generated ones where the data cannot be read."""
+    def of(cls, predictor: Predictor, data: RunData | None) -> Sample:
+        """The first items of the test part of the run's data, or generated ones without the data."""
         rows = np.arange(max(SIZES))
-        try:
-            test = load_run_data(folder).source.test
-        except UserError:
+        if data is None:
             return cls(predictor.readable(generated_items(predictor, len(rows))), "generated items")
+        test = data.source.test
         items: Items = take(predictor.readable(test), rows % len(test))
         return cls(items, "items of its data")
 
     def first(self, count: int) -> Items:
         """The first of the items."""
         return take(self.items, np.arange(count))
+
+
+def run_data(folder: str | Path) -> RunData | None:
+    """The data of a run, None where they cannot be read any more."""
+    try:
+        return load_run_data(folder)
+    except UserError:
+        return None
 
 
 def generated_items(predictor: Predictor, count: int, seed: int = 0) -> Any:

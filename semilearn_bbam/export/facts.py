@@ -21,14 +21,13 @@ from semilearn_bbam.runs.reader import Run
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the file or folder, its method, and how it was checked, in words."""
+    """What was written: the file or folder, the method, what it holds, and in words how it was checked."""
 
     path: Path
     algorithm: str
     content: str
     bytes: int
-    difference: float
-    checked_on: str
+    checked: str
 
 
 def finished_run(folder: str | Path) -> Predictor:
@@ -63,6 +62,11 @@ def metadata(predictor: Predictor, graph: Graph, difference: float, checked_on: 
         "semilearn_bbam_version": __version__,
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+
+
+def checked_in_words(difference: float, checked_on: str) -> str:
+    """The result of a comparison with the run."""
+    return f"largest difference of a score to the run {difference:.1e} ({checked_on})"
 
 
 def in_words(graph: Graph, num_labels: int) -> str:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from semilearn_bbam.errors import InstallError, RunError, UserError, first_line
-from semilearn_bbam.export.check import SIZES, Sample, largest_difference
-from semilearn_bbam.export.facts import Exported, finished_run, in_words, metadata
+from semilearn_bbam.export.check import SIZES, Sample, largest_difference, run_data
+from semilearn_bbam.export.facts import Exported, checked_in_words, finished_run, in_words, metadata
 from semilearn_bbam.export.graph import EXAMPLES, Graph, graph_of
 from semilearn_bbam.util.files import write_atomically, write_folder
 from semilearn_bbam.util.silence import silence
@@ -59,7 +59,7 @@ def export_onnx(folder: str | Path, out: str | Path) -> Exported:
     graph = graph_of(predictor)
     if graph.tokenizer is not None:
         _check_replaceable(tokenizer_folder)
-    sample = Sample.of(folder, predictor)
+    sample = Sample.of(predictor, run_data(folder))
     model = _converted(graph, sample)
     try:
         content = model.SerializeToString()
@@ -83,7 +83,7 @@ def export_onnx(folder: str | Path, out: str | Path) -> Exported:
     except OSError as error:
         raise RunError(f"--out: '{out}' cannot be written ({error.strerror or error}); name another file") from error
     words = in_words(graph, len(predictor.label_names))
-    return Exported(out, predictor.settings.algorithm, words, len(content), difference, checked_on)
+    return Exported(out, predictor.settings.algorithm, words, len(content), checked_in_words(difference, checked_on))
 
 
 def _converted(graph: Graph, sample: Sample) -> Any:

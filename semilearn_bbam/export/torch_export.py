@@ -12,8 +12,8 @@ from semilearn_bbam.util import usb as usb  # isort: split
 import torch
 
 from semilearn_bbam.errors import RunError
-from semilearn_bbam.export.check import SIZES, Sample, largest_difference
-from semilearn_bbam.export.facts import Exported, finished_run, in_words, metadata
+from semilearn_bbam.export.check import SIZES, Sample, largest_difference, run_data
+from semilearn_bbam.export.facts import Exported, checked_in_words, finished_run, in_words, metadata
 from semilearn_bbam.export.graph import EXAMPLES, graph_of
 from semilearn_bbam.util.files import write_atomically
 from semilearn_bbam.util.silence import silence
@@ -39,7 +39,7 @@ def export_program(folder: str | Path, out: str | Path) -> Exported:
     out = Path(out)
     predictor = finished_run(folder)
     graph = graph_of(predictor)
-    sample = Sample.of(folder, predictor)
+    sample = Sample.of(predictor, run_data(folder))
     program = graph.traced(sample.first(EXAMPLES))
     with silence:
         loaded = torch.export.load(io.BytesIO(_saved(program, {}))).module()
@@ -51,7 +51,7 @@ def export_program(folder: str | Path, out: str | Path) -> Exported:
     except OSError as error:
         raise RunError(f"--out: '{out}' cannot be written ({error.strerror or error}); name another file") from error
     words = in_words(graph, len(predictor.label_names))
-    return Exported(out, predictor.settings.algorithm, words, len(content), difference, checked_on)
+    return Exported(out, predictor.settings.algorithm, words, len(content), checked_in_words(difference, checked_on))
 
 
 def _saved(program: Any, facts: dict[str, str]) -> bytes:

@@ -58,6 +58,20 @@ class EncoderName:
             return Path(self.file).expanduser().is_file()
         return self.library != "hf" or not Path(self.name).is_absolute() or Path(self.name).is_dir()
 
+    @property
+    def without_folders(self) -> EncoderName:
+        """The name without the folders of the user's machine."""
+        if self.file:
+            return EncoderName(self.library, self.name, Path(self.file).name)
+        is_folder = self.library == "hf" and Path(self.name).expanduser().is_dir()
+        return EncoderName(self.library, Path(self.name).name if is_folder else self.name)
+
+    def inside(self, folder: Path) -> EncoderName:
+        """The encoder whose files were copied to this folder: a folder in it, or the weights `model.safetensors`."""
+        if self.library == "hf":
+            return EncoderName("hf", str(folder / Path(self.name).name))
+        return EncoderName(self.library, self.name, str(folder / "model.safetensors"))
+
     def __str__(self) -> str:
         return f"{self.library}:{self.name}" + (f"@{self.file}" if self.file else "")
 

@@ -1,20 +1,43 @@
-"""The only reader of checkpoints: tensors and plain values, never a pickled object."""
+"""The only reader of checkpoints and of exported models: tensors and plain values, never a pickled object."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.runs.folder import BEST, LATEST
+from semilearn_bbam.runs.portable import WEIGHTS, read_model
 
 # Keys of every checkpoint.
 REQUIRED = {"model", "ema_model", "optimizer", "loss_scaler", "it", "epoch", "best_it", "best_eval_acc", "algorithm"}
 REQUIRED |= {"num_classes", "fingerprint", "labels", "split", "seconds", "nonfinite_steps", "state", "random"}
 REQUIRED |= {"random_at_epoch", "sums", "metrics_rows"}
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedModel:
+    """The averaged weights of the model that a run selected, the state of its method, and the file of the weights."""
+
+    path: Path
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def selected_model(folder: str | Path) -> SelectedModel:
+    """The model of a run folder, or of a folder that `export --format hf` wrote; RunError without one."""
+    folder = Path(folder)
+    if (folder / WEIGHTS).is_file() and not any((folder / name).is_file() for name in (BEST, LATEST)):
+        return SelectedModel(folder / WEIGHTS, *read_model(folder))
+    path = selected_checkpoint(folder)
+    checkpoint = load_checkpoint(path)
+    return SelectedModel(path, checkpoint["ema_model"], checkpoint["state"])
 
 
 def selected_checkpoint(folder: str | Path) -> Path:
