@@ -1,4 +1,4 @@
-"""Fitted functions of rows as modules that take a batch of any size in one piece, as a traced graph needs them."""
+"""Parts of nets in a form that can be traced: fitted functions without chunks, and global maxima."""
 
 from __future__ import annotations
 
@@ -71,12 +71,22 @@ class _Graph(nn.Module):
         return self.alpha * means + (1 - self.alpha) * x
 
 
-def in_one_piece(net: nn.Module) -> nn.Module:
-    """A copy of a net whose fitted heads have modules as functions."""
+class _GlobalMax(nn.Module):
+    """As `AdaptiveMaxPool2d(1)`, which ONNX does not have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(dim=(-2, -1), keepdim=True)
+
+
+def traceable(net: nn.Module) -> nn.Module:
+    """A copy of a net for tracing: fitted heads have modules as functions, global maxima are plain ones."""
     net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
-    for module in net.modules():
+    for module in list(net.modules()):
         if isinstance(module, FittedHead) and module.function is not None:
             module.function = _module_of(module.function)
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.AdaptiveMaxPool2d) and child.output_size in (1, (1, 1)):
+                setattr(module, name, _GlobalMax())
     return net
 
 

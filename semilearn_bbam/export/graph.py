@@ -17,7 +17,7 @@ from semilearn_bbam.data.dataset import Items
 from semilearn_bbam.data.text import padding_id, token_ids
 from semilearn_bbam.data.views import NORMS, FeatureView, ImageView, TextView
 from semilearn_bbam.errors import UserError, first_line
-from semilearn_bbam.export.functions import in_one_piece
+from semilearn_bbam.export.functions import traceable
 from semilearn_bbam.inference import Predictor
 from semilearn_bbam.nets.encoders import Encoder
 from semilearn_bbam.nets.limits import most_tokens
@@ -50,9 +50,16 @@ class Graph:
                 return torch.export.export(self.module, arguments, dynamic_shapes=(self.dynamic,), strict=False)
             except Exception as error:  # of any net, and of any part of torch
                 raise UserError(
-                    f"the net of this run cannot be traced as a graph ({first_line(error)}); "
+                    f"the net of this run cannot be traced as a graph ({first_line(root_cause(error))}); "
                     "use --format safetensors or hf"
                 ) from error
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error that others were raised from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 class ScoreNet(nn.Module):
@@ -65,7 +72,7 @@ class ScoreNet(nn.Module):
     def __init__(self, predictor: Predictor, prepare: nn.Module) -> None:
         super().__init__()
         self.prepare = prepare
-        self.net = in_one_piece(predictor.net)
+        self.net = traceable(predictor.net)
         method = ALGORITHMS[predictor.settings.algorithm]
         self.scores_of = partial(method.scores_of, settings=predictor.settings, state=predictor.state)
 
@@ -108,7 +115,7 @@ class Encoded(nn.Module):
     def __init__(self, prepare: Sequence[nn.Module], encoders: Sequence[Encoder], reads: Sequence[slice]) -> None:
         super().__init__()
         self.prepare = nn.ModuleList(prepare)
-        self.nets = nn.ModuleList(encoder.net for encoder in encoders)
+        self.nets = nn.ModuleList(traceable(encoder.net) for encoder in encoders)
         self.reads = list(reads)
 
     def forward(self, *inputs: Tensor) -> Tensor:

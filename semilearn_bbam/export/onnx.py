@@ -15,7 +15,7 @@ from torch import Tensor
 from semilearn_bbam.errors import InstallError, RunError, UserError, first_line
 from semilearn_bbam.export.check import SIZES, Sample, largest_difference, run_data
 from semilearn_bbam.export.facts import Exported, checked_in_words, finished_run, in_words, metadata
-from semilearn_bbam.export.graph import EXAMPLES, Graph, graph_of
+from semilearn_bbam.export.graph import EXAMPLES, Graph, graph_of, root_cause
 from semilearn_bbam.util.files import write_atomically, write_folder
 from semilearn_bbam.util.silence import silence
 
@@ -101,7 +101,7 @@ def _converted(graph: Graph, sample: Sample) -> Any:
             )
     except Exception as error:  # of any net, and of any part of torch or onnxscript
         raise UserError(
-            f"the net of this run cannot be written as ONNX ({first_line(error)}); use --format torch-export or hf"
+            f"the net of this run cannot be written as ONNX ({first_line(root_cause(error))}); use --format torch-export or hf"
         ) from error
     assert converted is not None
     model = converted.model_proto
