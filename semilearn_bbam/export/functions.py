@@ -16,6 +16,9 @@ from semilearn_bbam.nets.fitted import FittedHead, RowFunction
 class _Kernel(nn.Module):
     """As `KernelScores`, without its division into chunks."""
 
+    support: Tensor
+    coefficients: Tensor
+
     def __init__(self, function: KernelScores) -> None:
         super().__init__()
         self.gamma = function.gamma
@@ -29,6 +32,9 @@ class _Kernel(nn.Module):
 class _Linear(nn.Module):
     """As `LinearScores`."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, function: LinearScores) -> None:
         super().__init__()
         self.register_buffer("weight", function.weight)
@@ -40,6 +46,10 @@ class _Linear(nn.Module):
 
 class _Graph(nn.Module):
     """As `KernelGraph`, whose search for neighbours goes through chunks."""
+
+    x: Tensor
+    smoothed: Tensor
+    share: Tensor
 
     def __init__(self, function: KernelGraph) -> None:
         super().__init__()
@@ -80,10 +90,12 @@ class _GlobalMax(nn.Module):
 
 def traceable(net: nn.Module) -> nn.Module:
     """A copy of a net for tracing: fitted heads have modules as functions, global maxima are plain ones."""
-    net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
+    net = copy.deepcopy(net)
+    for tensor in (*net.parameters(), *net.buffers()):
+        tensor.data = tensor.data.contiguous()  # not channels last
     for module in list(net.modules()):
         if isinstance(module, FittedHead) and module.function is not None:
-            module.function = _module_of(module.function)
+            setattr(module, "function", _module_of(module.function))  # noqa: B010  of another type
         for name, child in list(module.named_children()):
             if isinstance(child, nn.AdaptiveMaxPool2d) and child.output_size in (1, (1, 1)):
                 setattr(module, name, _GlobalMax())

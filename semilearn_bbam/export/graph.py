@@ -78,7 +78,8 @@ class ScoreNet(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         outputs = self.net(self.prepare(*inputs))
-        return self.scores_of({key: value.float() for key, value in outputs.items()})
+        scores: Tensor = self.scores_of({key: value.float() for key, value in outputs.items()})
+        return scores
 
 
 class Vectors(nn.Module):
@@ -97,6 +98,9 @@ class Tokens(nn.Module):
 
 class Pixels(nn.Module):
     """Images [N,C,S,S] in [0,1], normalised as the run's view does; grey ones get three channels by that."""
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from semilearn_bbam.util import usb as usb  # isort: split
 
@@ -29,6 +29,7 @@ from semilearn_bbam.runs.folder import CONFIG, LABELS, RESULTS
 from semilearn_bbam.runs.portable import BACKBONE, ENCODERS, write_model
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.util.files import write_folder
+from semilearn_bbam.util.hub import load_local_or_hub
 
 FACTS, CARD = "config.json", "README.md"
 COPIED = (RESULTS, "decisions.json")  # as they are, those that the run has
@@ -132,20 +133,19 @@ def _write_backbone(name: str, folder: Path) -> None:
     from transformers import AutoConfig
 
     folder.mkdir()
-    local = Path(name).expanduser()
-    AutoConfig.from_pretrained(str(local) if local.is_dir() else name).save_pretrained(folder)
+    config = load_local_or_hub(name, lambda known, local: AutoConfig.from_pretrained(known, local_files_only=local))
+    config.save_pretrained(folder)
     load_tokenizer(name).save_pretrained(folder)
 
 
 def _write_encoder(encoder: Encoder, folder: Path) -> None:
     """The weights of a frozen encoder, of texts with configuration and tokenizer."""
-    path = encoder.name.inside(folder)
+    path, net = encoder.name.inside(folder), cast(Any, encoder.net)
     if encoder.name.library == "hf":
-        encoder.net.encoder.save_pretrained(path.name)
+        net.encoder.save_pretrained(path.name)
         load_tokenizer(encoder.name.name).save_pretrained(path.name)
         return
     folder.mkdir(parents=True)
-    net: Any = encoder.net
     content = save({key: value.contiguous().clone() for key, value in net.net.state_dict().items()})
     Path(path.file).write_bytes(content)
 

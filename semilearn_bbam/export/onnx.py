@@ -101,7 +101,8 @@ def _converted(graph: Graph, sample: Sample) -> Any:
             )
     except Exception as error:  # of any net, and of any part of torch or onnxscript
         raise UserError(
-            f"the net of this run cannot be written as ONNX ({first_line(root_cause(error))}); use --format torch-export or hf"
+            f"the net of this run cannot be written as ONNX ({first_line(root_cause(error))}); "
+            "use --format torch-export or hf"
         ) from error
     assert converted is not None
     model = converted.model_proto
