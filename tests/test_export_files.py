@@ -19,10 +19,11 @@ from semilearn_bbam import __version__
 from semilearn_bbam.__main__ import main
 from semilearn_bbam.data import load_source
 from semilearn_bbam.data.text import load_tokenizer
+from semilearn_bbam.data.views import ImageView
 from semilearn_bbam.inference import load_run
 from semilearn_bbam.runs.folder import BEST, RESULTS
 from tests.conftest import FEATURES, IMAGE_NET, has_line
-from tests.export_runs import PHOTOGRAPHS, SMALL, TEXTS, Made
+from tests.export_runs import DIGITS, PHOTOGRAPHS, SMALL, TEXTS, Made
 from tests.export_runs import make as make
 
 PAGE = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
@@ -104,6 +105,18 @@ def test_onnx_of_an_encoder_goes_from_pixels_to_scores(make: Made, weights: Path
     pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 160, 160), dtype=np.uint8)
     scores = session.run(None, {"pixels": pictures.astype(np.float32) / 255})[0]
     np.testing.assert_allclose(scores, load_run(folder, device="cpu").scores(pictures), atol=1e-5)
+
+
+def test_onnx_of_grey_images(make: Made) -> None:
+    folder = make(DIGITS, "bbam")
+    session, facts = onnx_of(folder)
+    _, channels, size, _ = session.get_inputs()[0].shape
+    assert channels == 1
+    assert facts["input"]["colours"] == "grey"
+    predictor = load_run(folder, device="cpu")
+    pictures = np.stack([np.asarray(item) for item in load_source(predictor.settings).test[:9]])
+    scores = session.run(None, {"pixels": ImageView(size)(pictures).numpy()})[0]
+    np.testing.assert_allclose(scores, predictor.scores(pictures), atol=1e-5)
 
 
 def test_the_lines_of_the_page_run_as_they_are_printed(make: Made, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ RUNS = [
     (DIGITS, "bbam", {}),
     (DIGITS, "d2l", {"img_size": 8}),
     (DIGITS, "ml_remixmatch", {}),
-    (DIGITS, "supervised_ridge", {"net": "pixels", "normalize": "imagenet"}),
+    (DIGITS, "supervised_ridge", {"net": "pixels", "normalize": "imagenet", "img_size": 12}),
     (TEXTS, "bbam", {}),
     (TEXTS, "ml_fixmatch", {}),
     (TEXTS, "supervised_kernel", {"use_pretrain": "true"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from semilearn_bbam.data import load_source
 from semilearn_bbam.errors import RunError
 from semilearn_bbam.inference import load_run
 from semilearn_bbam.run import read_settings
+from semilearn_bbam.runs import portable
 from semilearn_bbam.runs.folder import BEST
 from semilearn_bbam.runs.portable import STATE, packed, unpacked, write_model
 from tests.conftest import FEATURES, IMAGE_NET, has_line
@@ -165,6 +167,12 @@ def test_folders_that_are_there_and_that_are_damaged(
         (copy / name).write_bytes(content)
         with pytest.raises(RunError, match="export it again"):
             load_run(copy)
+
+
+def test_the_examples_of_the_state_run() -> None:
+    results = doctest.testmod(portable)
+    assert results.attempted == 2
+    assert not results.failed
 
 
 def test_a_state_is_the_same_after_the_way(tmp_path: Path) -> None:
