@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -166,9 +167,6 @@ def graph_of(predictor: Predictor) -> Graph:
 
 def in_full_precision(predictor: Predictor) -> Predictor:
     """The predictor without mixed precision, which graphs do not have."""
-    from contextlib import nullcontext
-    from dataclasses import replace
-
     encoder = predictor.encoder
     if encoder and predictor.settings.amp:
         encoder = replace(encoder, autocast=nullcontext, dtype="torch.float32")
