@@ -270,8 +270,6 @@ def load_run(folder: str | Path, device: str = "auto", *, decided: bool = True) 
     )
 
 
-
-
 def _stacked(rows: list[Tensor], width: int) -> NDArray[np.float32]:
     if not rows:
         return np.empty((0, width), np.float32)

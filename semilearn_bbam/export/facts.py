@@ -49,12 +49,20 @@ def plain_thresholds(predictor: Predictor) -> dict[str, list[float | None]]:
     }
 
 
+def plain_calibration(predictor: Predictor) -> dict[str, list[float]] | None:
+    """Slope and intercept [K] of the probabilities sigmoid(slope logit(score) + intercept); None before `calibrate`."""
+    if predictor.calibration is None:
+        return None
+    return {name: [float(value) for value in values] for name, values in vars(predictor.calibration).items()}
+
+
 def metadata(predictor: Predictor, graph: Graph, difference: float, checked_on: str) -> dict[str, str]:
     """The metadata of a file, which are texts; lists and objects are JSON."""
     facts: Mapping[str, Any] = {
         "algorithm": predictor.settings.algorithm,
         "label_names": list(predictor.label_names),
         "thresholds": plain_thresholds(predictor),
+        "calibration": plain_calibration(predictor),
         "input": dict(graph.description),
         "output": {"name": "scores", "shape": ["N", len(predictor.label_names)], "range": [0, 1]},
         "largest_difference": difference,

@@ -30,12 +30,19 @@ class SelectedModel:
     state: Mapping[str, Any]
 
 
-def selected_model(folder: str | Path) -> SelectedModel:
-    """The model of a run folder, or of a folder that `export --format hf` wrote; RunError without one."""
+def model_file(folder: str | Path) -> Path:
+    """The file of the weights that `selected_model` reads; RunError without one."""
     folder = Path(folder)
     if (folder / WEIGHTS).is_file() and not any((folder / name).is_file() for name in (BEST, LATEST)):
-        return SelectedModel(folder / WEIGHTS, *read_model(folder))
-    path = selected_checkpoint(folder)
+        return folder / WEIGHTS
+    return selected_checkpoint(folder)
+
+
+def selected_model(folder: str | Path) -> SelectedModel:
+    """The model of a run folder, or of a folder that `export --format hf` wrote; RunError without one."""
+    path = model_file(folder)
+    if path.name == WEIGHTS:
+        return SelectedModel(path, *read_model(path.parent))
     checkpoint = load_checkpoint(path)
     return SelectedModel(path, checkpoint["ema_model"], checkpoint["state"])
 

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from semilearn_bbam.data.dataset import Problem, take
+from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
 from semilearn_bbam.data.inputs import Inputs
 from semilearn_bbam.data.problems import KINDS
+from semilearn_bbam.runs.checkpoint import model_file
+from semilearn_bbam.runs.folder import CONFIG, DECISIONS
 from semilearn_bbam.trained.ensemble import Ensemble
 from semilearn_bbam.util.files import write_atomically
 
@@ -140,11 +143,7 @@ def problem_text(problem: Problem) -> str:
 
 def identity_of(folders: list[Path], inputs: Inputs, *, calibrated: bool) -> str:
     """What the scores of a command depend on: runs, inputs, and whether probabilities are kept."""
-    from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
-    from semilearn_bbam.runs.checkpoint import selected_checkpoint
-    from semilearn_bbam.runs.folder import CONFIG, DECISIONS
-
-    weights = [str(path) for folder in folders for path in (selected_checkpoint(folder), folder / CONFIG)]
+    weights = [str(path) for folder in folders for path in (model_file(folder), folder / CONFIG)]
     decided = [str(folder / DECISIONS) for folder in folders] if calibrated else []
     parts: list[Any] = [files_key(weights + decided), inputs.identity, str(calibrated), str(len(inputs))]
     return compute_fingerprint(parts)
