@@ -127,7 +127,7 @@ def test_large_data_are_fitted_by_batches_and_in_blocks(monkeypatch: pytest.Monk
     sizes = (50, 300, 100, 50)
     vectors, of = groups(*sizes)
     for name, value in {"LARGE": 100, "FITTED": 400, "BLOCK": 640}.items():
-        monkeypatch.setattr(f"semilearn_bbam.data.clusters.{name}", value)
+        monkeypatch.setattr(f"semilearn_bbam.clustering.{name}", value)
     chosen = choice(vectors, 4)
     assert sorted(of[chosen.rows]) == [0, 1, 2, 3]
     assert chosen.weights.tolist() == [sizes[group] for group in of[chosen.rows]]

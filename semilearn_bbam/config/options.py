@@ -104,6 +104,8 @@ _DATA = (
            "vectors of dataset 'features' in data_dir: .npz, a folder of .npy, .libsvm, .arff, sparse .npz"),
     Option("manifest", str, "",
            "what dataset 'manifest' reads in data_dir: a table, a COCO json, a data.yaml, or a folder"),
+    Option("added", str, "",
+           "further manifests with labels, as `suggest` writes them, separated by commas, or a list", listed=True),
     Option("unlabeled", str, "",
            "unlabelled items of dataset 'manifest': a folder, a manifest or a text file, one per line"),
     Option("test", str, "", "test part of dataset 'manifest', or of LibSVM and ARFF; empty: test_ratio"),

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from semilearn_bbam.clustering import BLOCK, Rows, Vectors, assign, blocks, fit_centres, squared_distances
 from semilearn_bbam.data.dataset import Items
-
-Rows = NDArray[np.int64]
-Vectors = NDArray[np.float32]
-LARGE = 20_000  # rows from which on batches of rows move the centres, not all rows at once
-FITTED = 65_536  # rows that centres are fitted to at most; all rows are assigned to them
-BLOCK = 2**24  # numbers in a block of vectors or distances
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +65,8 @@ def choose_rows(
     started = perf_counter()
     num_clusters = max(1, count - round(random_share * count))
     with threadpool_limits(limits=1):  # sums of several threads are added in any order, so that centres would differ
-        centres = _fit(vectors, rows, num_clusters, rng)
-        labels, distances = _assign(vectors, rows, centres)
+        centres = fit_centres(vectors, rows, num_clusters, rng)
+        labels, distances = assign(vectors, rows, centres)
         nearest = _nearest_of_clusters(vectors, rows[:num_eligible], labels, distances, centres)
     occupied = np.flatnonzero(nearest >= 0)
     rest = np.setdiff1d(np.arange(num_eligible), nearest)
@@ -92,33 +84,6 @@ def choose_rows(
     return ChosenRows(rows[positions][order], weights[order], len(occupied), len(drawn))
 
 
-def _fit(vectors: Items, rows: Rows, num_clusters: int, rng: np.random.Generator) -> Vectors:
-    """Centres [C,D] of clusters of the rows."""
-    seed = int(rng.integers(2**32))
-    size = max(FITTED, 4 * num_clusters)
-    if len(rows) > size:
-        rows = np.sort(rng.choice(rows, size, replace=False))
-    fitted = unit_rows(vectors, rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
-        if len(rows) < LARGE:
-            kmeans = KMeans(num_clusters, n_init=1, random_state=seed, copy_x=False).fit(fitted)
-        else:
-            kmeans = MiniBatchKMeans(num_clusters, n_init=1, random_state=seed, batch_size=4096).fit(fitted)
-    centres: Vectors = kmeans.cluster_centers_.astype(np.float32)
-    return centres
-
-
-def _assign(vectors: Items, rows: Rows, centres: Vectors) -> tuple[NDArray[np.int64], Vectors]:
-    """The nearest centre of each row, and the squared distance to it."""
-    labels, distances = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
-    for part, block in _blocks(vectors, rows, len(centres)):
-        to_centres = squared_distances(block, centres)
-        labels[part] = to_centres.argmin(1)
-        distances[part] = to_centres.min(1)
-    return labels, distances
-
-
 def _nearest_of_clusters(
     vectors: Items, eligible: Rows, labels: NDArray[np.int64], distances: Vectors, centres: Vectors
 ) -> NDArray[np.int64]:
@@ -133,37 +98,9 @@ def _nearest_of_clusters(
     step = max(1, BLOCK // len(eligible))
     for start in range(0, len(lacking), step):
         group = lacking[start : start + step]
-        blocks = _blocks(vectors, eligible, len(group))
-        to_rows = np.concatenate([squared_distances(centres[group], block) for _, block in blocks], axis=1)
+        parts = blocks(vectors, eligible, len(group))
+        to_rows = np.concatenate([squared_distances(centres[group], block) for _, block in parts], axis=1)
         for cluster, row in zip(group, to_rows, strict=True):
             row[nearest[nearest >= 0]] = np.inf
             nearest[cluster] = row.argmin()
     return nearest
-
-
-def _blocks(vectors: Items, rows: Rows, width: int) -> Iterator[tuple[slice, Vectors]]:
-    """Unit-length vectors of the rows, block by block, of which each times `width` is at most `BLOCK` numbers."""
-    step = max(1, BLOCK // max(width, int(np.shape(vectors[rows[0]])[-1])))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        yield part, unit_rows(vectors, rows[part])
-
-
-def unit_rows(vectors: Items, rows: Rows) -> Vectors:
-    """These rows in float32, each of unit length, [len(rows),D]; a zero vector stays one. Of pairs [N,2,D] the first.
-
-    Example:
-        >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]), np.array([0, 1])).tolist()
-        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    block = np.asarray(vectors[rows])  # type: ignore[call-overload]
-    block = (block[:, 0] if block.ndim == 3 else block).astype(np.float32)
-    # Of vectors as large as float32 can hold, the squares are not finite.
-    block /= np.maximum(np.abs(block).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    length = np.linalg.norm(block, axis=1, keepdims=True)
-    return np.asarray(block / np.where(length > 0, length, 1), np.float32)
-
-
-def squared_distances(first: Vectors, second: Vectors) -> Vectors:
-    """Squared distances [A,B] between rows [A,D] and rows [B,D]."""
-    return np.asarray((first**2).sum(1)[:, None] - 2 * (first @ second.T) + (second**2).sum(1), np.float32)

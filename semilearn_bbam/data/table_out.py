@@ -43,7 +43,7 @@ def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
     if source.kind == "features":
         write_atomically(out, lambda path: _write_vectors(source, path))
         return {"dataset": "features", **settings, "feature_file": os.path.abspath(out)}
-    wide = _is_wide(source)
+    wide = is_wide(source)
     for name in source.label_names:
         if not name.isprintable() or name != name.strip() or not name or (wide and name in RESERVED):
             where = "the name of a column" if wide else "a line of a file"
@@ -60,8 +60,8 @@ def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
     return settings | {"label_form": "names"} | ({"label_separator": SEPARATOR} if _has_several(source) else {})
 
 
-def _is_wide(source: Source) -> bool:
-    """Whether each label needs its own column."""
+def is_wide(source: Source) -> bool:
+    """Whether a manifest needs a column for each label: a cell is unknown, no label applies, or a name has a bracket."""
     rows = [source.targets, source.test_targets]
     unclear = any((targets < 0).any() or (targets.sum(1) == 0).any() for targets in rows)
     return unclear or any(re.search(r"[;|<>()\[\]{}]", name) for name in source.label_names)
@@ -78,7 +78,7 @@ def _rows(source: Source, data_dir: Path, wide: bool) -> Iterator[dict[str, Any]
     for part, items, targets in (("train", source.train, source.targets), ("test", source.test, source.test_targets)):
         for row in range(len(items)):
             in_pool = part == "train" and row >= labelled
-            fields = _item(source, part, row, data_dir)
+            fields = item_fields(source, part, row, data_dir)
             known = None if in_pool else targets[row]
             if wide:
                 fields |= {name: _cell(known, k) for k, name in enumerate(source.label_names)}
@@ -93,7 +93,8 @@ def _cell(known: Any, k: int) -> str:
     return "?" if known is None or known[k] < 0 else str(int(known[k]))
 
 
-def _item(source: Source, part: str, row: int, data_dir: Path) -> dict[str, Any]:
+def item_fields(source: Source, part: str, row: int, data_dir: Path) -> dict[str, Any]:
+    """What names an item in a manifest: its `path` below data_dir, or its `text` and ready texts; DataError without."""
     items = source.train if part == "train" else source.test
     if source.kind == "text":
         strong = source.strong_texts[row] if part == "train" and source.strong_texts is not None else ()

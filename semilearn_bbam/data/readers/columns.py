@@ -38,6 +38,8 @@ LABELS = (
     choice choices annotations""".split(),
 )
 STRONG = ("strong", "aug_0", "aug_1", "aug_2", "aug_3")  # `aug_<n>` are USB's back-translations
+SUGGESTED_BY = "suggested_by"  # written by `suggest`; where it is, it and what it explains are no labels
+SUGGESTED = (SUGGESTED_BY, "uncertain_label", "uncertain_score")
 INDEX = ("id", "index", "idx", "unnamed:_0")
 MOSTLY = 0.5  # share of the cells of a label column that must be readable
 EXAMPLES = 20  # rows in which a column is tried

@@ -17,6 +17,7 @@ from semilearn_bbam.data.dataset import DataError, Part, Problem, Source, data_f
 from semilearn_bbam.data.images import SUFFIXES as IMAGE_SUFFIXES
 from semilearn_bbam.data.overlap import content_keys
 from semilearn_bbam.data.problems import describe
+from semilearn_bbam.data.readers.added import read_added, with_added
 from semilearn_bbam.data.readers.codes import cell_code, cell_meaning
 from semilearn_bbam.data.readers.entries import TEST, TRAINING, Entries
 from semilearn_bbam.data.readers.fields import Labels, read_fields
@@ -52,9 +53,12 @@ def load_manifest(args: Namespace) -> Source:
         if kinds[TEST] != kinds[TRAINING]:
             raise DataError(f"{args.manifest} lists {kinds[TRAINING]}s and {args.test} {kinds[TEST]}s; list one kind")
     notes = list(dict.fromkeys(note for entries in files.values() for note in entries.notes))
-    labels = _read_labels(root, args, files, notes)
+    added = read_added(root, args, files[TRAINING], notes)
+    labels = _read_labels(root, args, files, added, notes)
     labeled = _one_item_per_row(files[TRAINING], args.manifest, notes)
     labeled, test, pool = _divide(labeled, files.get(TEST), labels, args, notes)
+    for name, entries in added.items():
+        labeled, test, pool = with_added(_one_item_per_row(entries, name, notes), (labeled, test, pool), args, notes)
 
     targets, labeled = _targets(labels, labeled, TRAINING, args)
     test_targets, test = _targets(labels, test, TEST, args)
@@ -93,7 +97,7 @@ def read_labeled(args: Namespace, label_names: Sequence[str]) -> tuple[str, Part
     root, notes = data_folder(args), []
     entries = read_manifest(root, args.manifest, TRAINING, args)
     notes += entries.notes
-    labels = _read_labels(root, args, {TRAINING: entries}, notes, label_names)
+    labels = _read_labels(root, args, {TRAINING: entries}, {}, notes, label_names)
     entries = _one_item_per_row(entries, args.manifest, notes)
     entries.labels = [[] if value is None else value for value in entries.labels]
     targets, entries = _targets(labels, entries, TEST, args)
@@ -104,7 +108,12 @@ def read_labeled(args: Namespace, label_names: Sequence[str]) -> tuple[str, Part
 
 
 def _read_labels(
-    root: Path, args: Namespace, files: dict[str, Entries], notes: list[str], known: Sequence[str] = ()
+    root: Path,
+    args: Namespace,
+    files: dict[str, Entries],
+    added: dict[str, Entries],
+    notes: list[str],
+    known: Sequence[str] = (),
 ) -> LabelList:
     """The labels and their order; the labels of all entries in their final form, unless they are a ValueError."""
     names = read_label_file(in_folder(root, args.label_file)) if args.label_file else list(known)
@@ -129,7 +138,10 @@ def _read_labels(
         for entries in fields:
             entries.labels = [next(rows) for _ in entries.labels]
         notes += read.notes
-    labels: list[Labels] = [value for value in files[TRAINING].labels if not isinstance(value, ValueError)]
+    for name, entries in added.items():
+        _read_added_labels(entries, chosen, name, args, notes)
+    training = [value for entries in (files[TRAINING], *added.values()) for value in entries.labels]
+    labels: list[Labels] = [value for value in training if not isinstance(value, ValueError)]
     merged = bool(args.merge_labels)
     if names:
         first, note = first_number(labels, names, args.first_label, args.manifest)
@@ -142,6 +154,18 @@ def _read_labels(
             "name them in label_columns"
         )
     return LabelList(declared, args.manifest, merged=merged)
+
+
+def _read_added_labels(entries: Entries, names: Sequence[str], name: str, args: Namespace, notes: list[str]) -> None:
+    """The labels of a further manifest in their final form; what its fields mean is decided over this file alone."""
+    if entries.columns:
+        values = [row[column] for row in entries.labels for column in names if column in row]
+        meaning = cell_meaning(values, args.negative_cells, name)
+        entries.labels = [_cells(row, names, meaning) for row in entries.labels]
+    elif not entries.label_names:
+        read = read_fields(entries.labels, args, names, name)
+        entries.labels = list(read.labels)
+        notes += read.notes
 
 
 def _check_columns(names: Sequence[str], entries: Entries, args: Namespace, part: str) -> None:

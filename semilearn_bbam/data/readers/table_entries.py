@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from semilearn_bbam.data.dataset import DataError, Problem
 from semilearn_bbam.data.problems import describe
-from semilearn_bbam.data.readers.columns import choose_columns, folded
+from semilearn_bbam.data.readers.columns import SUGGESTED, SUGGESTED_BY, choose_columns, folded
 from semilearn_bbam.data.readers.entries import TRAINING, UNLABELED, Entries, below
 from semilearn_bbam.data.readers.header import without_header
 from semilearn_bbam.data.readers.parted import count_parts, read_parts
-from semilearn_bbam.data.readers.tables import brief, in_folder, read_table
+from semilearn_bbam.data.readers.tables import Table, brief, in_folder, read_table
 
 EXAMPLES = 20  # paths that are tried
 
@@ -28,7 +29,7 @@ def read_table_entries(root: Path, name: str, part: str, settings: Namespace) ->
             f" ({line})" for line in describe([Problem(part, row, "row", fault) for row, fault in table.bad])
         )
         raise DataError(f"{path} lists no item{reason}; give it rows with path or text, and labels")
-    table = without_header(path, root, table, settings)
+    table = _without_suggestions(without_header(path, root, table, settings))
     columns = choose_columns(path, root, table, settings, has_labels=part != UNLABELED)
     first_row = next((fields for _, fields in table.rows if columns.item in fields), {})
     if not all(column.strip() for column in columns.cells):
@@ -90,3 +91,11 @@ def _ready_texts(fields: dict[str, Any], columns: Sequence[str]) -> tuple[str, .
     values = [fields.get(column) for column in columns]
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     return tuple(text for text in texts if isinstance(text, str) and text.strip())
+
+
+def _without_suggestions(table: Table) -> Table:
+    """The table without the columns in which `suggest` explains its choice."""
+    if SUGGESTED_BY not in table.columns:
+        return table
+    rows = [(row, {key: value for key, value in fields.items() if key not in SUGGESTED}) for row, fields in table.rows]
+    return replace(table, rows=rows)

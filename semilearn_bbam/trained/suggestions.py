@@ -1,0 +1,188 @@
+"""Items worth labelling: of the pool of a run, and of data without any label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from semilearn_bbam.util import usb as usb  # isort: split
+
+import numpy as np
+
+from semilearn_bbam.config import OPTIONS, Settings
+from semilearn_bbam.data.dataset import Items, data_folder, take
+from semilearn_bbam.data.inputs import ARRAYS, Inputs, read_inputs
+from semilearn_bbam.data.readers.entries import UNLABELED
+from semilearn_bbam.data.readers.listed import read_manifest
+from semilearn_bbam.data.readers.tables import SUFFIXES as TABLES
+from semilearn_bbam.data.to_label import ToLabel, form_of, items_of
+from semilearn_bbam.engine.device import resolve_device
+from semilearn_bbam.engine.encoding import ItemEncoder
+from semilearn_bbam.errors import RunError, UserError
+from semilearn_bbam.inference import Predictor, load_run
+from semilearn_bbam.querying import UNSCORED, WITHOUT_VECTORS, Query, QueryPool, most_uncertain, query_rows
+from semilearn_bbam.runs.reader import Run
+from semilearn_bbam.trained.run_data import RunData, load_run_data
+
+WITHOUT_LABELS = "clusters"  # with no labelled row every cluster is a gap
+PROTOCOLS = ("tuned", "prior", "0.5")  # thresholds, the first that a run has
+
+
+@dataclass(frozen=True, eq=False)
+class Suggestions:
+    """Items to label, in order, and the images among them, none for texts and vectors."""
+
+    listed: ToLabel
+    images: Items | None
+    num_pool: int
+
+
+def suggest_first(
+    path: Path,
+    n: int,
+    *,
+    encoder: str,
+    query: dict[str, Any],
+    device: str = "auto",
+    log: Callable[[str], object] = print,
+) -> Suggestions | Inputs:
+    """Choose n items of data without labels to begin with.
+
+    Args:
+        path: a folder of images, a table with a column of images or texts, a text file, or a file of vectors.
+        n: items to choose.
+        encoder: the option of that name, for images and texts.
+        query: keywords of `query_rows`.
+        device: where to encode.
+        log: takes lines on the encoder.
+
+    Returns:
+        The items, or what was read where some of it is bad.
+
+    Raises:
+        UserError: data that cannot be read, fewer items than n, no encoder.
+    """
+    kind, inputs = read_unlabelled(path)
+    if inputs.problems:
+        return inputs
+    check_count(n, len(inputs.items), f"'{path}'")
+    if query["strategy"] not in UNSCORED:
+        raise UserError(f"--strategy: {query['strategy']} needs the scores of a run; use {' or '.join(UNSCORED)}")
+    if kind == "features":
+        if encoder:
+            raise UserError(f"--encoder: '{path}' holds vectors, which no encoder reads; leave --encoder out")
+        vectors = np.asarray(inputs.items)
+    elif query["strategy"] in WITHOUT_VECTORS:
+        vectors = np.empty((len(inputs.items), 0), np.float32)
+    elif not encoder:
+        raise UserError(
+            f"--encoder: {kind}s become vectors first; name a pretrained net such as "
+            f"{'timm:resnet50.a1_in1k' if kind == 'image' else 'hf:sentence-transformers/all-MiniLM-L6-v2'}"
+        )
+    else:
+        settings = Settings(**{option.name: option.default for option in OPTIONS}).having(encoder=encoder)
+        vectors = ItemEncoder.of(settings, kind, device=resolve_device(device), log=log).vectors(_files(kind, inputs))
+    chosen = query_rows(pool=QueryPool(vectors, vectors[:0]), n=n, **query)
+    column = {"image": "path", "text": "text", "features": "id"}[kind]
+    names = [str(inputs.items[row]) if kind == "text" else inputs.ids[row] for row in chosen.rows]
+    images = take(_files(kind, inputs), chosen.rows) if kind == "image" else None
+    return Suggestions(ToLabel(column, names, _reasons(chosen, query["strategy"])), images, len(inputs.items))
+
+
+def suggest_next(
+    folder: str | Path, n: int, *, query: dict[str, Any], data_dir: str = "", device: str = "auto", batch_size: int = 0
+) -> Suggestions:
+    """Choose n items of the pool of a run to label next, with the predicted labels.
+
+    Args:
+        folder: run folder that training made.
+        n: items to choose.
+        query: keywords of `query_rows`.
+        data_dir: where the data are now; "": where they were in training.
+        device: where to compute.
+        batch_size: items at a time; 0: as in training.
+
+    Returns:
+        The items.
+
+    Raises:
+        UserError: a run that has not ended, has no pool or fewer items in it than n; data that cannot be read.
+    """
+    record = Run.read(folder)
+    if not record.results:
+        raise RunError(f"'{folder}' has not ended; end it with --resume first")
+    data = load_run_data(folder, data_dir=data_dir)
+    if not len(data.split.unlabeled):
+        raise RunError(f"'{folder}' has no pool: all its training items are labelled; name further ones in unlabeled")
+    check_count(n, len(data.split.unlabeled), f"the pool of '{folder}'")
+    predictor = load_run(folder, device=device)
+    thresholds = next(predictor.thresholds[name] for name in PROTOCOLS if name in predictor.thresholds)
+    scores = predictor.scores(data.pool, batch_size=batch_size or None)
+    chosen = query_rows(
+        pool=_query_pool(data, predictor, scores, thresholds, query["strategy"], batch_size), n=n, **query
+    )
+    rows = data.split.unlabeled[chosen.rows]
+    values, labels = most_uncertain(scores[chosen.rows], thresholds)
+    column, items = items_of(data.source, rows.tolist(), data_folder(data.settings))
+    names = data.source.label_names
+    listed = ToLabel(
+        column,
+        items,
+        _reasons(chosen, query["strategy"]),
+        names,
+        scores[chosen.rows] >= thresholds,
+        [
+            (names[k] if value > 0 else "", float(scores[row, k]))
+            for row, k, value in zip(chosen.rows, labels, values, strict=True)
+        ],
+        **form_of(data.source, data.settings.label_separator),
+    )
+    images = take(data.source.train, rows) if data.source.kind == "image" else None
+    return Suggestions(listed, images, len(scores))
+
+
+def read_unlabelled(path: Path) -> tuple[str, Inputs]:
+    """The kind of the items at a path, and the items; labels that a table has are not read. DataError as the readers."""
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in ARRAYS or suffix not in TABLES:
+        kind = "image" if path.is_dir() else "features" if suffix in ARRAYS else "text"
+        return kind, read_inputs(path, kind, odd_modes=True)
+    settings = Settings(**{option.name: option.default for option in OPTIONS})
+    entries = read_manifest(path.parent, path.name, UNLABELED, settings)
+    ids = entries.items
+    if entries.kind == "image":
+        base = path.parent.absolute()
+        ids = [Path(item).absolute().relative_to(base).as_posix() for item in entries.items]
+    return entries.kind, Inputs(entries.items, list(ids), entries.problems, tuple(entries.notes))
+
+
+def check_count(n: int, num_items: int, where: str) -> None:
+    """UserError unless n items can be chosen."""
+    if n > num_items:
+        raise UserError(f"--n: {where} has {num_items} items, fewer than {n}; lower it")
+
+
+def _query_pool(
+    data: RunData, predictor: Predictor, scores: Any, thresholds: Any, strategy: str, batch_size: int
+) -> QueryPool:
+    """What the strategies know; without features where the strategy reads none."""
+    known = data.targets >= 0
+    positives = (data.targets > 0).sum(0).astype(np.float64)
+    rates = positives / np.maximum(known.sum(0), 1)
+    features = labeled = np.empty((len(scores), 0), np.float32)
+    if strategy not in WITHOUT_VECTORS:
+        features = predictor.features(data.pool, batch_size=batch_size or None)
+        labeled = predictor.features(data.labeled, batch_size=batch_size or None)
+    return QueryPool(features, labeled, scores, thresholds, positives, float(rates.sum()))
+
+
+def _files(kind: str, inputs: Inputs) -> Items:
+    from semilearn_bbam.data.images import ImageFiles
+
+    return ImageFiles(inputs.items) if kind == "image" else inputs.items
+
+
+def _reasons(chosen: Query, strategy: str) -> list[str]:
+    return ["random" if is_random else strategy for is_random in chosen.is_random]
