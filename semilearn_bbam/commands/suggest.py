@@ -23,13 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "place",
         metavar="RUN|DATA",
-        help="run folder that training wrote; or data without labels: a folder of images, a table with a column path or "
-        "text, a text file with a text per line, or an .npz or .npy with vectors",
+        help="run folder that training wrote; or data without labels: a folder of images, a table with a column path "
+        "or text, a text file with a text per line, or an .npz or .npy with vectors",
     )
     parser.add_argument("--n", type=int, required=True, help="number of items")
-    parser.add_argument(
-        "--out", required=True, metavar="FILE", help="CSV to write and to fill in; for images also a PNG"
-    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="CSV to write and fill in; for images also a PNG")
     parser.add_argument("--strategy", default="", metavar="NAME", help=f"gaps (default), or one of {NAMES[6:]}")
     parser.add_argument(
         "--random_share", type=float, default=0.0, metavar="SHARE", help="share of the items that is drawn at random"
@@ -100,6 +98,9 @@ def write(found: Any, out: Path) -> int:
     from semilearn_bbam.report.item_sheet import draw_item_sheet
 
     listed, pages = found.listed, []
+    pool = next((folder for folder in found.folders if folder.resolve() in out.resolve().parents), None)
+    if found.images is not None and pool:  # where a later run would find the sheet
+        raise UserError(f"--out: the images below '{pool}' are data, and a sheet would be one of them; write elsewhere")
     try:
         if found.images is not None:
             names = listed.label_names

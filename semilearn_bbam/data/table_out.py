@@ -61,7 +61,7 @@ def write_source(source: Source, data_dir: Path, out: Path) -> dict[str, str]:
 
 
 def is_wide(source: Source) -> bool:
-    """Whether a manifest needs a column for each label: a cell is unknown, no label applies, or a name has a bracket."""
+    """Whether each label needs its own column: a cell is unknown, no label applies, or a name has a bracket."""
     rows = [source.targets, source.test_targets]
     unclear = any((targets < 0).any() or (targets.sum(1) == 0).any() for targets in rows)
     return unclear or any(re.search(r"[;|<>()\[\]{}]", name) for name in source.label_names)

@@ -23,8 +23,8 @@ class ToLabel:
     """Items to label, n of them.
 
     `column` is path, text or id, `items` what is written there, `suggested_by` why each is in the list. With the scores
-    of a model, `predictions` [n,K] are filled in, and the label nearest to its threshold is named. `wide`: a column of 0
-    and 1 for each label, in place of one of names.
+    of a model, `predictions` [n,K] are filled in, and the label nearest to its threshold is named. `wide`: a column
+    of 0 and 1 for each label, in place of one of names.
     """
 
     column: str

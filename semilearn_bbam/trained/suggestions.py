@@ -13,10 +13,12 @@ import numpy as np
 
 from semilearn_bbam.config import OPTIONS, Settings
 from semilearn_bbam.data.dataset import Items, data_folder, take
+from semilearn_bbam.data.images import ImageFiles
 from semilearn_bbam.data.inputs import ARRAYS, Inputs, read_inputs
 from semilearn_bbam.data.readers.entries import UNLABELED
 from semilearn_bbam.data.readers.listed import read_manifest
 from semilearn_bbam.data.readers.tables import SUFFIXES as TABLES
+from semilearn_bbam.data.readers.tables import in_folder
 from semilearn_bbam.data.to_label import ToLabel, form_of, items_of
 from semilearn_bbam.engine.device import resolve_device
 from semilearn_bbam.engine.encoding import ItemEncoder
@@ -26,17 +28,17 @@ from semilearn_bbam.querying import UNSCORED, WITHOUT_VECTORS, Query, QueryPool,
 from semilearn_bbam.runs.reader import Run
 from semilearn_bbam.trained.run_data import RunData, load_run_data
 
-WITHOUT_LABELS = "clusters"  # with no labelled row every cluster is a gap
 PROTOCOLS = ("tuned", "prior", "0.5")  # thresholds, the first that a run has
 
 
 @dataclass(frozen=True, eq=False)
 class Suggestions:
-    """Items to label, in order, and the images among them, none for texts and vectors."""
+    """Items to label, in order; the images among them, None for texts and vectors; folders whose images are data."""
 
     listed: ToLabel
     images: Items | None
     num_pool: int
+    folders: tuple[Path, ...] = ()
 
 
 def suggest_first(
@@ -88,7 +90,8 @@ def suggest_first(
     column = {"image": "path", "text": "text", "features": "id"}[kind]
     names = [str(inputs.items[row]) if kind == "text" else inputs.ids[row] for row in chosen.rows]
     images = take(_files(kind, inputs), chosen.rows) if kind == "image" else None
-    return Suggestions(ToLabel(column, names, _reasons(chosen, query["strategy"])), images, len(inputs.items))
+    folders = (path,) if path.is_dir() else ()
+    return Suggestions(ToLabel(column, names, _reasons(chosen, query["strategy"])), images, len(inputs.items), folders)
 
 
 def suggest_next(
@@ -140,11 +143,13 @@ def suggest_next(
         **form_of(data.source, data.settings.label_separator),
     )
     images = take(data.source.train, rows) if data.source.kind == "image" else None
-    return Suggestions(listed, images, len(scores))
+    root = data_folder(data.settings)
+    named = [in_folder(root, name) for name in (data.settings.manifest, data.settings.unlabeled) if name]
+    return Suggestions(listed, images, len(scores), tuple(folder for folder in named if folder.is_dir()))
 
 
 def read_unlabelled(path: Path) -> tuple[str, Inputs]:
-    """The kind of the items at a path, and the items; labels that a table has are not read. DataError as the readers."""
+    """The kind of the items at a path, and the items; labels in a table are not read. DataError as the readers."""
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in ARRAYS or suffix not in TABLES:
         kind = "image" if path.is_dir() else "features" if suffix in ARRAYS else "text"
@@ -179,8 +184,6 @@ def _query_pool(
 
 
 def _files(kind: str, inputs: Inputs) -> Items:
-    from semilearn_bbam.data.images import ImageFiles
-
     return ImageFiles(inputs.items) if kind == "image" else inputs.items
 
 

@@ -33,7 +33,7 @@ def read_added(root: Path, args: Namespace, first: Entries, notes: list[str]) ->
             raise DataError(f"{args.manifest} lists {first.kind}s and {name} {entries.kind}s; list one kind in added")
         if entries.columns and not first.columns:
             raise DataError(
-                f"{name} has a column for each label, and {args.manifest} names labels in a field; write both in one way"
+                f"{name} has a column for each label, and {args.manifest} has names in a field; use one of both"
             )
         notes += entries.notes
         files[name] = entries
