@@ -85,7 +85,8 @@ def simulate(
         pool = np.setdiff1d(np.arange(total), labeled)
         targets = data.targets[labeled]
         scores, test_scores = fit(data.train[labeled], targets, data.train[pool], data.test)
-        yield len(labeled), float(np.mean(average_precision_per_label(test_scores, data.test_targets)))
+        precision = average_precision_per_label(test_scores, data.test_targets)
+        yield len(labeled), float(np.nan_to_num(precision).mean())
         if step == steps:
             return
         known = QueryPool(

@@ -72,6 +72,7 @@ def _own_settings(root: Path, name: str, args: Namespace) -> Namespace:
     for option in COLUMN_OPTIONS:
         if getattr(args, option) not in ("", "auto", "none", *columns):
             setattr(own, option, "auto" if option == "split_column" else "")
+            own.test_split = own.test_split if option != "split_column" else ""
     if not {column.strip() for column in args.label_columns.split(",")} <= set(columns):
         own.label_columns = ""
     return own
