@@ -221,3 +221,28 @@ def test_bad_items_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([*asked, "--out", str(tmp_path / "o.csv")]) == 1
     assert has_line(capsys.readouterr().err, "1 bad item(s)", "bad.png")
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_labels_of_vectors_go_back_into_their_file(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the lines of the page, as they are printed."""
+    page = (Path(__file__).parents[1] / "docs" / "suggest.md").read_text(encoding="utf-8")
+    lines = page.partition("```python\n")[2].partition("```")[0]
+    data = load_run_data(trained).source
+    arrays = {"train_x": data.train[:40], "train_y": data.targets[:40], "unlabeled_x": data.train[40:]}
+    arrays |= {"test_x": data.test, "test_y": data.test_targets, "label_names": np.array(data.label_names)}
+    np.savez(tmp_path / "vectors.npz", **arrays)
+    keys: dict[str, Any] = {"dataset": "features", "data_dir": tmp_path, "net": "plain"}
+    folder = train_on(tmp_path, "one", **keys, feature_file="vectors.npz")
+    assert main(["suggest", str(folder), "--n", "8", "--out", str(tmp_path / "next.csv")]) == 0
+    rows = read(tmp_path / "next.csv")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(lines, "docs/suggest.md", "exec"), {})
+    after = load_run_data(train_on(tmp_path, "two", **keys, feature_file="vectors2.npz"))
+    assert len(after.split.labeled) == 48
+    for row in rows:
+        place = np.flatnonzero((np.asarray(after.source.train) == data.train[int(row["id"])]).all(1))[0]
+        targets = after.source.targets[place]
+        names = row["labels"].split(";") if "labels" in row else [k for k in data.label_names if row[k] == "1"]
+        assert list(np.array(data.label_names)[targets > 0]) == names

@@ -80,7 +80,7 @@ def _fields(items: ToLabel, number: int) -> dict[str, str]:
     if items.wide and predicted is not None:
         row |= {name: str(int(cell)) for name, cell in zip(items.label_names, predicted, strict=True)}
     else:
-        names = [] if predicted is None else [items.label_names[k] for k in np.flatnonzero(predicted)]
+        names = [] if predicted is None else [items.label_names[int(k)] for k in np.flatnonzero(predicted)]
         row["labels"] = items.separator.join(names)
     label, score = items.uncertain[number] if items.uncertain else ("", "")
     values = (items.suggested_by[number], label, f"{score:.4f}" if label else "")

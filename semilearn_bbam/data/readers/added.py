@@ -47,7 +47,7 @@ def with_added(added: Entries, parts: Parts, args: Namespace, notes: list[str]) 
     is_empty = np.array([value is None for value in added.labels], bool) & (args.empty_labels in ("auto", "pool"))
     in_pool = is_empty | (marks == UNLABELED)
     in_test = (marks == TEST_PART) & ~in_pool
-    news = {_key(added, row) for row in np.flatnonzero(~in_pool)}
+    news = {_key(added, int(row)) for row in np.flatnonzero(~in_pool)}
     keep = [_key(labeled, row) not in news for row in range(len(labeled.items))]
     if not all(keep):
         notes.append(f"{keep.count(False)} items are listed in added too, and have the labels that they have there")
