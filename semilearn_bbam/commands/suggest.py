@@ -45,6 +45,7 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     """0; 1 for bad items, each of which is named. UserError if nothing can be chosen or written."""
     place, out = Path(args.place), Path(args.out)
     strategy = check_arguments(args, place, out)
+    from semilearn_bbam.data.inputs import Inputs
     from semilearn_bbam.trained import suggestions
 
     query = {"strategy": strategy, "random_share": args.random_share}
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
             )
         else:
             found = suggestions.suggest_first(place, args.n, encoder=args.encoder, query=query, device=args.device)
-        if isinstance(found, suggestions.Inputs):
+        if isinstance(found, Inputs):
             return _name_problems(found)
         return write(found, out)
 

@@ -51,7 +51,7 @@ def write_simulated(points: Sequence[Point], folder: Path) -> list[Path]:
         curves = groups.setdefault((point.method, point.start), {}).setdefault(point.dataset, {})
         curves.setdefault(point.strategy, {}).setdefault(point.seed, {})[point.share] = point.mAP
     tables, written = [], []
-    for method, start in sorted(groups, key=lambda group: (group[0] != FIRST, group)):
+    for method, start in sorted(groups, key=lambda group: (group[0] != FIRST, group[0], group[1] != YARDSTICK)):
         datasets = groups[method, start]
         for dataset, curves in datasets.items():
             tables.append(table(dataset, method, start, curves))
@@ -67,7 +67,7 @@ def table(dataset: str, method: str, start: str, curves: Curves) -> str:
     """A Markdown table: a row per strategy, the best mean of the last share first."""
     shares = common_shares(curves)
     yardstick = curves[YARDSTICK]
-    reached = next(iter(yardstick.values()))
+    reached = common_shares({YARDSTICK: yardstick})
     mean = {share: float(np.mean([seed[share] for seed in yardstick.values()])) for share in reached}
     note = NOTE.format(method=method, start=start, end=100 * max(mean))
     head = f"| {dataset} | seeds | {' | '.join(f'{100 * share:g} %' for share in shares)} |"
