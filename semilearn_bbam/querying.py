@@ -220,7 +220,8 @@ def query_rows(strategy: str, pool: QueryPool, n: int, *, rng: np.random.Generat
         raise ValueError(f"{n} of {len(pool)} rows, a share {random_share} of them at random, cannot be chosen")
     drawn = rng.permutation(len(pool))[: n if strategy == "random" else round(random_share * n)]
     rest = np.setdiff1d(np.arange(len(pool)), drawn)
-    rows = rest[STRATEGIES[strategy](pool.take(rest), n - len(drawn), rng)] if n > len(drawn) else rest[:0]
+    left = pool.take(rest) if len(drawn) else pool
+    rows = rest[STRATEGIES[strategy](left, n - len(drawn), rng)] if n > len(drawn) else rest[:0]
     return Query(np.concatenate([rows, drawn]), np.arange(n) >= len(rows))
 
 
