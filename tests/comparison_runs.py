@@ -15,22 +15,11 @@ def run(
     oracle = {f"oracle_{key}": value + 0.1 for key in ("macro_f1", "micro_f1", "hamming_loss")}
     prior = plain | {key: plain[key] + 0.01 for key in ("macro_f1", "micro_f1")}
     return {
-        "method": method,
-        "algorithm": method,
-        "seed": seed,
-        "grid_dataset": dataset,
-        "grid_ratio": ratio,
-        "num_labels": round(1000 * ratio),
-        "steps": 5,
-        "seconds": 1.5,
-        "device": "cpu",
-        "folder": f"{method}_s{seed}",
-        "config": "c.yaml",
-        "hidden_labels": hidden,
-        "versions": {"torch": "2", "numpy": "1"},
-        "test": plain | oracle,
+        "method": method, "algorithm": method, "seed": seed, "grid_dataset": dataset, "grid_ratio": ratio,
+        "num_labels": round(1000 * ratio), "steps": 5, "seconds": 1.5, "device": "cpu", "folder": f"{method}_s{seed}",
+        "config": "c.yaml", "hidden_labels": hidden, "versions": {"torch": "2", "numpy": "1"}, "test": plain | oracle,
         "test_prior": prior,
-    }
+    }  # fmt: skip
 
 
 def seeds(method: str, values: Sequence[float], **place: Any) -> list[dict[str, Any]]:

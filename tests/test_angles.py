@@ -156,14 +156,8 @@ def test_estimate_matches_a_loop(dtype: torch.dtype, with_beta: bool, with_valid
 
 
 def test_unusable_labels_are_finite_and_marked_by_a_zero_variance() -> None:
-    angles = torch.tensor(
-        [
-            [0.7, 0.7, 0.7, 0.2, 0.2],
-            [0.9, 0.9, 0.7, 0.4, 0.4],
-            [1.1, 1.1, 1.0, 0.6, float("nan")],
-            [1.3, 1.3, 1.4, 1.8, 0.8],
-        ]
-    )
+    angles = torch.tensor([[0.7, 0.7, 0.7, 0.2, 0.2], [0.9, 0.9, 0.7, 0.4, 0.4],
+                           [1.1, 1.1, 1.0, 0.6, float("nan")], [1.3, 1.3, 1.4, 1.8, 0.8]])  # fmt: skip
     targets = torch.tensor([[0.0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 0, 1, 0], [0, 0, 0, 0, 0]])
     result = AngleStatistics.estimate(angles, targets)  # no, one, two equal positives; one negative; a NaN
     assert result.usable.tolist() == [False] * 5

@@ -99,7 +99,6 @@ def test_queue_holds_the_last_scores_and_never_more_than_the_pool(build: Any) ->
 
 
 def test_queue_resumes(train: Any, features_dir: Any) -> None:
-    results, _ = train(
-        "bbam_ohsumed_features.yaml", data_dir=features_dir, algorithm="cap", threshold_source="queue", label_ratio=0.2
-    )
+    results, _ = train("bbam_ohsumed_features.yaml", data_dir=features_dir, algorithm="cap", threshold_source="queue",
+                       label_ratio=0.2)  # fmt: skip
     assert 0 < results["test"]["mAP"] < 1

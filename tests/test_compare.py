@@ -190,15 +190,8 @@ def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:
     grid = replace(read_grid(write(text, "g.yaml")), configs=CONFIGS, tuned=False)
     jobs = grid.jobs({"ohsumed_features": "x"}, "runs", ("--lr", "0.01"))
     order = [(job.seed, job.label_ratio, job.method) for job in jobs]
-    assert order == [
-        (0, 0.05, "bbam"),
-        (0, 0.05, "no_map"),
-        (0, 0.1, "bbam"),
-        (0, 0.1, "no_map"),
-        (0, 0.1, "cap"),
-        (1, 0.1, "bbam"),
-        (1, 0.1, "cap"),
-    ]
+    assert order == [(0, 0.05, "bbam"), (0, 0.05, "no_map"), (0, 0.1, "bbam"), (0, 0.1, "no_map"), (0, 0.1, "cap"),
+                    (1, 0.1, "bbam"), (1, 0.1, "cap")]  # fmt: skip
     assert jobs[1].argv[1].endswith("bbam_ohsumed_features.yaml")
     assert (jobs[1].config, jobs[4].config) == ("bbam_ohsumed_features.yaml", "data/ohsumed_features.yaml")
     assert read_settings(jobs[4].argv).algorithm == "cap"
@@ -280,17 +273,8 @@ def test_unknown_methods_of_a_grid_are_named(write: Callable[..., Path]) -> None
 def result(method: str, seed: int, value: float, ratio: float = 0.05) -> dict[str, Any]:
     metrics = {key: value for key in ("mAP", "one_error", "macro_f1", "micro_f1", "oracle_macro_f1", "oracle_micro_f1")}
     place = {"method": method, "grid_dataset": "d", "grid_ratio": ratio, "folder": f"{method}_s{seed}", "config": "c"}
-    return {
-        "algorithm": method,
-        "seed": seed,
-        "num_labels": 5,
-        "steps": 9,
-        "seconds": 2.0,
-        "device": "cpu",
-        "test": metrics,
-        "test_prior": metrics,
-        **place,
-    }
+    return {"algorithm": method, "seed": seed, "num_labels": 5, "steps": 9, "seconds": 2.0, "device": "cpu",
+            "test": metrics, "test_prior": metrics, **place}  # fmt: skip
 
 
 def test_summary_orders_methods_by_map() -> None:

@@ -197,11 +197,8 @@ def test_where_settings_are_chosen_nothing_of_the_test_set_is_written(compare: A
     status, out, made = compare(tuning + "judged_on: validation\n")
     assert status == 0
     header, *rows = csv.reader((out / "runs.csv").read_text().splitlines())
-    assert not [
-        column
-        for column in header
-        if "test" in column or "oracle_epoch" in column and any(row[header.index(column)] for row in rows)
-    ]
+    assert not [column for column in header if "test" in column or "oracle_epoch" in column and any(
+        row[header.index(column)] for row in rows)]  # fmt: skip
     assert {"validation/mAP", "validation_prior/macro_f1"} <= set(header)
     assert "validation part" in (out / "small_ohsumed_features_prior.md").read_text()
     table = (out / "small_ohsumed_features_prior.md").read_bytes()

@@ -157,10 +157,8 @@ def test_missing_settings_are_listed_together(write: Write) -> None:
     path = write("dataset: ''\n")
     found = problems("--c", path)
     assert [problem.split(" is missing")[0] for problem in found[:3]] == [
-        f"{path}: algorithm",
-        f"{path}:1: dataset",
-        f"{path}: net",
-    ]
+        f"{path}: algorithm", f"{path}:1: dataset", f"{path}: net",
+    ]  # fmt: skip
     (problem,) = found[3:]
     assert has_line(problem, path, "neither label_ratio nor num_labels")
     assert has_line(problems()[0], "command line", "algorithm is missing")

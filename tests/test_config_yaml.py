@@ -28,31 +28,13 @@ def faults(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("5e-5", 5e-5),
-        ("1e3", 1000.0),
-        (".5", 0.5),
-        ("-1.", -1.0),
-        ("+.5E+2", 50.0),
-        ("12", 12),
-        ("-7", -7),
-        ("0", 0),
-        ("true", True),
-        ("False", False),
-        ("~", None),
-        ("", None),
-        ("1_000", "1_000"),
-        ("1:30", "1:30"),
-        ("0x10", "0x10"),
-        ("0o17", "0o17"),
-        ("yes", "yes"),
-        ("off", "off"),
+        ("5e-5", 5e-5), ("1e3", 1000.0), (".5", 0.5), ("-1.", -1.0), ("+.5E+2", 50.0), ("12", 12),
+        ("-7", -7), ("0", 0), ("true", True), ("False", False), ("~", None), ("", None), ("1_000", "1_000"),
+        ("1:30", "1:30"), ("0x10", "0x10"), ("0o17", "0o17"), ("yes", "yes"), ("off", "off"),
         (".inf", ".inf"),
-        ("2024-01-01", "2024-01-01"),
-        ("'5'", "5"),
-        ("[1, two]", [1, "two"]),
-        ("1.2.3", "1.2.3"),
+        ("2024-01-01", "2024-01-01"), ("'5'", "5"), ("[1, two]", [1, "two"]), ("1.2.3", "1.2.3"),
     ],
-)
+)  # fmt: skip
 def test_plain_values_follow_yaml_1_2(write: Write, text: str, value: Any) -> None:
     read = load_yaml(write(f"# first line\nkey: {text}\n"))["key"]
     assert read.value == value
@@ -91,18 +73,12 @@ def test_tags_are_refused_and_nothing_is_executed(write: Write, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a: 1\nb: [1, 2\nc: 3\n", 3),
-        ("a: 1\nb: 'open\n", 3),
-        ("a: 1\n\tb: 2\n", 2),
-        ("a: *nowhere\n", 1),
-        ("a: 1\n---\nb: 2\n", 2),
-        ("a: 1\nb: \x07\n", 2),
-        ("- 1\n- 2\n", 1),
-        ("just text\n", 1),
+        ("a: 1\nb: [1, 2\nc: 3\n", 3), ("a: 1\nb: 'open\n", 3), ("a: 1\n\tb: 2\n", 2), ("a: *nowhere\n", 1),
+        ("a: 1\n---\nb: 2\n", 2), ("a: 1\nb: \x07\n", 2), ("- 1\n- 2\n", 1), ("just text\n", 1),
         ("5: x\n", 1),
         ("? [a]\n: 1\n", 1),
     ],
-)
+)  # fmt: skip
 def test_malformed_files_give_one_sentence_with_the_line(write: Write, text: str, line: int) -> None:
     path = write(text)
     (problem,) = faults(path)

@@ -149,11 +149,8 @@ def test_softmatch_weights_in_plain_loops(per_class: str, build: Any) -> None:
     for k in range(NUM_LABELS):
         confidence = [max(float(p), 1 - float(p)) for p in positive[:, k]]
         for i in range(9):
-            alike = [
-                c
-                for c, p in zip(confidence, positive[:, k], strict=True)
-                if per_class == "false" or (p > 0.5) == (positive[i, k] > 0.5)
-            ]
+            alike = [c for c, p in zip(confidence, positive[:, k], strict=True)
+                     if per_class == "false" or (p > 0.5) == (positive[i, k] > 0.5)]  # fmt: skip
             mean, variance = (np.mean(alike), np.var(alike, ddof=1)) if len(alike) > 1 else (0.0, 1.0)
             mu, var = 0.5 * 0.5 + 0.5 * mean, 0.5 * 1.0 + 0.5 * variance
             expected = np.exp(-(min(confidence[i] - mu, 0) ** 2) / (2 * var / 9))

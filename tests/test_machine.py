@@ -41,41 +41,17 @@ def _many_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"proc__self__cgroup": "0::/", "sys__fs__cgroup__cpu.max": "200000 100000"}, 2),
         ({"proc__self__cgroup": "0::/", "sys__fs__cgroup__cpu.max": "50000 100000"}, 1),
         ({"proc__self__cgroup": "0::/", "sys__fs__cgroup__cpu.max": "250000 100000"}, 3),
-        (
-            {
-                "proc__self__cgroup": "0::/job/step",
-                "sys__fs__cgroup__job__cpu.max": "400000 100000",
-                "sys__fs__cgroup__job__step__cpu.max": "max 100000",
-            },
-            4,
-        ),
-        (
-            {
-                "proc__self__cgroup": "4:cpu,cpuacct:/",
-                "sys__fs__cgroup__cpu__cpu.cfs_quota_us": -1,
-                "sys__fs__cgroup__cpu__cpu.cfs_period_us": 100000,
-            },
-            64,
-        ),
-        (
-            {
-                "proc__self__cgroup": "4:cpu,cpuacct:/docker/of_the_host",
-                "sys__fs__cgroup__cpu__cpu.cfs_quota_us": 300000,
-                "sys__fs__cgroup__cpu__cpu.cfs_period_us": 100000,
-            },
-            3,
-        ),
-        (
-            {
-                "proc__self__cgroup": "4:cpu,cpuacct:/\n0::/",
-                "sys__fs__cgroup__cpu,cpuacct__cpu.cfs_quota_us": 100000,
-                "sys__fs__cgroup__cpu,cpuacct__cpu.cfs_period_us": 50000,
-            },
-            2,
-        ),
+        ({"proc__self__cgroup": "0::/job/step", "sys__fs__cgroup__job__cpu.max": "400000 100000",
+          "sys__fs__cgroup__job__step__cpu.max": "max 100000"}, 4),
+        ({"proc__self__cgroup": "4:cpu,cpuacct:/", "sys__fs__cgroup__cpu__cpu.cfs_quota_us": -1,
+          "sys__fs__cgroup__cpu__cpu.cfs_period_us": 100000}, 64),
+        ({"proc__self__cgroup": "4:cpu,cpuacct:/docker/of_the_host", "sys__fs__cgroup__cpu__cpu.cfs_quota_us": 300000,
+          "sys__fs__cgroup__cpu__cpu.cfs_period_us": 100000}, 3),
+        ({"proc__self__cgroup": "4:cpu,cpuacct:/\n0::/", "sys__fs__cgroup__cpu,cpuacct__cpu.cfs_quota_us": 100000,
+          "sys__fs__cgroup__cpu,cpuacct__cpu.cfs_period_us": 50000}, 2),
         ({"proc__self__cgroup": "0::/../other", "sys__fs__cgroup__cpu.max": "200000 100000"}, 2),
     ],
-)
+)  # fmt: skip
 def test_a_quota_limits_the_processors(tmp_path: Path, files: dict[str, str | int], expected: int) -> None:
     assert usable_cpus(machine(tmp_path, **files)) == expected
 
@@ -103,68 +79,24 @@ V1 = "sys__fs__cgroup__memory"
     ("files", "expected"),
     [
         ({}, 16 * GB),
-        (
-            {
-                "proc__self__cgroup": "0::/",
-                "sys__fs__cgroup__memory.max": "max",
-                "sys__fs__cgroup__memory.current": 3 * GB,
-            },
-            16 * GB,
-        ),
-        (
-            {
-                "proc__self__cgroup": "0::/",
-                "sys__fs__cgroup__memory.max": 8 * GB,
-                "sys__fs__cgroup__memory.current": 3 * GB,
-            },
-            5 * GB,
-        ),
-        (
-            {
-                "proc__self__cgroup": "0::/",
-                "sys__fs__cgroup__memory.max": 8 * GB,
-                "sys__fs__cgroup__memory.current": 3 * GB,
-                "sys__fs__cgroup__memory.stat": f"anon {GB}\nfile {2 * GB}\ninactive_file {GB}",
-            },
-            6 * GB,
-        ),
-        (
-            {
-                "proc__self__cgroup": "0::/job/step",
-                "sys__fs__cgroup__job__memory.max": 4 * GB,
-                "sys__fs__cgroup__job__memory.current": GB,
-                "sys__fs__cgroup__job__step__memory.max": "max",
-                "sys__fs__cgroup__job__step__memory.current": GB,
-            },
-            3 * GB,
-        ),
-        (
-            {
-                "proc__self__cgroup": "5:memory:/",
-                f"{V1}__memory.limit_in_bytes": NO_LIMIT,
-                f"{V1}__memory.usage_in_bytes": GB,
-            },
-            16 * GB,
-        ),
-        (
-            {
-                "proc__self__cgroup": "5:memory:/docker/of_the_host",
-                f"{V1}__memory.limit_in_bytes": 4 * GB,
-                f"{V1}__memory.usage_in_bytes": 2 * GB,
-                f"{V1}__memory.stat": f"cache 1\ntotal_inactive_file {GB}",
-            },
-            3 * GB,
-        ),
-        (
-            {
-                "proc__self__cgroup": "0::/",
-                "sys__fs__cgroup__memory.max": GB,
-                "sys__fs__cgroup__memory.current": 2 * GB,
-            },
-            0,
-        ),
+        ({"proc__self__cgroup": "0::/", "sys__fs__cgroup__memory.max": "max",
+          "sys__fs__cgroup__memory.current": 3 * GB}, 16 * GB),
+        ({"proc__self__cgroup": "0::/", "sys__fs__cgroup__memory.max": 8 * GB,
+          "sys__fs__cgroup__memory.current": 3 * GB}, 5 * GB),
+        ({"proc__self__cgroup": "0::/", "sys__fs__cgroup__memory.max": 8 * GB,
+          "sys__fs__cgroup__memory.current": 3 * GB,
+          "sys__fs__cgroup__memory.stat": f"anon {GB}\nfile {2 * GB}\ninactive_file {GB}"}, 6 * GB),
+        ({"proc__self__cgroup": "0::/job/step", "sys__fs__cgroup__job__memory.max": 4 * GB,
+          "sys__fs__cgroup__job__memory.current": GB, "sys__fs__cgroup__job__step__memory.max": "max",
+          "sys__fs__cgroup__job__step__memory.current": GB}, 3 * GB),
+        ({"proc__self__cgroup": "5:memory:/", f"{V1}__memory.limit_in_bytes": NO_LIMIT,
+          f"{V1}__memory.usage_in_bytes": GB}, 16 * GB),
+        ({"proc__self__cgroup": "5:memory:/docker/of_the_host", f"{V1}__memory.limit_in_bytes": 4 * GB,
+          f"{V1}__memory.usage_in_bytes": 2 * GB, f"{V1}__memory.stat": f"cache 1\ntotal_inactive_file {GB}"}, 3 * GB),
+        ({"proc__self__cgroup": "0::/", "sys__fs__cgroup__memory.max": GB,
+          "sys__fs__cgroup__memory.current": 2 * GB}, 0),
     ],
-)
+)  # fmt: skip
 def test_a_limit_less_what_is_used_is_free(tmp_path: Path, files: dict[str, str | int], expected: int) -> None:
     assert free_memory(machine(tmp_path, **files)) == pytest.approx(expected, abs=1024)
 

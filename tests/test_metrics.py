@@ -28,20 +28,9 @@ from tests.conftest import naming
 
 Rows = list[list[float]]
 KEYS = {
-    "mAP",
-    "mAP_present",
-    "micro_f1",
-    "macro_f1",
-    "hamming_loss",
-    "vca",
-    "one_error",
-    "ranking_loss",
-    "coverage_error",
-    "lrap",
-    "oracle_micro_f1",
-    "oracle_macro_f1",
-    "oracle_hamming_loss",
-}
+    "mAP", "mAP_present", "micro_f1", "macro_f1", "hamming_loss", "vca", "one_error", "ranking_loss",
+    "coverage_error", "lrap", "oracle_micro_f1", "oracle_macro_f1", "oracle_hamming_loss",
+}  # fmt: skip
 
 
 def mean(values: list[float]) -> float:
@@ -91,11 +80,9 @@ def loop_ranking(scores: Rows, targets: Rows) -> dict[str, float]:
         above = [sum(o >= r for o in relevant) / sum(v >= r for v in s) for r in relevant]
         precisions.append(mean(above) if pairs else 1.0)
     return {
-        "one_error": mean(errors),
-        "ranking_loss": mean(losses),
-        "coverage_error": mean(covers),
-        "lrap": mean(precisions),
-    }
+        "one_error": mean(errors), "ranking_loss": mean(losses),
+        "coverage_error": mean(covers), "lrap": mean(precisions),
+    }  # fmt: skip
 
 
 def loop_metrics(scores: Rows, targets: Rows) -> dict[str, float]:

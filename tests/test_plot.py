@@ -48,14 +48,9 @@ def test_everything_is_drawn_or_said_to_be_left_out(
     assert main(["plot", *map(str, folders), "--out", str(out), "--label", "dog"]) == 0
     lines = capsys.readouterr().out.splitlines()
     drawn = {
-        "vectors_5pct_curves",
-        "vectors_5pct_vdfd",
-        "vectors_5pct_labels",
-        "vectors_5pct_precision_recall",
-        "vectors_5pct_angles_bbam-margin-0.4",
-        "vectors_5pct_angles_bbam-margin-0.2",
-        "vectors_5pct_sensitivity_bbam",
-    }
+        "vectors_5pct_curves", "vectors_5pct_vdfd", "vectors_5pct_labels", "vectors_5pct_precision_recall",
+        "vectors_5pct_angles_bbam-margin-0.4", "vectors_5pct_angles_bbam-margin-0.2", "vectors_5pct_sensitivity_bbam",
+    }  # fmt: skip
     assert {path.name for path in out.iterdir()} == {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
     assert all(any(line.startswith(f"drew {out / name}.png") for line in lines) for name in drawn)
     left_out = [line for line in lines if line.startswith("left out")]

@@ -39,22 +39,10 @@ def problems(draw: st.DrawFn, distinct: bool = False) -> tuple[Tensor, Tensor]:
         if distinct:
             columns.append([float(value) for value in draw(st.permutations(range(num_samples)))])
         else:
-            columns.append(
-                draw(
-                    st.lists(
-                        st.sampled_from([-2.0, 0.0, 0.5, 1.0, math.inf, -math.inf]),
-                        min_size=num_samples,
-                        max_size=num_samples,
-                    )
-                )
-            )
-    rates = draw(
-        st.lists(
-            st.one_of(st.sampled_from([0.0, 0.3, 1.0]), st.floats(0, 1, width=32)),
-            min_size=num_labels,
-            max_size=num_labels,
-        )
-    )
+            columns.append(draw(st.lists(st.sampled_from([-2.0, 0.0, 0.5, 1.0, math.inf, -math.inf]),
+                                         min_size=num_samples, max_size=num_samples)))  # fmt: skip
+    rates = draw(st.lists(st.one_of(st.sampled_from([0.0, 0.3, 1.0]), st.floats(0, 1, width=32)),
+                          min_size=num_labels, max_size=num_labels))  # fmt: skip
     return torch.tensor(columns).T, torch.tensor(rates)
 
 
@@ -76,7 +64,7 @@ def test_targets_and_mask_match_a_sort_in_plain_python(
         assert {i for i in range(n) if targets[i, k] == 1} == chosen
         assert set(targets[:, k].tolist()) <= {0.0, 1.0}
         kept = set(order[: exact_count(positive_share, rate, n)])
-        kept |= set(order[n - exact_count(negative_share, 1 - rate, n) :])
+        kept |= set(order[n - exact_count(negative_share, 1 - rate, n):])  # fmt: skip
         if positive_share == negative_share == 1:
             kept = set(range(n))
         assert {i for i in range(n) if mask[i, k]} == kept
@@ -193,10 +181,9 @@ def test_labels_of_a_pool_against_itself_are_the_class_aware_ones() -> None:
     rate = torch.tensor([0.02, 0.3, 0.5, 1.0])
     shares = {"positive_share": 0.5, "negative_share": 0.7}
     for one, two in zip(
-        pseudo_labels_against(scores, scores, rate, **shares),
-        class_aware_pseudo_labels(scores, rate, **shares),
+        pseudo_labels_against(scores, scores, rate, **shares), class_aware_pseudo_labels(scores, rate, **shares),
         strict=True,
-    ):
+    ):  # fmt: skip
         assert torch.equal(one, two)
 
 

@@ -24,11 +24,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-SHELL = [
-    line.split(" #")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-]
+SHELL = [line.split(" #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+         for line in block.splitlines()]  # fmt: skip
 OWN_DATA = re.findall(r"```sh\n(.*?)```", README.partition("## Your own data")[2], re.DOTALL)[0]
 OWN_YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]
 TRAINING = re.findall(r"^ {4}(python train\.py .*)$", (ROOT / "docs" / "training.md").read_text("utf-8"), re.MULTILINE)
@@ -168,10 +165,8 @@ def test_relative_links_resolve(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=relative)
 def test_files_of_the_project_that_are_named_exist(path: Path) -> None:
-    names = re.findall(
-        r"(?<![\w/<>])((?:config|scripts|benchmarks|results)/[\w./-]+\.(?:yaml|py|md|csv|xz))",
-        path.read_text(encoding="utf-8"),
-    )
+    names = re.findall(r"(?<![\w/<>])((?:config|scripts|benchmarks|results)/[\w./-]+\.(?:yaml|py|md|csv|xz))",
+                       path.read_text(encoding="utf-8"))  # fmt: skip
     assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
@@ -197,11 +192,8 @@ def test_every_page_is_in_the_index() -> None:
     linked = set(re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8")))
     assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"} <= linked
     cards = (ROOT / "docs" / "methods" / "README.md").read_text(encoding="utf-8")
-    assert [
-        path.name
-        for path in (ROOT / "docs" / "methods").glob("*.md")
-        if path.name != "README.md" and f"({path.name})" not in cards
-    ] == []
+    assert [path.name for path in (ROOT / "docs" / "methods").glob("*.md")
+            if path.name != "README.md" and f"({path.name})" not in cards] == []  # fmt: skip
 
 
 def test_the_layout_table_has_every_layer() -> None:

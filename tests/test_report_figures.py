@@ -179,12 +179,8 @@ def test_average_precision_per_label_in_the_order_of_frequency(tmp_path: Path) -
     assert [text.get_text() for text in bottom.get_xticklabels()] == [r"mat \$ b", "cat", "dog"]
     assert [bar.get_height() for bar in bottom.patches] == pytest.approx([100, 50, 25])
     _, means, halves = bars(top, "bbam")
-    values = np.array(
-        [
-            [average_precision(content["test_scores"][:, k], content["test_targets"][:, k]) for k in (2, 0)]
-            for content in arrays
-        ]
-    )
+    values = np.array([[average_precision(content["test_scores"][:, k], content["test_targets"][:, k]) for k in (2, 0)]
+                       for content in arrays])  # fmt: skip
     np.testing.assert_allclose(means[:2], values.mean(axis=0), rtol=1e-6)
     assert np.isnan(means[2])  # no test positive
     np.testing.assert_allclose(halves[:2], np.ptp(values, axis=0) / 2, rtol=1e-6)

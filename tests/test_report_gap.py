@@ -11,12 +11,10 @@ from tests.conftest import has_line
 
 MAP, ERROR = metric_of("mAP"), metric_of("one-error")
 COLUMN = {
-    "low": {0: 0.2, 1: 0.4},
-    "lower": {0: 0.3, 1: 0.1},
+    "low": {0: 0.2, 1: 0.4}, "lower": {0: 0.3, 1: 0.1},
     "method": {0: 0.4, 1: 0.5},
-    "top": {0: 0.8, 1: 0.9},
-    "second": {0: 0.9, 1: 0.6},
-}
+    "top": {0: 0.8, 1: 0.9}, "second": {0: 0.9, 1: 0.6},
+}  # fmt: skip
 
 
 def test_the_gap_is_from_the_best_floor_to_the_best_ceiling_on_each_seed() -> None:

@@ -33,17 +33,11 @@ SHARES = (0.025, 0.05, 0.1, 0.2)
 # Of two floors: "a" is the best up to 5 %, "b" from 10 % on; "m" has two shares and no others.
 FLOORS = {"a": (0.3, 0.4, 0.42, 0.44), "b": (0.2, 0.3, 0.5, 0.6)}
 RUNS = [
-    *(
-        r
-        for floor, values in FLOORS.items()
-        for share, value in zip(SHARES, values, strict=True)
-        for r in seeds(floor, [value - 0.01, value + 0.01], ratio=share)
-    ),
-    *seeds("m", [0.445, 0.455], ratio=0.05),
-    *seeds("m", [0.685, 0.695], ratio=0.1),
-    *seeds("top", [0.9, 0.9], ratio=0.05, hidden="all"),
-    *seeds("top", [0.9, 0.9], ratio=0.1, hidden="all"),
-]
+    *(r for floor, values in FLOORS.items() for share, value in zip(SHARES, values, strict=True)
+      for r in seeds(floor, [value - 0.01, value + 0.01], ratio=share)),
+    *seeds("m", [0.445, 0.455], ratio=0.05), *seeds("m", [0.685, 0.695], ratio=0.1),
+    *seeds("top", [0.9, 0.9], ratio=0.05, hidden="all"), *seeds("top", [0.9, 0.9], ratio=0.1, hidden="all"),
+]  # fmt: skip
 
 
 def share_of(value: float, curve: list[float], shares: tuple[float, ...] = SHARES) -> float:
@@ -177,9 +171,7 @@ def test_the_table_reads_as_a_person_understands_it() -> None:
 def test_rows_of_the_table_as_csv() -> None:
     rows = list(csv.DictReader(io.StringIO(saved_csv(saved_tables(RUNS, ["a", "b"], ["top"], ["m"])))))
     assert [(row["metric"], row["method"], row["label_ratio"], row["labeled_rows"]) for row in rows[:2]] == [
-        ("mAP", "m", "0.05", "50"),
-        ("mAP", "m", "0.1", "100"),
-    ]
+        ("mAP", "m", "0.05", "50"), ("mAP", "m", "0.1", "100")]  # fmt: skip
     assert float(rows[0]["factor"]) == pytest.approx(math.sqrt(2))
     assert float(rows[0]["factor_low"]) == pytest.approx(2**0.45)  # .455 on a curve through .41 and .51
     assert (rows[1]["floor_share"], rows[1]["factor"], rows[1]["seeds"]) == (">0.2", ">2", "2")

@@ -11,17 +11,11 @@ from tests.conftest import has_line
 
 MAP, ERROR = metric_of("mAP"), metric_of("one-error")
 RUNS = [
-    *seeds("ours", [0.5, 0.7]),
-    *seeds("near", [0.4, 0.4]),
-    *seeds("far", [0.1, 0.1]),
-    *seeds("ours_too", [0.6, 0.7]),
-    *seeds("top", [0.9, 0.9], hidden="all"),
-    *seeds("leaky", [0.8, 0.8], hidden="leak"),
+    *seeds("ours", [0.5, 0.7]), *seeds("near", [0.4, 0.4]), *seeds("far", [0.1, 0.1]), *seeds("ours_too", [0.6, 0.7]),
+    *seeds("top", [0.9, 0.9], hidden="all"), *seeds("leaky", [0.8, 0.8], hidden="leak"),
     *seeds("named_top", [0.9, 0.9]),
-    *seeds("ours", [0.5, 0.5], ratio=0.1),
-    *seeds("near", [0.6, 0.7], ratio=0.1),
-    *seeds("near", [0.1], ratio=0.2),
-]
+    *seeds("ours", [0.5, 0.5], ratio=0.1), *seeds("near", [0.6, 0.7], ratio=0.1), *seeds("near", [0.1], ratio=0.2),
+]  # fmt: skip
 
 
 def test_the_best_other_is_neither_a_variant_nor_a_ceiling() -> None:

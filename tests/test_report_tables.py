@@ -22,16 +22,11 @@ MAP = next(metric for metric in METRICS if metric.key == "mAP")
 
 
 RUNS = [
-    run("low", 0, 0.2),
-    run("low", 1, 0.3),
-    run("low", 2, 0.9),
-    run("high", 0, 0.4),
-    run("high", 1, 0.6),
-    run("top", 0, 0.8, hidden="all"),
-    run("top", 1, 0.9, hidden="all"),
-    run("leaky", 0, 0.7, hidden="leak"),
-    run("leaky", 1, 0.7, hidden="leak"),
-]
+    run("low", 0, 0.2), run("low", 1, 0.3), run("low", 2, 0.9),
+    run("high", 0, 0.4), run("high", 1, 0.6),
+    run("top", 0, 0.8, hidden="all"), run("top", 1, 0.9, hidden="all"),
+    run("leaky", 0, 0.7, hidden="leak"), run("leaky", 1, 0.7, hidden="leak"),
+]  # fmt: skip
 
 
 def test_only_seeds_that_all_methods_have_are_averaged() -> None:
@@ -84,10 +79,7 @@ def test_forms_of_a_table() -> None:
     assert latex.count("{") == latex.count("}")
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert [(row["method"], float(row["label_ratio"]), row["best"]) for row in rows] == [
-        ("low", 0.05, "0"),
-        ("low", 0.1, "1"),
-        ("high", 0.05, "1"),
-    ]
+        ("low", 0.05, "0"), ("low", 0.1, "1"), ("high", 0.05, "1")]  # fmt: skip
     assert float(rows[2]["mean"]) == pytest.approx(0.5)
 
 

@@ -206,20 +206,10 @@ def test_simulation_finds_the_formula_along_both_directions(ratio: float) -> Non
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"d": 0},
-        {"eta": 0.0},
-        {"eta": math.nan},
-        {"s": 0.0},
-        {"s": -1.0},
-        {"s": math.inf},
-        {"alpha": 0.0},
-        {"alpha": 1.0},
-        {"eps_pos": 0.5},
-        {"eps_neg": -0.1},
-        {"pseudo_share": 1.1},
-        {"fixed": "both"},
+        {"d": 0}, {"eta": 0.0}, {"eta": math.nan}, {"s": 0.0}, {"s": -1.0}, {"s": math.inf}, {"alpha": 0.0},
+        {"alpha": 1.0}, {"eps_pos": 0.5}, {"eps_neg": -0.1}, {"pseudo_share": 1.1}, {"fixed": "both"},
     ],
-)
+)  # fmt: skip
 def test_values_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"^{next(iter(wrong))} must"):
         Setting(**wrong)

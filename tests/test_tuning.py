@@ -118,12 +118,8 @@ def test_the_shipped_search_is_sound_and_covers_the_methods() -> None:
 def test_defaults_are_those_without_tuned_configs(tuning: Tuning, tmp_path: Path) -> None:
     cap, bbam = tuning.contenders[1:]
     assert defaults(tuning, cap, "ohsumed_features") == {
-        "lr": 1e-3,
-        "epoch": 30,
-        "head": "linear",
-        "clip": 0.05,
-        "mixup": 0.0,
-    }
+        "lr": 1e-3, "epoch": 30, "head": "linear", "clip": 0.05, "mixup": 0.0
+    }  # fmt: skip
     assert "head" not in defaults(tuning, bbam, "corel5k_features")
     (tmp_path / "config" / "tuned").mkdir()
     (tmp_path / "config" / "tuned" / "cap_ohsumed_features.yaml").write_text("inherits: nothing.yaml\n")

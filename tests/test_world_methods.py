@@ -94,14 +94,8 @@ def assert_same_runs(first_folder: Path, second_folder: Path, steps_logged: int)
     before, after = (json.loads((folder / RESULTS).read_text()) for folder in (first_folder, second_folder))
     for part in ("test", "test_prior"):
         assert_close(before[part], after[part], part)
-    losses = [
-        [
-            line.split("loss ")[1].split(",")[0]
-            for line in (folder / "log.txt").read_text().splitlines()
-            if "loss " in line
-        ]
-        for folder in (first_folder, second_folder)
-    ]
+    losses = [[line.split("loss ")[1].split(",")[0] for line in (folder / "log.txt").read_text().splitlines()
+               if "loss " in line] for folder in (first_folder, second_folder)]  # fmt: skip
     assert len(losses[0]) == steps_logged
     assert [float(x) for x in losses[0]] == pytest.approx([float(x) for x in losses[1]], abs=2e-4)
 

@@ -133,31 +133,20 @@ def write_all(results: Sequence[Run], grid: Grid, save_dir: Path, out: Path) -> 
         flagship_family=printing.flagship_family,
         log=log,
     )
-    drawn = {run["folder"]: run["method"] for run in results if run["method"] in (printing.figures or grid.methods)}
+    drawn = {run["folder"]: run["method"] for run in results
+             if run["method"] in (printing.figures or grid.methods)}  # fmt: skip
     if printing.judged_on == "test":
         try:
             draw_all([save_dir / folder for folder in drawn], out / "figures", names=drawn)
         except UserError as error:
             print(f"no figures: {error}", file=sys.stderr)
         if printing.floors:
-            write_labels_saved(
-                results,
-                out / "figures",
-                floors=printing.floors,
-                ceilings=printing.ceilings,
-                methods=set(drawn.values()),
-                names=printing.names,
-                log=log,
-            )
+            write_labels_saved(results, out / "figures", floors=printing.floors, ceilings=printing.ceilings,
+                               methods=set(drawn.values()), names=printing.names, log=log)  # fmt: skip
     return text
 
 
 def on_validation(run: Run) -> Run:
     """A run with the metrics of its validation part only, without any of the test set."""
-    return {
-        **run,
-        "judged_on": "validation",
-        "test": run["validation"],
-        "test_prior": run["validation_prior"],
-        "oracle_epoch_mAP": None,
-    }
+    return {**run, "judged_on": "validation", "test": run["validation"], "test_prior": run["validation_prior"],
+            "oracle_epoch_mAP": None}  # fmt: skip

@@ -186,8 +186,5 @@ def finish(searches: Sequence[Search], out: Path, args: argparse.Namespace) -> N
         else:
             differ.append(path.name)
     if differ:
-        print(
-            f"{len(differ)} configs of the folder tuned are not the choices; --write makes them so: "
-            f"{', '.join(differ)}",
-            file=sys.stderr,
-        )
+        print(f"{len(differ)} configs of the folder tuned are not the choices; --write makes them so: "
+              f"{', '.join(differ)}", file=sys.stderr)  # fmt: skip

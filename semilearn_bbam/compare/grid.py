@@ -137,10 +137,8 @@ class Grid:
 
 def as_argv(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Options as words of a command line."""
-    words = (
-        (f"--{key}", str(value).lower() if isinstance(value, bool) else str(value))
-        for key, value in sorted(options.items())
-    )
+    words = ((f"--{key}", str(value).lower() if isinstance(value, bool) else str(value))
+             for key, value in sorted(options.items()))  # fmt: skip
     return tuple(word for pair in words for word in pair)
 
 

@@ -55,11 +55,8 @@ class _Reader:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self.values = load_yaml(path)
-        self.problems = [
-            f"{item.where}: unknown key {key!r}; a grid has {', '.join(KEYS)}"
-            for key, item in self.values.items()
-            if key not in KEYS
-        ]
+        self.problems = [f"{item.where}: unknown key {key!r}; a grid has {', '.join(KEYS)}"
+                         for key, item in self.values.items() if key not in KEYS]  # fmt: skip
 
     def grid(self) -> Grid:
         blocks = self.blocks()
@@ -162,11 +159,8 @@ class _Reader:
         for ratio in set(ratios) - shares if blocks else ():
             self.fault("ratio_options", f"ratio_options: {ratio:g} is none of the label_ratios")
         used = {method for block in blocks for method in block.methods}
-        used |= {
-            entry["method"]
-            for entry in self.mapping("variants").values()
-            if isinstance(entry, dict) and isinstance(entry.get("method"), str)
-        }
+        used |= {entry["method"] for entry in self.mapping("variants").values() if isinstance(entry, dict)
+                 and isinstance(entry.get("method"), str)}  # fmt: skip
         for name in variants if blocks else ():
             if name not in used:
                 self.fault("variants", f"variants: {name} is in no list of methods")

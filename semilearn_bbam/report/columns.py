@@ -37,9 +37,8 @@ def compared(runs: Sequence[Run], floors: Collection[str], ceilings: Collection[
 
     At other ratios floors are run for their curve only. All runs, where floors and ceilings are all there is.
     """
-    places = {
-        (run["grid_dataset"], run["grid_ratio"]) for run in contenders(runs, ceilings) if run["method"] not in floors
-    }
+    places = {(run["grid_dataset"], run["grid_ratio"]) for run in contenders(runs, ceilings)
+              if run["method"] not in floors}  # fmt: skip
     return [run for run in runs if not places or (run["grid_dataset"], run["grid_ratio"]) in places]
 
 

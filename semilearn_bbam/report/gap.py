@@ -66,10 +66,8 @@ def gap_text(
     runs = [*contenders(runs, ceilings), *(run for run in runs if run["method"] in ceilings)]
     tables = []
     for title, (metric, protocol) in metrics.items():
-        gaps = {
-            place: gap_closed(column, metric, floors, ceilings)
-            for place, column in columns(runs, metric, protocol).items()
-        }
+        gaps = {place: gap_closed(column, metric, floors, ceilings)
+                for place, column in columns(runs, metric, protocol).items()}  # fmt: skip
         tables.append(_table(title, {place: gap for place, gap in gaps.items() if gap}, names))
     caption = (
         "Gap closed, in percent: (method - floor) / (ceiling - floor) of the same seed, mean and standard deviation "
@@ -89,12 +87,9 @@ def _table(title: str, gaps: Mapping[Place, Gap], names: Mapping[str, str]) -> s
     lines = [
         [title, "seeds", *map(place_words, gaps)],
         ["best floor", "", *(f"{names.get(gap.floor, gap.floor)} {short(gap.floor_mean)}" for gap in gaps.values())],
-        [
-            "best ceiling",
-            "",
-            *(f"{names.get(gap.ceiling, gap.ceiling)} {short(gap.ceiling_mean)}" for gap in gaps.values()),
-        ],
-    ]
+        ["best ceiling", "", *(f"{names.get(gap.ceiling, gap.ceiling)} {short(gap.ceiling_mean)}"
+                               for gap in gaps.values())],
+    ]  # fmt: skip
     for method in sorted(methods, key=lambda m: -average[m]):
         seeds = sorted({len(gap.closed[method]) for gap in gaps.values() if method in gap.closed})
         cells = [_cell(method, gap, means[place]) for place, gap in gaps.items()]

@@ -20,20 +20,8 @@ from semilearn_bbam.report.labels_saved import (
 from semilearn_bbam.report.render import markdown_lines, short, to_rows
 from semilearn_bbam.report.tables import Run, common_seeds, comparison_table
 
-CSV_COLUMNS = (
-    "dataset",
-    "metric",
-    "protocol",
-    "method",
-    "label_ratio",
-    "labeled_rows",
-    "mean",
-    "floor_share",
-    "factor",
-    "factor_low",
-    "factor_high",
-    "seeds",
-)
+CSV_COLUMNS = ("dataset", "metric", "protocol", "method", "label_ratio", "labeled_rows", "mean", "floor_share",
+               "factor", "factor_low", "factor_high", "seeds")  # fmt: skip
 BEYOND = '"<" and ">": beyond the ends of the floor\'s curve, which is not continued'
 
 
@@ -42,11 +30,8 @@ def saved_tables(
 ) -> list[LabelsSaved]:
     """Labels saved, by dataset and metric of the headline, where the floor has a curve (see `labels_saved`)."""
     datasets = sorted({run["grid_dataset"] for run in results})
-    found = (
-        labels_saved(results, dataset, headline, floors=floors, ceilings=ceilings, methods=methods)
-        for dataset in datasets
-        for headline in HEADLINE
-    )
+    found = (labels_saved(results, dataset, headline, floors=floors, ceilings=ceilings, methods=methods)
+             for dataset in datasets for headline in HEADLINE)  # fmt: skip
     return [saved for saved in found if saved is not None and saved.points]
 
 
@@ -76,10 +61,8 @@ def _saved_table(saved: LabelsSaved, names: Mapping[str, str]) -> str:
         cells = [_saved_cell(saved, method, ratio) for ratio in ratios]
         lines.append([names.get(method, method), str(len(saved.seeds)), *cells])
     curve = saved.curve
-    points = (
-        f"{short(mean)} at {100 * share:g} % ({names.get(method, method)})"
-        for mean, share, method in zip(curve.means, curve.shares, curve.methods, strict=True)
-    )
+    points = (f"{short(mean)} at {100 * share:g} % ({names.get(method, method)})"
+              for mean, share, method in zip(curve.means, curve.shares, curve.methods, strict=True))  # fmt: skip
     return f"{to_rows(lines)}\n\nBest floor: {', '.join(points)}."
 
 

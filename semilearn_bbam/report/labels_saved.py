@@ -139,11 +139,8 @@ def labels_saved(
     """
     title, protocol = headline
     metric = metric_of(title)
-    runs = [
-        run
-        for run in contenders(results, ceilings)
-        if run["grid_dataset"] == dataset and (not methods or run["method"] in {*methods, *floors})
-    ]
+    runs = [run for run in contenders(results, ceilings) if run["grid_dataset"] == dataset
+            and (not methods or run["method"] in {*methods, *floors})]  # fmt: skip
     by_ratio = {ratio: column for (_, ratio), column in columns(runs, metric, protocol).items()}
     best = {ratio: floor for ratio, column in by_ratio.items() if (floor := best_of(floors, column, metric))}
     if len(best) < 2:

@@ -51,10 +51,8 @@ def leads(
     found = {}
     for place, column in sorted(values.items()):
         own = column.pop(flagship, {})
-        rivals = [
-            Lead(method, tuple((own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())))
-            for method, other in column.items()
-        ]
+        rivals = [Lead(method, tuple((own[seed], other[seed]) for seed in sorted(own.keys() & other.keys())))
+                  for method, other in column.items()]  # fmt: skip
         rivals = [rival for rival in rivals if rival.pairs]
         if rivals:
             found[place] = min(rivals, key=lambda rival: sign * statistics.mean(rival.differences))
@@ -74,10 +72,8 @@ def lead_text(
     """
     names = names or {}
     left_out = {*family, *ceilings} - {flagship}
-    found = {
-        (title, protocol): leads(results, flagship, metric_of(title), protocol, left_out)
-        for title, protocol in HEADLINE
-    }
+    found = {(title, protocol): leads(results, flagship, metric_of(title), protocol, left_out)
+             for title, protocol in HEADLINE}  # fmt: skip
     all_leads = [lead for places in found.values() for lead in places.values()]
     if not all_leads:
         return ""

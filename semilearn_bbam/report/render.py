@@ -25,13 +25,8 @@ def markdown_lines(table: Table) -> list[list[str]]:
     """The cells of the head, and of each row."""
     head = ["method", *(f"{title} {100 * ratio:g} %" for title, ratio in table.columns)]
     cells = table.cells
-    return [
-        head,
-        *(
-            [name, *(_markdown(cells[method].get(column)) for column in table.columns)]
-            for method, name in table.rows.items()
-        ),
-    ]
+    return [head, *([name, *(_markdown(cells[method].get(column)) for column in table.columns)]
+                    for method, name in table.rows.items())]  # fmt: skip
 
 
 def to_rows(lines: Sequence[Sequence[str]]) -> str:

@@ -73,11 +73,8 @@ class _Reader:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         self.values = load_yaml(path)
-        self.problems = [
-            f"{item.where}: unknown key {key!r}; a search has {', '.join(KEYS)}"
-            for key, item in self.values.items()
-            if key not in KEYS
-        ]
+        self.problems = [f"{item.where}: unknown key {key!r}; a search has {', '.join(KEYS)}"
+                         for key, item in self.values.items() if key not in KEYS]  # fmt: skip
         self.problems += [f"{path}: {key} is missing; set it" for key in NEEDED if key not in self.values]
 
     def tuning(self) -> Tuning:
@@ -180,11 +177,8 @@ class _Reader:
         options = {option.name: option for option in (*OPTIONS, *ALGORITHMS[method].own_options())}
         for name in settings:
             self.check_name(method, name, options, ("settings",))
-        space = tuple(
-            item
-            for name, value in written.items()
-            if (item := self.hyperparameter(method, name, value, options, name in own))
-        )
+        space = tuple(item for name, value in written.items()
+                      if (item := self.hyperparameter(method, name, value, options, name in own)))  # fmt: skip
         for name in (item.name for item in space):
             if name in settings or name in self.mapping("options"):
                 key = "settings" if name in settings else "options"

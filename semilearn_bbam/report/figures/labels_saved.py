@@ -46,9 +46,8 @@ def draw_labels_saved(tables: Sequence[LabelsSaved], methods: Mapping[str, Drawn
     if not points:
         raise FigureError("no method has a labelled share to be compared with the floor")
     figure = NamedFigure(figsize=(5.4 * len(tables), 4.6), layout="constrained")
-    drawn = {
-        method: Drawn(verbatim(figure.shown(look.name, METHOD_LONGEST)), look.style) for method, look in methods.items()
-    }
+    drawn = {method: Drawn(verbatim(figure.shown(look.name, METHOD_LONGEST)), look.style)
+             for method, look in methods.items()}  # fmt: skip
     for panel, saved in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
         _draw_floor(panel, saved)
         shares = sorted({*saved.curve.shares, *(point.ratio for point in points)})
@@ -59,9 +58,8 @@ def draw_labels_saved(tables: Sequence[LabelsSaved], methods: Mapping[str, Drawn
         for method, look in drawn.items():
             _draw_method(panel, saved, method, look)
         ticks = _spaced(shares)
-        panel.set_xticks(
-            ticks, [f"{100 * share:g} %\n{rows[share]}" if share in rows else f"{100 * share:g} %" for share in ticks]
-        )
+        panel.set_xticks(ticks, [f"{100 * share:g} %\n{rows[share]}" if share in rows else f"{100 * share:g} %"
+                                 for share in ticks])  # fmt: skip
         panel.xaxis.set_minor_locator(NullLocator())
         metric = f"{PROTOCOLS[saved.protocol][0]}/{metric_of(saved.title).key}"
         panel.set(xlabel="labelled share of the training part, and rows", ylabel=metric_words(metric))
@@ -103,16 +101,10 @@ def write_labels_saved(
         ranked = sorted(first.points, key=first.mean, reverse=True)
         if ranked[MAX_METHODS:]:
             log(f"left out of labels saved of {dataset}: {', '.join(ranked[MAX_METHODS:])}")
-        drawn = {
-            method: Drawn(names.get(method, method), styles[method])
-            for method in styles
-            if method in ranked[:MAX_METHODS]
-        }
-        rows = {
-            run["grid_ratio"]: run["num_labels"]
-            for run in contenders(results, ceilings)
-            if run["grid_dataset"] == dataset
-        }
+        drawn = {method: Drawn(names.get(method, method), styles[method])
+                 for method in styles if method in ranked[:MAX_METHODS]}  # fmt: skip
+        rows = {run["grid_ratio"]: run["num_labels"] for run in contenders(results, ceilings)
+                if run["grid_dataset"] == dataset}  # fmt: skip
         figure = draw_labels_saved(dataset_tables, drawn, rows)
         written += save(figure, folder / f"{dataset}_labels_saved")
     return written
@@ -141,20 +133,10 @@ def _draw_method(panel: Axes, saved: LabelsSaved, method: str, look: Drawn) -> N
         end = right if math.isinf(point.share) else point.share or left
         beyond = end in (left, right)
         panel.annotate(
-            "",
-            (end, point.mean),
-            (ratio, point.mean),
-            zorder=2,
-            arrowprops={
-                "arrowstyle": "->" if beyond else "-|>",
-                "color": look.style.color,
-                "linewidth": 0.9,
-                "alpha": 0.8,
-                "shrinkA": 3,
-                "shrinkB": 0,
-                "mutation_scale": 8,
-            },
-        )
+            "", (end, point.mean), (ratio, point.mean), zorder=2,
+            arrowprops={"arrowstyle": "->" if beyond else "-|>", "color": look.style.color, "linewidth": 0.9,
+                        "alpha": 0.8, "shrinkA": 3, "shrinkB": 0, "mutation_scale": 8},
+        )  # fmt: skip
         if saved.is_best(method, ratio) and point.share > ratio:
             _write_factor(panel, saved, point, end, look)
 
@@ -163,16 +145,8 @@ def _write_factor(panel: Axes, saved: LabelsSaved, point: Point, end: float, loo
     words = f"{factor_words(point.share, point.ratio, saved.curve)}x"
     # A line from the last share is too short for it, so that it ends where the line does.
     place, side = (end, "right") if point.ratio >= saved.curve.shares[-1] else (math.sqrt(point.ratio * end), "center")
-    text = panel.annotate(
-        words,
-        (place, point.mean),
-        (0, 2),
-        textcoords="offset points",
-        ha=side,
-        va="bottom",
-        fontsize=8,
-        color=look.style.color,
-    )
+    text = panel.annotate(words, (place, point.mean), (0, 2), textcoords="offset points", ha=side, va="bottom",
+                          fontsize=8, color=look.style.color)  # fmt: skip
     text.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
