@@ -23,7 +23,7 @@ COMMANDS = {
     "predict": ("predict", "score new images, texts or vectors with trained runs: RUN .. INPUT --out FILE"),
     "evaluate": ("evaluate", "all metrics of a run on its test part or on other labelled data: RUN [--data FILE]"),
     "calibrate": ("calibrate", "tune thresholds, calibrate probabilities and make label sets of a run: RUN"),
-    "suggest": ("suggest", "choose what to label next: RUN or DATA --n N --out FILE"),
+    "suggest": ("suggest", "choose what to label next: RUN, DATA or --c FILE, --n N --out FILE"),
     "compare": ("compare", "run a grid of methods, datasets and seeds, and write its tables: FILE"),
     "tune": ("tune", "search settings of methods with an equal number of trials: FILE"),
     "plot": ("plot", "draw the figures that run folders hold data for: RUN .. --out FOLDER"),

@@ -97,7 +97,7 @@ def test_encoders_are_in_the_folder(kind: str, make: Made, weights: Path, bert_d
 
 def test_what_the_card_and_the_facts_hold(make: Made, tmp_path: Path, features_dir: Path) -> None:
     folder = make(FEATURES, "bbam_plus")
-    (folder / "decisions.json").write_text('{"a": 1}')
+    assert main(["calibrate", str(folder), "--folds", "2"]) == 0
     place = exported(folder, tmp_path / "hub")
     results = json.loads((folder / "results.json").read_text())
     card = (place / "README.md").read_text()
@@ -119,7 +119,8 @@ def test_what_the_card_and_the_facts_hold(make: Made, tmp_path: Path, features_d
     assert facts["id2label"]["3"] == "label 3"
     assert facts["label2id"]["label 3"] == 3
     assert facts["settings"]["scale"] == load_run(folder).settings.scale
-    assert (place / "decisions.json").read_text() == '{"a": 1}'
+    assert (place / "decisions.json").read_bytes() == (folder / "decisions.json").read_bytes()
+    assert "tuned" in load_run(place).thresholds
     weights = torch.load(folder / BEST, weights_only=True)["ema_model"]
     saved = load_file(place / "model.safetensors")
     assert saved.keys() == weights.keys()

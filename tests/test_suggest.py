@@ -246,3 +246,28 @@ def test_labels_of_vectors_go_back_into_their_file(
         targets = after.source.targets[place]
         names = row["labels"].split(";") if "labels" in row else [k for k in data.label_names if row[k] == "1"]
         assert list(np.array(data.label_names)[targets > 0]) == names
+
+
+def test_the_training_items_of_a_config(features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a run, a method or a share; what the labels are does not matter."""
+    chosen = []
+    for flipped in (False, True):
+        folder = tmp_path / f"flipped_{flipped}"
+        folder.mkdir()
+        with np.load(next(features_dir.glob("ohsumed*.npz"))) as archive:
+            arrays = dict(archive)
+        arrays["train_y"] = 1 - arrays["train_y"] if flipped else arrays["train_y"]
+        np.savez(folder / "ohsumed_minilm.npz", **arrays)
+        out = folder / "first.csv"
+        command = ["suggest", "--c", "config/data/ohsumed_features.yaml", "--n", "7", "--out", str(out)]
+        assert main([*command, "--data_dir", str(folder)]) == 0
+        chosen.append([row["id"] for row in read(out)])
+        assert all(row["labels"] == "" for row in read(out))
+    assert len(set(chosen[0])) == 7
+    assert chosen[0] == chosen[1]
+    assert main([*command, "--data_dir", str(folder), "--", "--min_positives", "3"]) == 0
+    capsys.readouterr()
+    for wrong in ([*command, "place"], ["suggest", "--n", "7", "--out", str(out)], [*command, "--", "--lr", "x"]):
+        assert main(wrong) == 2
+    assert main(["suggest", str(features_dir), "--n", "7", "--out", str(out), "--", "--lr", "1"]) == 2
+    assert "--c" in capsys.readouterr().err.splitlines()[-1]

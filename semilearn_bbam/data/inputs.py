@@ -146,6 +146,16 @@ def read_inputs(path: Path, kind: str, settings: argparse.Namespace, *, column: 
     return dataclasses.replace(inputs, odd_modes=settings.image_modes == "convert")
 
 
+def read_any_inputs(path: Path, settings: argparse.Namespace) -> Inputs:
+    """The items at `path` of the kind that they are: `read_inputs` where it is not known which kind is wanted."""
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in TABLES:
+        inputs = _manifest(path, "", settings, "", "")
+        return dataclasses.replace(inputs, odd_modes=settings.image_modes == "convert")
+    kind = "image" if path.is_dir() or suffix in SUFFIXES else "features" if suffix in ARRAYS else "text"
+    return read_inputs(path, kind, settings)
+
+
 def _other_kind(path: Path, kind: str) -> str:
     """What the path is where it cannot be of this kind, or an empty text."""
     suffix = path.suffix.lower()
@@ -187,16 +197,16 @@ def _vectors(path: Path) -> Inputs:
 
 
 def _manifest(path: Path, kind: str, settings: argparse.Namespace, column: str, data_dir: str) -> Inputs:
-    """The items that a table lists; its labels are not read."""
+    """The items that a table lists, of any kind where none is named; its labels are not read."""
     columns = {("path_column" if kind == "image" else "text_column"): column} if column else {}
     reading = argparse.Namespace(**{**vars(settings), **NEUTRAL, **columns})
     root = Path(data_dir) if data_dir else path.parent
     entries = read_table_entries(root, str(path.absolute()), UNLABELED, reading)
-    if entries.kind != kind:
+    if kind and entries.kind != kind:
         raise DataError(
             f"'{path}' lists {entries.kind}s, but the run reads {kind}s; give {EXPECTED[kind]}, or --column NAME"
         )
-    ids = [str(name) for name in entries.names]
+    kind, ids = entries.kind, [str(name) for name in entries.names]
     if kind == "image":
         ids = [name.rpartition(" (")[0] or name for name in ids]  # as it is written, without the row
     else:

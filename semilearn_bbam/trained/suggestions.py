@@ -12,12 +12,10 @@ from semilearn_bbam.util import usb as usb  # isort: split
 import numpy as np
 
 from semilearn_bbam.config import OPTIONS, Settings
-from semilearn_bbam.data.dataset import Items, data_folder, take
+from semilearn_bbam.data import load_source
+from semilearn_bbam.data.dataset import Items, Problem, data_folder, take
 from semilearn_bbam.data.images import ImageFiles
-from semilearn_bbam.data.inputs import ARRAYS, Inputs, read_inputs
-from semilearn_bbam.data.readers.entries import UNLABELED
-from semilearn_bbam.data.readers.listed import read_manifest
-from semilearn_bbam.data.readers.tables import SUFFIXES as TABLES
+from semilearn_bbam.data.inputs import read_any_inputs
 from semilearn_bbam.data.readers.tables import in_folder
 from semilearn_bbam.data.to_label import ToLabel, form_of, items_of
 from semilearn_bbam.engine.device import resolve_device
@@ -49,7 +47,7 @@ def suggest_first(
     query: dict[str, Any],
     device: str = "auto",
     log: Callable[[str], object] = print,
-) -> Suggestions | Inputs:
+) -> Suggestions | list[Problem]:
     """Choose n items of data without labels to begin with.
 
     Args:
@@ -61,37 +59,78 @@ def suggest_first(
         log: takes lines on the encoder.
 
     Returns:
-        The items, or what was read where some of it is bad.
+        The items, or the bad ones where there are some.
 
     Raises:
         UserError: data that cannot be read, fewer items than n, no encoder.
     """
-    kind, inputs = read_unlabelled(path)
-    if inputs.problems:
-        return inputs
-    check_count(n, len(inputs.items), f"'{path}'")
-    if query["strategy"] not in UNSCORED:
-        raise UserError(f"--strategy: {query['strategy']} needs the scores of a run; use {' or '.join(UNSCORED)}")
-    if kind == "features":
-        if encoder:
-            raise UserError(f"--encoder: '{path}' holds vectors, which no encoder reads; leave --encoder out")
-        vectors = np.asarray(inputs.items)
-    elif query["strategy"] in WITHOUT_VECTORS:
-        vectors = np.empty((len(inputs.items), 0), np.float32)
-    elif not encoder:
-        raise UserError(
-            f"--encoder: {kind}s become vectors first; name a pretrained net such as "
-            f"{'timm:resnet50.a1_in1k' if kind == 'image' else 'hf:sentence-transformers/all-MiniLM-L6-v2'}"
-        )
-    else:
-        settings = Settings(**{option.name: option.default for option in OPTIONS}).having(encoder=encoder)
-        vectors = ItemEncoder.of(settings, kind, device=resolve_device(device), log=log).vectors(_files(kind, inputs))
-    chosen = query_rows(pool=QueryPool(vectors, vectors[:0]), n=n, **query)
-    column = {"image": "path", "text": "text", "features": "id"}[kind]
-    names = [str(inputs.items[row]) if kind == "text" else inputs.ids[row] for row in chosen.rows]
-    images = take(_files(kind, inputs), chosen.rows) if kind == "image" else None
+    settings = Settings(**{option.name: option.default for option in OPTIONS}).having(image_modes="convert")
+    inputs = read_any_inputs(path, settings)
+    items, bad = inputs.checked(0, len(inputs))
+    if bad or inputs.unusable:
+        return [*bad.values(), *inputs.unusable]
+    check_count(n, len(inputs), f"'{path}'")
+    files = ImageFiles(items) if inputs.kind == "image" else items
+    chosen = _first_rows(files, inputs.kind, n, settings.having(encoder=encoder), query, f"'{path}'", device, log)
+    column = {"image": "path", "text": "text", "features": "id"}[inputs.kind]
+    names = [str(items[row]) if inputs.kind == "text" else inputs.ids[row] for row in chosen.rows]
+    images = take(files, chosen.rows) if inputs.kind == "image" else None
     folders = (path,) if path.is_dir() else ()
-    return Suggestions(ToLabel(column, names, _reasons(chosen, query["strategy"])), images, len(inputs.items), folders)
+    return Suggestions(ToLabel(column, names, _reasons(chosen, query["strategy"])), images, len(inputs), folders)
+
+
+def suggest_configured(
+    settings: Settings, n: int, *, query: dict[str, Any], log: Callable[[str], object] = print
+) -> Suggestions:
+    """Choose n of the training items that settings name to begin with; labels that they have are not looked at.
+
+    Args:
+        settings: of a run that could be trained; `encoder` makes vectors of images and texts.
+        n: items to choose.
+        query: keywords of `query_rows`.
+        log: takes lines on the encoder.
+
+    Returns:
+        The items.
+
+    Raises:
+        UserError: data that cannot be read, fewer items than n, no encoder.
+    """
+    source = load_source(settings.having(cache="none"))
+    check_count(n, len(source.train), f"'{settings.dataset}'")
+    where = f"'{settings.dataset}'"
+    chosen = _first_rows(source.train, source.kind, n, settings, query, where, settings.device, log)
+    column, items = items_of(source, chosen.rows.tolist(), data_folder(settings))
+    images = take(source.train, chosen.rows) if source.kind == "image" else None
+    return Suggestions(ToLabel(column, items, _reasons(chosen, query["strategy"])), images, len(source.train))
+
+
+def _first_rows(
+    items: Items,
+    kind: str,
+    n: int,
+    settings: Settings,
+    query: dict[str, Any],
+    where: str,
+    device: str,
+    log: Callable[[str], object],
+) -> Query:
+    """The rows that a strategy without scores chooses of items."""
+    strategy = query["strategy"]
+    if strategy not in UNSCORED:
+        raise UserError(f"--strategy: {strategy} needs the scores of a run; use {' or '.join(UNSCORED)}")
+    if kind == "features":
+        if settings.encoder:
+            raise UserError(f"--encoder: {where} holds vectors, which no encoder reads; leave --encoder out")
+        vectors = np.asarray(items[:])
+    elif strategy in WITHOUT_VECTORS:
+        vectors = np.empty((len(items), 0), np.float32)
+    elif not settings.encoder:
+        example = "timm:resnet50.a1_in1k" if kind == "image" else "hf:sentence-transformers/all-MiniLM-L6-v2"
+        raise UserError(f"--encoder: {kind}s become vectors first; name a pretrained net such as {example}")
+    else:
+        vectors = ItemEncoder.of(settings, kind, device=resolve_device(device), log=log).vectors(items)
+    return query_rows(pool=QueryPool(vectors, vectors[:0]), n=n, **query)
 
 
 def suggest_next(
@@ -148,21 +187,6 @@ def suggest_next(
     return Suggestions(listed, images, len(scores), tuple(folder for folder in named if folder.is_dir()))
 
 
-def read_unlabelled(path: Path) -> tuple[str, Inputs]:
-    """The kind of the items at a path, and the items; labels in a table are not read. DataError as the readers."""
-    suffix = path.suffix.lower()
-    if path.is_dir() or suffix in ARRAYS or suffix not in TABLES:
-        kind = "image" if path.is_dir() else "features" if suffix in ARRAYS else "text"
-        return kind, read_inputs(path, kind, odd_modes=True)
-    settings = Settings(**{option.name: option.default for option in OPTIONS})
-    entries = read_manifest(path.parent, path.name, UNLABELED, settings)
-    ids = entries.items
-    if entries.kind == "image":
-        base = path.parent.absolute()
-        ids = [Path(item).absolute().relative_to(base).as_posix() for item in entries.items]
-    return entries.kind, Inputs(entries.items, list(ids), entries.problems, tuple(entries.notes))
-
-
 def check_count(n: int, num_items: int, where: str) -> None:
     """UserError unless n items can be chosen."""
     if n > num_items:
@@ -181,10 +205,6 @@ def _query_pool(
         features = predictor.features(data.pool, batch_size=batch_size or None)
         labeled = predictor.features(data.labeled, batch_size=batch_size or None)
     return QueryPool(features, labeled, scores, thresholds, positives, float(rates.sum()))
-
-
-def _files(kind: str, inputs: Inputs) -> Items:
-    return ImageFiles(inputs.items) if kind == "image" else inputs.items
 
 
 def _reasons(chosen: Query, strategy: str) -> list[str]:
