@@ -79,10 +79,10 @@ def out_of_fold(data: RunData, folds: int = 5, log: Callable[[str], object] = pr
     log(f"training {folds} models, each without a fold of the {num_rows} labelled rows")
     for number in progress_bar(range(folds), "folds"):
         held_out = np.flatnonzero(fold == number)
-        path = _train_without(data, held_out, number, digest)
-        scores[held_out] = load_run(path, device=data.settings.device).scores(
-            take(data.source.train, data.split.labeled[held_out])
-        )
+        items = take(data.source.train, data.split.labeled[held_out])
+        with _quiet():
+            path = _train_without(data, held_out, number, digest)
+            scores[held_out] = load_run(path, device=data.settings.device).scores(items)
     result = OutOfFold(scores, fold)
     RunFolder(folder).write_arrays(FILE, scores=scores, fold=fold, digest=np.array(digest))
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
@@ -124,8 +124,7 @@ def _train_without(data: RunData, held_out: NDArray[np.int64], number: int, dige
         overwrite=True,
     )
     try:
-        with _quiet():
-            run(settings, load_source(settings))
+        run(settings, load_source(settings))
     except UserError as error:
         raise RunError(f"fold {number + 1} of '{data.record.folder}' cannot be trained: {error}") from error
     return path
