@@ -26,7 +26,7 @@ PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 SHELL = [line.split(" #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
          for line in block.splitlines()]  # fmt: skip
-OWN_DATA = re.findall(r"```sh\n(.*?)```", README.partition("## Your own data")[2], re.DOTALL)[0]
+OWN_DATA, AFTERWARDS = re.findall(r"```sh\n(.*?)```", README.partition("## Your own data")[2], re.DOTALL)[:2]
 OWN_YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]
 TRAINING = re.findall(r"^ {4}(python train\.py .*)$", (ROOT / "docs" / "training.md").read_text("utf-8"), re.MULTILINE)
 TRAINS = ("python train.py", "semilearn-bbam train", "semilearn-bbam data check")
@@ -145,6 +145,9 @@ def test_the_five_lines_run_as_they_are_printed(tmp_path: Path) -> None:
     assert (tmp_path / "saved_models" / "own" / "results.json").is_file()
     assert len((tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 61
     assert list((tmp_path / "figures").glob("*.png"))
+    subprocess.run(["sh", "-ec", AFTERWARDS], cwd=tmp_path, env=env, check=True, timeout=900)
+    assert (tmp_path / "own.html").is_file()
+    assert len((tmp_path / "next.csv").read_text(encoding="utf-8").splitlines()) == 21
     shown = "\nassert scores.shape == labels.shape == (2, len(predictor.label_names)), scores.shape"
     subprocess.run([sys.executable, "-c", PYTHON[0] + shown], cwd=tmp_path, env=env, check=True, timeout=900)
 

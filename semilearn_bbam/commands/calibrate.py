@@ -78,7 +78,7 @@ def summary(decisions: Mapping[str, Any]) -> list[str]:
         lines.append(f"{few} label(s) with 1 to 4 positives are mostly at the prior threshold (share_of_prior)")
     if decisions["chosen_rows"]:
         lines.append(
-            "the labelled rows were chosen, not drawn at random: what the sets miss of other items can differ, and "
-            "each row counts as many times as its weight in the probabilities"
+            "some labelled rows were chosen, not drawn at random (split: clusters, added): what the sets miss of other "
+            "items can differ"
         )
     return lines

@@ -64,7 +64,7 @@ def make_decisions(
         "label_names": list(data.source.label_names),
         "folds": int(fold.max()) + 1,
         "rows": len(targets),
-        "chosen_rows": weights is not None,
+        "chosen_rows": weights is not None or bool(data.settings.added),
         "beta": beta,
         "positives": positives.tolist(),
         "share_of_prior": (SHRINKAGE / (positives + SHRINKAGE)).tolist(),

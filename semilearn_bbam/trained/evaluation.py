@@ -141,8 +141,8 @@ def read_labeled_file(
         raise DataError(f"--data: '{path}' does not exist; check the path")
     if kind == "features":
         return _read_archive(path, label_names, width, settings)
-    reading = argparse.Namespace(**{**vars(settings), **NEUTRAL, "manifest": str(path.absolute())})
-    reading.data_dir = data_dir or str(path.absolute().parent)
+    where = {"manifest": str(path.absolute()) if data_dir else path.name, "data_dir": data_dir or str(path.parent)}
+    reading = argparse.Namespace(**{**vars(settings), **NEUTRAL, **where})
     found, part, notes = read_labeled(reading, label_names)
     if found != kind:
         raise DataError(f"--data: '{path}' lists {found}s, but the run reads {kind}s; give a file of that kind")
