@@ -136,7 +136,13 @@ def test_the_lines_of_the_page_run_as_they_are_printed(make: Made, tmp_path: Pat
     )
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", LINES + check], cwd=place, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", LINES + check],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
     )
     shown, scores = done.stdout.splitlines()[-2:]
     expected = predictor.scores([photo])[0]

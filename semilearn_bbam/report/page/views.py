@@ -120,8 +120,9 @@ def _group(
         key = name.removeprefix("oracle_")
         lower, digits = key in LOWER_IS_BETTER, DIGITS.get(key, 3)
         texts = [number(value, digits) for value in values]
+        num_values = sum(value is not None for value in values)
         fair = [value for value, run in zip(values, runs, strict=True) if value is not None and not run.mark]
-        best = number((min if lower else max)(fair), digits) if len(fair) > 1 else ""
+        best = number((min if lower else max)(fair), digits) if fair and num_values > 1 else ""
         cells = (Value(text, text == best and not run.mark) for text, run in zip(texts, runs, strict=True))
         rows.append(MetricRow(WORDS.get(key, key), lower, tuple(cells)))
     return MetricGroup(title, explained, tuple(rows), collapsed)
