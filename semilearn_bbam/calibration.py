@@ -18,6 +18,7 @@ from semilearn_bbam.thresholds import f_beta_thresholds
 Floats = NDArray[np.float64]
 EDGE = 1e-7  # scores are kept this far from 0 and 1
 STEPS = 50
+FIXED = 1e12  # strength with which a slope stays where it is
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of `fit_calibration`, of which the best is taken
 SHRINKAGE = 20.0  # positives of a label for which its own threshold counts as much as the prior one
 
@@ -56,11 +57,12 @@ class Calibration:
         return probabilities
 
     def score_thresholds(self, probabilities: ArrayLike) -> Floats:
-        """The scores [K] that have these probabilities, one number or [K]; 1 or more becomes inf, 0 or less -inf."""
+        """The scores [K] that have these probabilities, one number or [K]; 1 or more becomes inf, that of 0 -inf."""
         wanted = np.broadcast_to(np.asarray(probabilities, np.float64), self.slope.shape)
         inner = np.clip(wanted, 1e-300, 1 - 1e-16)
-        scores = expit((np.log(inner) - np.log1p(-inner) - self.intercept) / self.slope)
-        return np.where(wanted >= 1, np.inf, np.where(wanted <= 0, -np.inf, scores))
+        logits = (np.log(inner) - np.log1p(-inner) - self.intercept) / self.slope
+        below = (wanted <= 0) | (logits <= logits_of(0.0) + 1e-9)  # scores up to EDGE have one probability
+        return np.where(wanted >= 1, np.inf, np.where(below, -np.inf, expit(logits)))
 
 
 def fit_calibration(
@@ -91,8 +93,13 @@ def fit_calibration(
     start = np.array([[1.0], [0.0]])
     common = _newton(z.reshape(-1, 1), y.reshape(-1, 1), weight.reshape(-1, 1), start, 1e-3)
     common[0] = max(float(common[0, 0]), 1e-2)
-    pairs = _newton(z, y, weight, np.repeat(common, z.shape[1], axis=1), strength)
-    return Calibration(np.maximum(pairs[0], common[0] / 10), pairs[1])
+    centre = np.repeat(common, z.shape[1], axis=1)
+    pairs = _newton(z, y, weight, centre, strength)
+    slope = np.maximum(pairs[0], common[0] / 10)
+    if (slope > pairs[0]).any():  # their intercepts belong to other slopes
+        again = _newton(z, y, weight, np.stack([slope, centre[1]]), np.array([[FIXED], [strength]]))
+        pairs[1] = np.where(slope > pairs[0], again[1], pairs[1])
+    return Calibration(slope, pairs[1])
 
 
 def cross_fitted(
@@ -172,7 +179,8 @@ def tuned_thresholds(
 
         logit t_k = w_k mean over folds j of logit t_k(-j) + (1 - w_k) logit prior_k,  w_k = n_k / (n_k + shrinkage)
 
-    t_k(-j) has the highest F_beta on all folds but j (`f_beta_thresholds`), n_k is the number of positives.
+    t_k(-j) has the highest F_beta on all folds but j (`f_beta_thresholds`), on all rows where there is one fold only; n_k
+    is the number of positives.
 
     Args:
         scores: [N,K] in [0, 1], of rows that the model was not trained on.
@@ -189,8 +197,9 @@ def tuned_thresholds(
     number, before = np.asarray(fold), np.asarray(prior, np.float64)
     positives = np.asarray((target > 0).sum(0))
     base, own = logits_of(np.where(np.isfinite(before), before, 1)), []
-    for held_out in np.unique(number):
-        rest = torch.as_tensor(number != held_out)
+    folds = np.unique(number)
+    for held_out in folds:
+        rest = torch.as_tensor((number != held_out) | (len(folds) == 1))
         found, _ = f_beta_thresholds(
             score[rest], (target[rest] > 0).int(), beta=beta, ties="middle", known=target[rest] >= 0
         )
@@ -259,15 +268,15 @@ def _known(probabilities: ArrayLike, targets: ArrayLike) -> tuple[Floats, NDArra
     return np.asarray(probabilities, np.float64)[y >= 0], y[y >= 0] > 0
 
 
-def _newton(z: Floats, y: Floats, weight: Floats, centre: Floats, strength: float) -> Floats:
+def _newton(z: Floats, y: Floats, weight: Floats, centre: Floats, strengths: Floats | float) -> Floats:
     """Slopes and intercepts [2,K] of the penalised logistic regressions of y [N,K] on z [N,K]."""
-    pairs = centre.copy()
+    pairs, strength = centre.copy(), np.broadcast_to(strengths, (2, 1))
     loss = _penalised(z, y, weight, pairs, centre, strength)
     for _ in range(STEPS):
         p = expit(pairs[0] * z + pairs[1])
         error, curvature = weight * (p - y), weight * p * (1 - p)
         first = np.stack([(error * z).sum(0), error.sum(0)]) + strength * (pairs - centre)
-        aa, ab, bb = (curvature * z * z).sum(0) + strength, (curvature * z).sum(0), curvature.sum(0) + strength
+        aa, ab, bb = (curvature * z * z).sum(0) + strength[0], (curvature * z).sum(0), curvature.sum(0) + strength[1]
         determinant = aa * bb - ab * ab
         step = np.stack([bb * first[0] - ab * first[1], aa * first[1] - ab * first[0]]) / determinant
         rate = np.ones(z.shape[1])
@@ -285,10 +294,10 @@ def _newton(z: Floats, y: Floats, weight: Floats, centre: Floats, strength: floa
     return pairs
 
 
-def _penalised(z: Floats, y: Floats, weight: Floats, pairs: Floats, centre: Floats, strength: float) -> Floats:
+def _penalised(z: Floats, y: Floats, weight: Floats, pairs: Floats, centre: Floats, strength: Floats) -> Floats:
     logits = pairs[0] * z + pairs[1]
     losses = np.logaddexp(0, logits) - y * logits
-    total: Floats = (weight * losses).sum(0) + strength / 2 * ((pairs - centre) ** 2).sum(0)
+    total: Floats = (weight * losses).sum(0) + (strength / 2 * (pairs - centre) ** 2).sum(0)
     return total
 
 

@@ -124,6 +124,24 @@ def test_thresholds_of_scores_and_of_probabilities_decide_the_same() -> None:
     assert np.isfinite(extreme).all()
 
 
+def test_scores_of_nearly_0_are_decided_by_their_probabilities() -> None:
+    fitted = Calibration(np.array([0.7, 2.0]), np.array([-0.4, 0.3]))
+    scores = np.array([[0.0, 0.0], [1e-9, 1e-9], [1e-6, 1e-6], [0.5, 0.5]], np.float32)
+    probabilities = fitted.probabilities(scores)
+    for wanted in (*probabilities, *(probabilities * 1.001)):
+        thresholds = fitted.score_thresholds(wanted).astype(np.float32)
+        np.testing.assert_array_equal(scores >= thresholds, probabilities >= wanted)
+
+
+def test_a_label_that_is_scored_the_wrong_way_round_has_its_own_frequency() -> None:
+    """The slope cannot go below a tenth of the common one; the intercept is then the best for that slope."""
+    scores, targets, _ = drawn(400, 6)
+    targets[:, 0] = (scores[:, 0] < 0.5) * (np.arange(400) % 2)
+    fitted = fit_calibration(scores, targets, strength=1e-3)
+    assert fitted.slope[0] == fitted.slope.min() > 0
+    assert fitted.probabilities(scores)[:, 0].mean() == pytest.approx(targets[:, 0].mean(), abs=1e-3)
+
+
 def test_rows_are_cross_fitted_without_their_own_fold() -> None:
     scores, targets, _ = drawn(40, 2)
     fold = np.arange(40) % 4
@@ -166,6 +184,12 @@ def test_tuned_thresholds_in_plain_loops(beta: float) -> None:
         weight = count / (count + 10)
         expected = expit(weight * sum(logits) / 4 + (1 - weight) * float(logits_of(prior[k])))
         assert tuned[k] == pytest.approx(expected, abs=1e-9)
+
+
+def test_thresholds_of_a_single_fold_are_tuned_on_it() -> None:
+    scores, targets, _ = drawn(80, 1)
+    tuned = tuned_thresholds(scores, targets, np.full(80, 3), [0.5], shrinkage=0)
+    assert tuned[0] == pytest.approx(plain_best(scores[:, 0], targets[:, 0], 1.0))
 
 
 def plain_sets(probabilities: np.ndarray, targets: np.ndarray, alpha: float) -> float:
