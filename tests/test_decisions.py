@@ -13,7 +13,7 @@ import pytest
 
 from semilearn_bbam import load_run
 from semilearn_bbam.__main__ import main
-from semilearn_bbam.errors import RunError
+from semilearn_bbam.errors import Interrupted, RunError
 from semilearn_bbam.metrics import multilabel_metrics, prediction_metrics
 from semilearn_bbam.trained.out_of_fold import assign_folds, out_of_fold
 from semilearn_bbam.trained.run_data import load_run_data
@@ -87,6 +87,28 @@ def test_interrupted_folds_go_on_and_scores_are_kept(
     (kernel_run / "out_of_fold.npz").write_bytes(b"cut")
     assert main(["calibrate", str(kernel_run), "--folds", "2"]) == 0
     assert len(trained) == 9
+
+
+def test_a_stop_within_a_fold_is_no_failure(
+    kernel_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(settings: Any, source: Any) -> Any:
+        raise Interrupted("stopped at step 3 of 9; --resume continues from there")
+
+    monkeypatch.setattr("semilearn_bbam.trained.out_of_fold.run", stopped)
+    for command in (["calibrate"], ["data", "issues"]):
+        assert main([*command, str(kernel_run)]) == 130
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "the same command goes on" in error
+        assert "--resume" not in error
+
+
+def test_a_run_folder_that_cannot_be_written_is_one_sentence(
+    kernel_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (kernel_run / "folds").write_text("in the way")
+    assert main(["calibrate", str(kernel_run)]) == 2
+    assert "folds' cannot be written" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_decisions_reach_the_predictor(kernel_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from semilearn_bbam.data import Split, load_source, save_split
 from semilearn_bbam.data.dataset import take
 from semilearn_bbam.data.fingerprint import compute_fingerprint
-from semilearn_bbam.errors import RunError, UserError
+from semilearn_bbam.errors import Interrupted, RunError, UserError
 from semilearn_bbam.inference import load_run
 from semilearn_bbam.run import run
 from semilearn_bbam.runs.folder import CONFIG, RESULTS, RunFolder
@@ -59,7 +59,9 @@ def out_of_fold(data: RunData, folds: int = 5, log: Callable[[str], object] = pr
         The scores of all labelled rows.
 
     Raises:
-        RunError: an unfinished run, fewer rows than folds, a fold that cannot be trained.
+        RunError: an unfinished run, fewer rows than folds, a fold that cannot be trained, a folder that cannot be
+            written.
+        Interrupted: Ctrl-C or SIGTERM while a fold is trained.
     """
     folder = data.record.folder
     if not data.record.results:
@@ -112,9 +114,12 @@ def _train_without(data: RunData, held_out: NDArray[np.int64], number: int, dige
     path = place / f"fold_{number}_{digest[:12]}"
     if (path / RESULTS).is_file():
         return path
-    place.mkdir(exist_ok=True)
     split_file = place / f"{path.name}.json"
-    save_split(_without(data.split, held_out), split_file)
+    try:
+        place.mkdir(exist_ok=True)
+        save_split(_without(data.split, held_out), split_file)
+    except OSError as error:
+        raise RunError(f"'{place}' cannot be written ({error.strerror}); fix that and try again") from error
     settings = data.settings.having(
         **SILENT,
         cache=data.record.settings["cache"],
@@ -125,6 +130,8 @@ def _train_without(data: RunData, held_out: NDArray[np.int64], number: int, dige
     )
     try:
         run(settings, load_source(settings))
+    except Interrupted as error:  # it names the folder of the fold, which another command line would continue
+        raise Interrupted("interrupted; the same command goes on, with the folds that are finished") from error
     except UserError as error:
         raise RunError(f"fold {number + 1} of '{data.record.folder}' cannot be trained: {error}") from error
     return path
