@@ -15,6 +15,7 @@ from semilearn_bbam.__main__ import main
 from semilearn_bbam.calibration import Calibration
 from semilearn_bbam.config import Settings
 from semilearn_bbam.trained.prediction_files import Row, score_columns, write_predictions
+from semilearn_bbam.trained.predictions import Shard, Shards
 from tests.conftest import FEATURES
 
 NAMES = ["cat", "dog, small", "id"]
@@ -248,6 +249,7 @@ def test_a_manifest_names_the_items_and_rows_without_one_are_kept(loaded: Any, t
         (["--top_k", "2"], ["dog, small;id"] * 3),
         (["--top_k", "1", "--threshold", "tuned"], ["id"] * 3),
         (["--top_k", "9"], ["cat;dog, small;id"] * 3),
+        (["--threshold", "0"], ["cat;dog, small;id"] * 3),
     ],
 )
 def test_thresholds_and_the_most_labels_of_an_item(
@@ -273,6 +275,7 @@ def test_probabilities_replace_scores_and_numbers_are_of_them(
         (["--threshold", "tuned"], predictor.scores(np.ones((3, 2))) >= THRESHOLDS["tuned"]),
         (["--threshold", "0.3"], expected >= 0.3),
         (["--threshold", "0.5"], expected >= 0.5),
+        (["--top_k", "1"], expected == expected.max(1, keepdims=True)),  # of what is written, not of the scores
     ):
         assert main([*command, *options]) == 0
         rows = read(tmp_path / "a.csv")[1:]
@@ -363,6 +366,86 @@ def test_rows_are_added_to_a_file(suffix: str, loaded: Any, tmp_path: Path, caps
     out.write_bytes(b"\x00 no table")
     assert main(["predict", run, str(tmp_path / "in.npz"), "--out", str(out), "--append"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_columns_in_another_order_are_kept(loaded: Any, tmp_path: Path) -> None:
+    """A run whose labels have another order fills the columns of their names, also behind a line that is left open."""
+    first, _ = loaded("features")
+    second, other = loaded("features", name="second")
+    other.label_names = ("id", "cat", "dog, small")
+    out = tmp_path / "a.csv"
+    for run, name in ((first, "one"), (second, "two")):
+        np.savez(tmp_path / "in.npz", x=np.ones((1, 2)), id=np.array([name]))
+        assert main(["predict", run, str(tmp_path / "in.npz"), "--out", str(out), "--append"]) == 0
+        out.write_text(out.read_text().removesuffix("\n"))
+    head, *rows = read(out)
+    assert head == COLUMNS
+    assert [row[:4] for row in rows] == [["one", "0", "0.7", "0.3333333"], ["two", "0.7", "0.3333333", "0"]]
+
+
+def test_rows_without_an_item_are_added_once(loaded: Any, tmp_path: Path) -> None:
+    run, _ = loaded("text")
+    (tmp_path / "in.jsonl").write_text('{"text": "first"}\n{"text": 3}\n', encoding="utf-8")
+    command = ["predict", run, str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "a.csv"), "--append"]
+    assert main(command) == 1
+    assert main(command) == 0
+    assert ids_of(tmp_path / "a.csv") == ["in.jsonl, line 1", "in.jsonl, line 2"]
+
+
+def test_items_that_go_by_number_are_named_when_they_are_added(
+    loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = loaded("features")
+    command = ["predict", run, str(tmp_path / "in.npy"), "--out", str(tmp_path / "a.csv"), "--append"]
+    for words in ("", "go by their numbers"):
+        np.save(tmp_path / "in.npy", np.ones((3, 2)))
+        assert main(command) == 0
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("threshold", ["nan", "-0.1", "1.5", "inf"])
+def test_a_threshold_that_no_score_has(
+    threshold: str, loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "in.npy", np.ones((3, 2)))
+    run, _ = loaded("features")
+    command = ["predict", run, str(tmp_path / "in.npy"), "--out", str(tmp_path / "a.csv"), f"--threshold={threshold}"]
+    assert main(command) == 2
+    assert "between 0 and 1" in capsys.readouterr().err
+
+
+def test_a_column_that_a_manifest_lacks_is_named(
+    loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, predictor = loaded("text")
+    (tmp_path / "in.csv").write_text("text,note\nfirst,a\nsecond,b\n", encoding="utf-8")
+    command = ["predict", run, str(tmp_path / "in.csv"), "--out", str(tmp_path / "a.csv"), "--column"]
+    assert main([*command, "nots"]) == 2
+    assert "--column: in.csv has no column 'nots'" in capsys.readouterr().err
+    assert main([*command, "note"]) == 0
+    assert list(predictor.items) == ["a", "b"]
+
+
+def test_two_commands_that_write_one_file_do_not_mix(
+    loaded: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command of other items takes the folder of the shards while the first scores."""
+    np.save(tmp_path / "in.npy", np.ones((4, 2)))
+    run, predictor = loaded("features")
+    out, whole = str(tmp_path / "a.csv"), predictor.scores
+
+    def scores(items: Any, batch_size: int | None = None) -> np.ndarray:
+        if len(predictor.calls) == 1:
+            predictor.scores = whole
+            shards = Shards(tmp_path / "a.csv", "of another command", 2)
+            shards.open()
+            shards.write(Shard(0, np.zeros((2, 3), np.float32), None, {}))
+        return whole(items, batch_size)
+
+    predictor.scores = scores
+    assert main(["predict", run, str(tmp_path / "in.npy"), "--out", out, "--shard_size", "2"]) == 2
+    assert "another command" in capsys.readouterr().err
+    assert not Path(out).exists()
 
 
 def ids_of(path: Path) -> list[str]:

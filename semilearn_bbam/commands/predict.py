@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 OPTIONS = NOWHERE
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
 POOL = "pool"
+LOOKED_AT = 5  # ids that are looked at
 SCORED = ("prior", "tuned")  # protocols, besides miss_<alpha>, whose thresholds are of scores
 
 
@@ -134,11 +136,14 @@ def chosen_thresholds(model: Ensemble, args: argparse.Namespace) -> tuple[Any, b
     if protocol in model.thresholds and protocol != "0.5":
         return model.thresholds[protocol], True
     try:
-        return float(protocol), not args.calibrated
+        number = float(protocol)
     except ValueError:
         known = ", ".join(model.thresholds)
         cure = "; make tuned and miss_ALPHA with semilearn-bbam calibrate RUN" if "tuned" not in known else ""
         raise UserError(f"--threshold: {protocol!r} is neither a number nor one of {known}{cure}") from None
+    if not 0 <= number <= 1:
+        raise UserError(f"--threshold must lie between 0 and 1, not {number:g}")
+    return number, not args.calibrated
 
 
 def inputs_of(model: Ensemble, args: argparse.Namespace) -> Inputs:
@@ -163,8 +168,11 @@ def without_known(inputs: Inputs, out: Path, label_names: Sequence[str]) -> tupl
     if not out.is_file():
         return inputs, 0
     known = ids_in(out, label_names)
+    if inputs.kind != "image" and all(name.isdecimal() and name in known for name in inputs.ids[:LOOKED_AT]):
+        print(f"items go by their numbers here; those whose number is in '{out}' are taken as known", file=sys.stderr)
     rows = [row for row, name in enumerate(inputs.ids) if name not in known]
-    return inputs.select(rows), len(inputs) - len(rows)
+    unusable = [problem for problem in inputs.unusable if problem.item not in known]
+    return dataclasses.replace(inputs.select(rows), unusable=unusable), len(inputs) - len(rows)
 
 
 def rows_of(
@@ -184,7 +192,7 @@ def rows_of(
     names = model.label_names
     for shard in read_shards(shards, len(inputs)):
         values = shard.scores if shard.probabilities is None else shard.probabilities
-        chosen = decide(shard.scores if of_scores else values, thresholds, top_k)
+        chosen = decide(shard.scores if of_scores else values, thresholds, top_k, by=values)
         for row, (item, decided) in enumerate(zip(values.tolist(), chosen, strict=True), start=shard.start):
             problem = shard.problems.get(row, "")
             labels = [] if problem else [names[k] for k in decided.nonzero()[0]]

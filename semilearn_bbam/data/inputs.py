@@ -17,6 +17,7 @@ from semilearn_bbam.data.dataset import DataError, Items, Problem, take
 from semilearn_bbam.data.fingerprint import compute_fingerprint, files_key
 from semilearn_bbam.data.folders import files_below
 from semilearn_bbam.data.images import SUFFIXES, ImageFiles, Inspection, inspect_image
+from semilearn_bbam.data.readers.columns import named
 from semilearn_bbam.data.readers.entries import UNLABELED
 from semilearn_bbam.data.readers.table_entries import read_table_entries
 from semilearn_bbam.data.readers.tables import SUFFIXES as TABLES
@@ -199,6 +200,9 @@ def _vectors(path: Path) -> Inputs:
 def _manifest(path: Path, kind: str, settings: argparse.Namespace, column: str, data_dir: str) -> Inputs:
     """The items that a table lists, of any kind where none is named; its labels are not read."""
     columns = {("path_column" if kind == "image" else "text_column"): column} if column else {}
+    table = read_table(path)
+    if column and not (column.isdecimal() and 0 < int(column) <= len(table.first)):
+        named(path, table.columns, column, "--column")
     reading = argparse.Namespace(**{**vars(settings), **NEUTRAL, **columns})
     root = Path(data_dir) if data_dir else path.parent
     entries = read_table_entries(root, str(path.absolute()), UNLABELED, reading)
@@ -210,7 +214,7 @@ def _manifest(path: Path, kind: str, settings: argparse.Namespace, column: str, 
     if kind == "image":
         ids = [name.rpartition(" (")[0] or name for name in ids]  # as it is written, without the row
     else:
-        by_row = {row: fields["id"] for row, fields in read_table(path).rows if str(fields.get("id", "")).strip()}
+        by_row = {row: fields["id"] for row, fields in table.rows if str(fields.get("id", "")).strip()}
         ids = [str(by_row.get(name, name)) for name in ids]
     items = entries.items
     key = files_key([str(path), *(items if kind == "image" else [])], column)

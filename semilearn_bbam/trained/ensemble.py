@@ -110,13 +110,16 @@ def load_runs(folders: Sequence[str | Path], device: str = "auto") -> Ensemble:
     return Ensemble.of([load_run(folder, device=device) for folder in folders], names)
 
 
-def decide(scores: ArrayLike, thresholds: ArrayLike | None = None, top_k: int = 0) -> NDArray[np.bool_]:
+def decide(
+    scores: ArrayLike, thresholds: ArrayLike | None = None, top_k: int = 0, by: ArrayLike | None = None
+) -> NDArray[np.bool_]:
     """Labels chosen from scores [N,K]: those that reach their threshold, and of these the `top_k` highest.
 
     Args:
         scores: [N,K].
         thresholds: one number or [K]; None: no threshold.
-        top_k: most labels of a row; 0: no limit. Of equal scores the earlier label comes first.
+        top_k: most labels of a row; 0: no limit. Of equal values the earlier label comes first.
+        by: [N,K], of which the highest are taken; None: the scores.
 
     Returns:
         bool [N,K].
@@ -129,7 +132,8 @@ def decide(scores: ArrayLike, thresholds: ArrayLike | None = None, top_k: int = 
     chosen = np.ones(values.shape, bool) if thresholds is None else values >= np.asarray(thresholds)
     if not 0 < top_k < values.shape[1]:
         return chosen
-    order = np.argsort(np.where(chosen, -values, np.inf), axis=1, kind="stable")
+    ranked = values if by is None else np.asarray(by)
+    order = np.argsort(np.where(chosen, -ranked, np.inf), axis=1, kind="stable")
     first = np.zeros(values.shape, bool)
     np.put_along_axis(first, order[:, :top_k], True, axis=1)
     return chosen & first

@@ -72,6 +72,7 @@ def write_predictions(out: Path, label_names: Sequence[str], rows: Iterable[Row]
     Raises:
         OSError, ValueError: the file cannot be written.
     """
+    write: Callable[[Path, Sequence[str], Iterable[Row], Path | None], None]
     write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[out.suffix.lower()]
     before = out if append and out.is_file() else None
     write_atomically(out, lambda path: write(path, label_names, rows, before))
@@ -101,16 +102,28 @@ def ids_in(out: Path, label_names: Sequence[str]) -> set[str]:
 
 
 def _write_csv(path: Path, label_names: Sequence[str], rows: Iterable[Row], before: Path | None) -> None:
+    columns = ["id", *score_columns(label_names), "labels", "problem"]
+    order = range(len(columns))
     if before is not None:
         shutil.copyfile(before, path)
+        _end_line(path)
+        order = [columns.index(name) for name in _csv_ids(before)[0]]
     with path.open("a" if before else "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         if before is None:
-            writer.writerow(["id", *score_columns(label_names), "labels", "problem"])
+            writer.writerow(columns)
         empty = [""] * len(label_names)
         for row in rows:
             values = [_text(value) for value in row.values] if len(row.values) else empty
-            writer.writerow([row.id, *values, SEPARATOR.join(row.labels), row.problem])
+            cells = [row.id, *values, SEPARATOR.join(row.labels), row.problem]
+            writer.writerow([cells[place] for place in order])
+
+
+def _end_line(path: Path) -> None:
+    """End the last line of a file, which an editor may have left open."""
+    with path.open("rb+") as file:
+        if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
+            file.write(b"\n")
 
 
 def _text(value: float) -> str:
@@ -131,6 +144,7 @@ def _csv_ids(path: Path) -> tuple[Sequence[str], set[str]]:
 def _write_jsonl(path: Path, label_names: Sequence[str], rows: Iterable[Row], before: Path | None) -> None:
     if before is not None:
         shutil.copyfile(before, path)
+        _end_line(path)
     with path.open("a" if before else "w", encoding="utf-8") as file:
         for row in rows:
             values = (float(_text(value)) for value in row.values)

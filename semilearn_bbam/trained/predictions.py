@@ -76,13 +76,15 @@ class Shards:
 
         def save(path: Path) -> None:
             with path.open("wb") as file:
-                np.savez(file, problems=texts, **arrays)
+                np.savez(file, problems=texts, plan=np.array(self.plan), **arrays)
 
         write_atomically(self._path(shard.start), save)
 
     def read(self, start: int) -> Shard:
-        """A shard that was kept."""
+        """A shard that was kept. OSError if another command has written it since."""
         with np.load(self._path(start), allow_pickle=False) as archive:
+            if str(archive["plan"]) != self.plan:
+                raise OSError(f"another command writes to '{self.folder}' at the same time")
             problems = {int(row): text for row, text in json.loads(str(archive["problems"])).items()}
             probabilities = archive["probabilities"] if "probabilities" in archive.files else None
             return Shard(start, archive["scores"], probabilities, problems)
