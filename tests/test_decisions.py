@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from semilearn_bbam import load_run
 from semilearn_bbam.__main__ import main
+from semilearn_bbam.config import OPTIONS, Settings
+from semilearn_bbam.data.dataset import DataError
 from semilearn_bbam.errors import Interrupted, RunError
 from semilearn_bbam.metrics import multilabel_metrics, prediction_metrics
+from semilearn_bbam.trained.evaluation import read_labeled_file
 from semilearn_bbam.trained.out_of_fold import assign_folds, out_of_fold
 from semilearn_bbam.trained.run_data import load_run_data
 from tests.conftest import FEATURES
@@ -241,6 +245,33 @@ def test_labelled_texts_of_a_manifest(
     (tmp_path / "more.csv").write_text(f"path,labels\na.png,{names[0]}\n")
     assert main(command) == 2
     assert "images" in capsys.readouterr().err
+
+
+def test_labelled_images_that_cannot_be_read_are_all_named(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no image")
+    (tmp_path / "c.png").write_text("no image")
+    settings = Settings(
+        **{option.name: option.default for option in OPTIONS}
+        | {"image_modes": "strict", "label_form": "auto", "label_separator": "auto"}
+    )
+    (tmp_path / "all.csv").write_text("path,labels\na.png,cat\nb.png,dog\nc.png,cat;dog\nd.png,dog\n")
+    with pytest.raises(DataError, match=r"(?s)3 bad item\(s\).*d\.png.*b\.png.*c\.png"):
+        read_labeled_file(tmp_path / "all.csv", "image", ["cat", "dog"], 0, settings)
+    (tmp_path / "some.csv").write_text("path,labels\na.png,cat;dog\n./a.png,\n")
+    read = read_labeled_file(tmp_path / "some.csv", "image", ["dog", "cat"], 0, settings)
+    assert read.targets.tolist() == [[1, 1], [0, 0]]
+    assert "1 item(s) without labels" in read.notes[-1]
+    with pytest.raises(DataError, match="no manifest"):
+        read_labeled_file(tmp_path / "a.png", "image", ["cat", "dog"], 0, settings)
+
+
+@pytest.mark.parametrize("name", ["e.csv", "e"])
+def test_metrics_and_labels_are_not_written_to_one_file(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tmp_path), "--out", str(tmp_path / name)]) == 2
+    assert "does not end in .json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("by", ["probability", "cleanlab"])

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
         raise UserError(f"--batch_size must be at least 1, not {args.batch_size}")
     name = f"evaluation_{Path(args.data).stem}.json" if args.data else "evaluation.json"
     out = Path(args.out or Path(args.folder) / name)
+    if out.suffix.lower() != ".json":
+        raise UserError(f"--out: '{out}' does not end in .json; rename it")
     check_writable(out)
     from semilearn_bbam.inference import load_run
     from semilearn_bbam.runs.reader import Run

@@ -221,7 +221,10 @@ def _manifest(path: Path, kind: str, settings: argparse.Namespace, column: str, 
     return Inputs(kind, items, ids, entries.problems, entries.notes, key)
 
 
-def loaded_inputs(items: Items, ids: Sequence[str], kind: str, identity: str) -> Inputs:
-    """Items of a dataset that is loaded, such as the pool of a run."""
-    plain = items.paths if isinstance(items, ImageFiles) else items
-    return Inputs(kind, plain, ids, identity=identity)
+def loaded_inputs(
+    items: Items, ids: Sequence[str], kind: str, identity: str, settings: argparse.Namespace | None = None
+) -> Inputs:
+    """Items of a dataset that is loaded, such as the pool of a run; `settings` where its images are unchecked."""
+    plain = list(items.paths) if isinstance(items, ImageFiles) else items
+    odd_modes = settings is not None and settings.image_modes == "convert"
+    return Inputs(kind, plain, ids, identity=identity, odd_modes=odd_modes)

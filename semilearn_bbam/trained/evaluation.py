@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from semilearn_bbam.calibration import brier_score, calibration_error, log_loss, miss_rate
 from semilearn_bbam.data.dataset import DataError, Items
-from semilearn_bbam.data.inputs import NEUTRAL, read_inputs
+from semilearn_bbam.data.images import SUFFIXES as IMAGES
+from semilearn_bbam.data.inputs import ARRAYS, NEUTRAL, loaded_inputs, read_inputs
 from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.readers.manifest import read_labeled
 from semilearn_bbam.metrics import average_precision_per_label, multilabel_metrics, prediction_metrics
@@ -141,14 +142,21 @@ def read_labeled_file(
         raise DataError(f"--data: '{path}' does not exist; check the path")
     if kind == "features":
         return _read_archive(path, label_names, width, settings)
+    if path.suffix.lower() in (*ARRAYS, *IMAGES) and path.is_file():
+        raise DataError(f"--data: '{path}' is no manifest; give one that lists {kind}s and their labels")
     where = {"manifest": str(path.absolute()) if data_dir else path.name, "data_dir": data_dir or str(path.parent)}
     reading = argparse.Namespace(**{**vars(settings), **NEUTRAL, **where})
     found, part, notes = read_labeled(reading, label_names)
     if found != kind:
         raise DataError(f"--data: '{path}' lists {found}s, but the run reads {kind}s; give a file of that kind")
-    if part.problems:
-        lines = "; ".join(describe(part.problems))
-        raise DataError(f"--data: '{path}' has {len(part.problems)} bad item(s): {lines}; fix or remove them")
+    _, faults = loaded_inputs(part.items, part.ids, kind, "", settings).checked(0, len(part.items))
+    problems = [*part.problems, *faults.values()]
+    if problems:
+        lines = "; ".join(describe(problems))
+        raise DataError(f"--data: '{path}' has {len(problems)} bad item(s): {lines}; fix or remove them")
+    empty = int((part.targets == 0).all(axis=1).sum())
+    if empty:
+        notes.append(f"{path.name}: {empty} item(s) without labels are taken to have none of them")
     return Labeled(part.items, part.targets, notes)
 
 
