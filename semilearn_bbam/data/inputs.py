@@ -201,7 +201,7 @@ def _manifest(path: Path, kind: str, settings: argparse.Namespace, column: str, 
     """The items that a table lists, of any kind where none is named; its labels are not read."""
     columns = {("path_column" if kind == "image" else "text_column"): column} if column else {}
     table = read_table(path)
-    if column and not (column.isdecimal() and 0 < int(column) <= len(table.first)):
+    if column and table.rows and not (column.isdecimal() and 0 < int(column) <= len(table.first)):
         named(path, table.columns, column, "--column")
     reading = argparse.Namespace(**{**vars(settings), **NEUTRAL, **columns})
     root = Path(data_dir) if data_dir else path.parent
