@@ -179,8 +179,8 @@ def tuned_thresholds(
 
         logit t_k = w_k mean over folds j of logit t_k(-j) + (1 - w_k) logit prior_k,  w_k = n_k / (n_k + shrinkage)
 
-    t_k(-j) has the highest F_beta on all folds but j (`f_beta_thresholds`), on all rows if there is one fold. n_k is the
-    number of positives.
+    t_k(-j) has the highest F_beta on all folds but j (`f_beta_thresholds`), on all rows if there is one fold; n_k is
+    the number of positives.
 
     Args:
         scores: [N,K] in [0, 1], of rows that the model was not trained on.
