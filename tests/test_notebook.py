@@ -7,6 +7,7 @@ import json
 import os
 import re
 import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +53,20 @@ def committed() -> Any:
     return pytest.importorskip("nbformat").read(NOTEBOOK, as_version=4)
 
 
+def offline(folder: Path) -> dict[str, str]:
+    """Variables of a kernel that reaches no host and writes below `folder`."""
+    (folder / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
+    env = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "ASKED": str(folder / "asked.txt"), "OMP_NUM_THREADS": "1"}
+    return env | {"HOME": str(folder)}
+
+
 @pytest.fixture(scope="module")
 def executed(committed: Any, script: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """The notebook with new outputs, and the folder that it made."""
     pytest.importorskip("nbclient")
     notebook, folder = committed.copy(), tmp_path_factory.mktemp("notebook")
     notebook.cells = [cell.copy() for cell in committed.cells]
-    (folder / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
-    env = {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "ASKED": str(folder / "asked.txt"), "OMP_NUM_THREADS": "1"}
-    env["HOME"] = str(folder)
-    script["execute"](notebook, folder, env)
+    script["execute"](notebook, folder, offline(folder))
     (made,) = folder.glob("quickstart_*")
     assert not (folder / "asked.txt").exists(), (folder / "asked.txt").read_text(encoding="utf-8")
     return notebook, made
@@ -79,6 +84,17 @@ def shown(notebook: Any, *, images: bool = False) -> str:
 
 def mean_ap(folder: Path, name: str) -> float:
     return float(json.loads((folder / name).read_text(encoding="utf-8"))["ranking"]["mAP"])
+
+
+def test_the_kernel_is_this_python_and_reaches_no_host(script: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("nbclient")
+    form = pytest.importorskip("nbformat").v4
+    code = "import socket, sys\nprint(sys.executable)\nsocket.getaddrinfo('example.org', 80)"
+    notebook = form.new_notebook(cells=[form.new_code_cell(code)])
+    with pytest.raises(Exception, match="no network: example.org"):
+        script["execute"](notebook, tmp_path, offline(tmp_path))
+    assert shown(notebook).strip() == sys.executable
+    assert (tmp_path / "asked.txt").read_text(encoding="utf-8") == "example.org\n"
 
 
 # ---------------------------------------------------------------------- as it runs
