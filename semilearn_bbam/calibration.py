@@ -1,4 +1,4 @@
-"""Decisions from scores: calibrated probabilities, thresholds for F_beta, and sets that rarely miss a true label.
+"""Decisions from scores: calibrated probabilities, and thresholds for F_beta.
 
 Scores are mapped through their logits, label by label and monotonically: every decision `probability >= t` is also one
 `score >= threshold`. Arguments are NumPy arrays; cells whose target is -1 are unknown and count nowhere.
@@ -7,17 +7,16 @@ Scores are mapped through their logits, label by label and monotonically: every 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
-
-from semilearn_bbam.thresholds import f_beta_thresholds
 
 Floats = NDArray[np.float64]
 EDGE = 1e-7  # scores are kept this far from 0 and 1
 STEPS = 50
+SAME = 1e-12  # relative difference below which two values of F are the same
 FIXED = 1e12  # strength with which a slope stays where it is
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # of `fit_calibration`, of which the best is taken
 SHRINKAGE = 20.0  # positives of a label for which its own threshold counts as much as the prior one
@@ -179,8 +178,8 @@ def tuned_thresholds(
 
         logit t_k = w_k mean over folds j of logit t_k(-j) + (1 - w_k) logit prior_k,  w_k = n_k / (n_k + shrinkage)
 
-    t_k(-j) has the highest F_beta on all folds but j (`f_beta_thresholds`), on all rows if there is one fold; n_k is
-    the number of positives.
+    t_k(-j) has the highest F_beta on all folds but j, on all rows if there is one fold, and is half-way between two
+    logits; of equally good ones it is the middle one. n_k is the number of positives.
 
     Args:
         scores: [N,K] in [0, 1], of rows that the model was not trained on.
@@ -193,73 +192,34 @@ def tuned_thresholds(
     Returns:
         Thresholds [K] on the scale of the scores. A label without positives keeps its prior one, which is inf.
     """
-    score, target = torch.as_tensor(np.asarray(scores, np.float64)), torch.as_tensor(np.asarray(targets))
+    z, target = logits_of(scores), np.asarray(targets)
     number, before = np.asarray(fold), np.asarray(prior, np.float64)
-    positives = np.asarray((target > 0).sum(0))
+    positives = (target > 0).sum(0)
     base, own = logits_of(np.where(np.isfinite(before), before, 1)), []
     folds = np.unique(number)
     for held_out in folds:
-        rest = torch.as_tensor((number != held_out) | (len(folds) == 1))
-        found, _ = f_beta_thresholds(
-            score[rest], (target[rest] > 0).int(), beta=beta, ties="middle", known=target[rest] >= 0
-        )
-        values = found.numpy()
-        own.append(np.where(np.isfinite(values), logits_of(np.where(np.isfinite(values), values, 0.5)), base))
+        rest = (number != held_out) | (len(folds) == 1)
+        found = np.array([_best_cut(z[rest, k], target[rest, k], beta) for k in range(z.shape[1])])
+        own.append(np.where(np.isnan(found), base, found))
     weight = positives / np.maximum(positives + shrinkage, 1e-9)
     logits = weight * np.mean(own, axis=0) + (1 - weight) * base
     return np.where(positives > 0, expit(logits), before)
 
 
-def miss_rate(predictions: ArrayLike, targets: ArrayLike) -> float:
-    """Mean over rows of the share of their known true labels that are not predicted; 0 for a row without any.
-
-    Example:
-        >>> miss_rate([[1, 0], [0, 0]], [[1, 1], [0, 0]])
-        0.25
-    """
-    predicted, true = np.asarray(predictions, bool), np.asarray(targets) > 0
-    missed = (true & ~predicted).sum(1) / np.maximum(true.sum(1), 1)
-    return float(missed.mean())
-
-
-def set_threshold(probabilities: ArrayLike, targets: ArrayLike, alpha: float) -> float:
-    """The highest t for which the label sets {k: probability_k >= t} miss at most a share alpha of the true labels.
-
-        (sum over rows i of miss_i(t) + 1) / (N + 1) <= alpha
-
-    miss_i is as in `miss_rate`. Of a further row, exchangeable with these, the expected miss rate is then at most alpha
-    (conformal risk control, Angelopoulos et al., ICLR 2024, arXiv 2208.02814).
-
-    Args:
-        probabilities: [N,K], of rows that neither the model nor its calibration was trained on.
-        targets: [N,K] of 0, 1, and -1 for unknown.
-        alpha: in (0, 1).
-
-    Returns:
-        t; 0, with which every label is in every set, where N + 1 < 1 / alpha.
-
-    Example:
-        >>> p = np.linspace(0.1, 1, 10)[:, None]
-        >>> set_threshold(p, np.ones((10, 1)), 0.2)
-        0.2
-        >>> set_threshold(p, np.ones((10, 1)), 0.05)
-        0.0
-    """
-    p, true = np.asarray(probabilities, np.float64), np.asarray(targets) > 0
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha}")
-    budget = alpha * (len(p) + 1) - 1
-    if budget < 0:
-        return 0.0
-    rows, _ = np.nonzero(true)
-    values, shares = p[true], 1 / true.sum(1)[rows]
-    order = np.argsort(values, kind="stable")
-    values, missed = values[order], np.cumsum(shares[order])
-    # Missed below values[j]: all cells that are strictly smaller.
-    first = np.searchsorted(values, values, side="left")
-    below = np.where(first > 0, missed[np.maximum(first - 1, 0)], 0.0)
-    allowed = np.flatnonzero(below <= budget + 1e-12)
-    return float(values[allowed[-1]]) if len(allowed) else 1.0
+def _best_cut(z: Floats, y: NDArray[Any], beta: float) -> float:
+    """The logit from which on predictions have the highest F_beta of one label; NaN for one without positives."""
+    known = y >= 0
+    order = np.argsort(-z[known], kind="stable")
+    values, true = z[known][order], y[known][order] > 0
+    if not true.any():
+        return float("nan")
+    predicted, both = np.arange(1, len(values) + 1), np.cumsum(true)
+    f = (1 + beta**2) * both / (beta**2 * true.sum() + predicted)
+    lower = np.append(values[1:], values[-1])
+    f[:-1][values[:-1] == values[1:]] = -1  # equal scores are not parted
+    best = np.flatnonzero(f >= f.max() * (1 - SAME))
+    cut = best[(len(best) - 1) // 2]
+    return float((values[cut] + lower[cut]) / 2)
 
 
 def _known(probabilities: ArrayLike, targets: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

@@ -9,7 +9,6 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from semilearn_bbam import calibration
 from semilearn_bbam.calibration import (
     Calibration,
     best_strength,
@@ -19,10 +18,9 @@ from semilearn_bbam.calibration import (
     fit_calibration,
     log_loss,
     logits_of,
-    miss_rate,
-    set_threshold,
     tuned_thresholds,
 )
+from semilearn_bbam.label_sets import miss_rate, set_threshold
 
 
 def drawn(rows: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -154,14 +152,16 @@ def test_rows_are_cross_fitted_without_their_own_fold() -> None:
 
 
 def plain_best(scores: np.ndarray, targets: np.ndarray, beta: float) -> float:
-    """The middle one of the best thresholds on the grid of hundredths, for one label."""
-    values = {}
-    for step in range(100):
-        chosen = scores >= step / 100
+    """Half-way, in logits, between the scores of one label that the best decisions part; of several the middle one."""
+    values = sorted({float(logits_of(score)) for score in scores}, reverse=True)
+    found = {}
+    for place, value in enumerate(values):
+        chosen = logits_of(scores) >= value
         both = float((chosen & (targets > 0)).sum())
-        values[step] = (1 + beta**2) * both / (beta**2 * (targets > 0).sum() + chosen.sum())
-    best = [step for step in values if values[step] >= max(values.values()) - 1e-12]
-    return best[(len(best) + 1) // 2 - 1] / 100
+        f = (1 + beta**2) * both / (beta**2 * (targets > 0).sum() + chosen.sum())
+        found[(value + values[min(place + 1, len(values) - 1)]) / 2] = f
+    best = [cut for cut, f in found.items() if f >= max(found.values()) - 1e-12]
+    return float(expit(best[(len(best) - 1) // 2]))
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
@@ -184,6 +184,17 @@ def test_tuned_thresholds_in_plain_loops(beta: float) -> None:
         weight = count / (count + 10)
         expected = expit(weight * sum(logits) / 4 + (1 - weight) * float(logits_of(prior[k])))
         assert tuned[k] == pytest.approx(expected, abs=1e-9)
+
+
+def test_thresholds_of_low_scores_are_as_fine_as_those_of_others() -> None:
+    """A model whose scores are all near 0 decides the same as one whose scores are spread."""
+    scores, targets, _ = drawn(80, 3)
+    low = expit(logits_of(scores) - 9)
+    fold = np.arange(80) % 4
+    decided = [
+        values >= tuned_thresholds(values, targets, fold, np.full(3, 0.5), shrinkage=0) for values in (scores, low)
+    ]
+    np.testing.assert_array_equal(*decided)
 
 
 def test_thresholds_of_a_single_fold_are_tuned_on_it() -> None:
@@ -227,4 +238,4 @@ def test_label_sets_keep_their_promise_on_further_rows() -> None:
 
 def test_no_target_of_a_label_set() -> None:
     assert set_threshold(np.full((50, 2), 0.5), np.zeros((50, 2)), 0.1) == 1.0
-    assert calibration.miss_rate(np.zeros((2, 2)), np.zeros((2, 2))) == 0.0
+    assert miss_rate(np.zeros((2, 2)), np.zeros((2, 2))) == 0.0

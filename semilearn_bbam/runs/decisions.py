@@ -17,8 +17,9 @@ from semilearn_bbam.runs.reader import Run
 
 
 def results_digest(record: Run) -> str:
-    """A fingerprint of the results of a run, by which decisions know the run that they were made for."""
-    return compute_fingerprint([json.dumps(record.results, sort_keys=True)])
+    """A fingerprint of the results of a run, its seconds apart, by which decisions know what they were made for."""
+    results = {key: value for key, value in record.results.items() if key != "seconds"}
+    return compute_fingerprint([json.dumps(results, sort_keys=True)])
 
 
 def read_decisions(record: Run) -> dict[str, Any]:

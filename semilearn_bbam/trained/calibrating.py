@@ -16,10 +16,9 @@ from semilearn_bbam.calibration import (
     cross_fitted,
     fit_calibration,
     log_loss,
-    miss_rate,
-    set_threshold,
     tuned_thresholds,
 )
+from semilearn_bbam.label_sets import miss_rate, set_threshold
 from semilearn_bbam.metrics import prediction_metrics, prior_predictions
 from semilearn_bbam.runs.decisions import results_digest
 from semilearn_bbam.trained.out_of_fold import OutOfFold

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from semilearn_bbam.calibration import brier_score, calibration_error, log_loss, miss_rate
+from semilearn_bbam.calibration import brier_score, calibration_error, log_loss
 from semilearn_bbam.data.dataset import DataError, Items
 from semilearn_bbam.data.images import SUFFIXES as IMAGES
 from semilearn_bbam.data.inputs import ARRAYS, NEUTRAL, loaded_inputs, read_inputs
 from semilearn_bbam.data.problems import describe
 from semilearn_bbam.data.readers.manifest import read_labeled
+from semilearn_bbam.label_sets import miss_rate
 from semilearn_bbam.metrics import average_precision_per_label, multilabel_metrics, prediction_metrics
 
 SETS = "miss_"

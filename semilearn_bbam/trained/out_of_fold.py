@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import zipfile
@@ -23,6 +22,7 @@ from semilearn_bbam.data.fingerprint import compute_fingerprint
 from semilearn_bbam.errors import Interrupted, RunError, UserError
 from semilearn_bbam.inference import load_run
 from semilearn_bbam.run import run
+from semilearn_bbam.runs.decisions import results_digest
 from semilearn_bbam.runs.folder import CONFIG, RESULTS, RunFolder
 from semilearn_bbam.trained.run_data import RunData
 from semilearn_bbam.util.progress import progress_bar
@@ -147,9 +147,8 @@ def _without(split: Split, held_out: NDArray[np.int64]) -> Split:
 
 def _digest(data: RunData, folds: int) -> str:
     """What the scores depend on: settings, split, results of the run, and the number of folds."""
-    results = json.dumps(data.record.results, sort_keys=True)
     config = (data.record.folder / CONFIG).read_text(encoding="utf-8")
-    return compute_fingerprint([config, data.split.digest, results, str(folds)])
+    return compute_fingerprint([config, data.split.digest, results_digest(data.record), str(folds)])
 
 
 def _read(path: Path, digest: str) -> OutOfFold | None:
