@@ -363,3 +363,17 @@ def test_the_pool_of_a_run_is_predicted(
     _, full = train(FEATURES, data_dir=features_dir, save_name="full", **{**KERNEL, "label_ratio": 1.0})
     assert main(["predict", str(full), "pool", "--out", str(out)]) == 2
     assert "no pool" in capsys.readouterr().err
+
+
+def test_a_run_that_has_not_ended(
+    kernel_run: Path, features_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (kernel_run / "results.json").unlink()
+    command = ["predict", str(kernel_run), str(next(features_dir.glob("*.npz"))), "--out", str(tmp_path / "a.csv")]
+    assert main(command) == 2
+    assert "--resume" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "a.csv").exists()
+    assert main([*command, "--threshold", "0.5"]) == 0
+    assert "has not ended" in capsys.readouterr().err
+    assert main(["evaluate", str(kernel_run), "--out", str(tmp_path / "e.json")]) == 0
+    assert "has not ended" in capsys.readouterr().err

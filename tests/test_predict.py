@@ -62,6 +62,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "model_best.pth").write_text("weights")
+        (folder / "results.json").write_text("{}")
         predictors[str(folder)] = Predictor(kind, image_modes)
         return str(folder), predictors[str(folder)]
 

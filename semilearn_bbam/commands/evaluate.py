@@ -68,6 +68,8 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
         else:
             source = load_run_data(args.folder, data_dir=args.data_dir).source
             labeled = Labeled(source.test, source.test_targets)
+        if not record.results:
+            print(f"'{args.folder}' has not ended: its latest weights are used", file=sys.stderr)
         for note in labeled.notes:
             print(note, file=sys.stderr)
         scores = predictor.scores(labeled.items, args.batch_size or None)

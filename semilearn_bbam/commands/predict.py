@@ -90,9 +90,13 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
 
 def predict(model: Ensemble, out: Path, args: argparse.Namespace) -> int:
     """Read, score and write with loaded runs; returns and raises as `run`."""
+    from semilearn_bbam.runs.folder import RESULTS
     from semilearn_bbam.trained.prediction_files import write_predictions
     from semilearn_bbam.trained.predictions import SHARD, Shards, identity_of, score_shards
 
+    for folder in args.folders:
+        if not (Path(folder) / RESULTS).is_file():
+            print(f"'{folder}' has not ended: its latest weights are used", file=sys.stderr)
     thresholds, of_scores = chosen_thresholds(model, args)
     inputs = inputs_of(model, args)
     for note in inputs.notes:
@@ -140,6 +144,8 @@ def chosen_thresholds(model: Ensemble, args: argparse.Namespace) -> tuple[Any, b
     except ValueError:
         known = ", ".join(model.thresholds)
         cure = "; make tuned and miss_ALPHA with semilearn-bbam calibrate RUN" if "tuned" not in known else ""
+        if "prior" not in model.thresholds:
+            cure = "; a run that has not ended has no other: continue it with --resume, or give a number"
         raise UserError(f"--threshold: {protocol!r} is neither a number nor one of {known}{cure}") from None
     if not 0 <= number <= 1:
         raise UserError(f"--threshold must lie between 0 and 1, not {number:g}")
