@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,7 +85,9 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
 
 def write(out: Path, content: Mapping[str, Any]) -> None:
     """The metrics as JSON, and the labels as CSV. UserError if a file cannot be written."""
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n"
+    from semilearn_bbam.runs.folder import finite
+
+    text = json.dumps(finite(dict(content)), indent=2, ensure_ascii=False) + "\n"
     rows = content["per_label"]
 
     def write_csv(path: Path) -> None:
@@ -130,11 +131,3 @@ def comparison(content: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     if differences[largest] <= SAME:
         return f"the same as in results.json of the run (largest difference {differences[largest]:.1e})"
     return f"results.json of the run has other values: {largest} differs by {differences[largest]:.2g}"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -215,7 +215,7 @@ class RunFolder:
             ) from error
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        text = json.dumps(_finite(content), indent=2) + "\n"
+        text = json.dumps(finite(content), indent=2) + "\n"
         self.write(name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     def write_arrays(self, name: str, **arrays: NDArray[Any]) -> None:
@@ -234,7 +234,7 @@ class RunFolder:
             return
         try:
             with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(row)) + "\n")
+                file.write(json.dumps(finite(row)) + "\n")
         except OSError as error:
             raise RunError(
                 f"'{path}' cannot be written ({error.strerror}); fix that and continue with --resume"
@@ -257,9 +257,10 @@ class RunFolder:
         self.write(METRICS, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A nested value for JSON, in which numbers that are not finite are None."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

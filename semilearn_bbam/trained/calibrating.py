@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 from semilearn_bbam.calibration import (
     SHRINKAGE,
     best_strength,
-    brier_score,
-    calibration_error,
     cross_fitted,
     fit_calibration,
-    log_loss,
     tuned_thresholds,
 )
 from semilearn_bbam.label_sets import miss_rate, set_threshold
 from semilearn_bbam.metrics import prediction_metrics, prior_predictions
 from semilearn_bbam.runs.decisions import results_digest
+from semilearn_bbam.trained.evaluation import reliability_of
 from semilearn_bbam.trained.out_of_fold import OutOfFold
 from semilearn_bbam.trained.run_data import RunData
 
@@ -74,8 +72,8 @@ def make_decisions(
             "strength": strength,
         },
         "labeled_rows": {
-            "scores": _reliability(scores, targets),
-            "probabilities": _reliability(probabilities, targets),
+            "scores": reliability_of(scores, targets),
+            "probabilities": reliability_of(probabilities, targets),
             "decisions": _decisions(outside, targets, prior, beta),
             "sets": {
                 alpha: _sets(probabilities, targets, fold, float(alpha), probability)
@@ -88,14 +86,6 @@ def make_decisions(
 def _plain(values: NDArray[np.float64]) -> list[float | None]:
     """As JSON has them: null where no score is enough."""
     return [float(value) if np.isfinite(value) else None for value in values]
-
-
-def _reliability(probabilities: NDArray[Any], targets: NDArray[np.float32]) -> dict[str, float]:
-    return {
-        "ece": calibration_error(probabilities, targets),
-        "brier": brier_score(probabilities, targets),
-        "log_loss": log_loss(probabilities, targets),
-    }
 
 
 def _decisions(

@@ -61,9 +61,9 @@ def evaluate(
     predictions = {name: scores >= values for name, values in thresholds.items()}
     sets = {name: made for name, made in predictions.items() if name.startswith(SETS)}
     decisions = {name: made for name, made in predictions.items() if name not in sets}
-    reliability = {"scores": _reliability(scores, targets)}
+    reliability = {"scores": reliability_of(scores, targets)}
     if probabilities is not None:
-        reliability["probabilities"] = _reliability(probabilities, targets)
+        reliability["probabilities"] = reliability_of(probabilities, targets)
     return {
         "items": len(scores),
         "ranking": ranking,
@@ -81,7 +81,8 @@ def evaluate(
     }
 
 
-def _reliability(probabilities: NDArray[Any], targets: NDArray[np.float32]) -> dict[str, float]:
+def reliability_of(probabilities: NDArray[Any], targets: NDArray[np.float32]) -> dict[str, float]:
+    """Calibration error, Brier score and log loss of probabilities [N,K] by targets [N,K], over known cells."""
     return {
         "ece": calibration_error(probabilities, targets),
         "brier": brier_score(probabilities, targets),
