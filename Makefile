@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PYTEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
-.PHONY: help install demo docs lint test test-all clean
+.PHONY: help install demo docs lint test test-all bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ test: lint ## lint and the fast tests
 test-all: lint ## lint and all tests, the slow ones too, and what they say into docs/reliability.md
 	$(PYTEST) -m "" --junitxml build/tests.xml
 	$(PY) scripts/reliability.py build/tests.xml
+
+bench: install ## all benchmarks, each a ratio measured in one run (about an hour), into results/performance
+	@$(PY) benchmarks/all.py
 
 clean: ## remove caches and build outputs (.venv stays)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

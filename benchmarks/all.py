@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Run all benchmarks that need no data, one after the other: python benchmarks/all.py [name ..]."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+# Words of the command lines that make results/performance/<name>.md.
+BENCHMARKS: dict[str, list[str]] = {
+    "ranking_metrics": [],
+}
+
+
+def main() -> int:
+    """Run those that are named, or all; 1 where one fails."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        sys.exit(f"all.py: not found: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    failed = []
+    for name in names:
+        words = [f"benchmarks/{name}.py", *BENCHMARKS[name]]
+        print(f"python {' '.join(words)}", flush=True)
+        if subprocess.run([sys.executable, *words], cwd=FOLDER.parent).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
