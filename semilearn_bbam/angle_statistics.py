@@ -5,13 +5,14 @@ Source: slides, chapter 03. `semilearn_bbam.angles` has `AngleStatistics` too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from semilearn_bbam.selection import ALONE, Shards
 from semilearn_bbam.tensors import full_precision, require_same_shape
 
 # Below this (a standard deviation of 1e-5 rad) a float32 variance is rounding noise and counts as zero.
@@ -20,12 +21,14 @@ MIN_VARIANCE = 1e-10
 _FIELDS = ("mean_pos", "var_pos", "mean_neg", "var_neg")
 
 
-def _moments(angles: Tensor, weights: Tensor, center: Tensor | None) -> tuple[Tensor, Tensor]:
+def _moments(angles: Tensor, weights: Tensor, center: Tensor | None, shards: Shards) -> tuple[Tensor, Tensor]:
     """Weighted mean and unbiased variance per label; the variance of a side that cannot be used is 0."""
-    total = weights.sum(dim=0)
-    mean = (weights * angles).sum(dim=0) / total.clamp(min=torch.finfo(total.dtype).tiny)
+    weights = weights.to(angles.dtype)
+    total, weighted = shards.all_reduce(torch.stack([weights.sum(dim=0), (weights * angles).sum(dim=0)]))
+    mean = weighted / total.clamp(min=torch.finfo(total.dtype).tiny)
     around = mean if center is None else center.to(mean)
-    variance = (weights * (angles - around).square()).sum(dim=0) / (total - 1).clamp(min=1)
+    squares = shards.all_reduce((weights * (angles - around).square()).sum(dim=0))
+    variance = squares / (total - 1).clamp(min=1)
     usable = (total >= 2) & torch.isfinite(mean) & _nonzero(variance)
     zero = torch.zeros_like(mean)
     return torch.where(torch.isfinite(mean), mean, zero), torch.where(usable, variance, zero)
@@ -106,8 +109,33 @@ class AngleStatistics:
                 keep = valid.bool()
                 angles = torch.where(keep, angles, zero)
                 positive, negative = torch.where(keep, positive, zero), torch.where(keep, negative, zero)
-            center_pos, center_neg = center or (None, None)
-            return cls(*_moments(angles, positive, center_pos), *_moments(angles, negative, center_neg))
+            return cls.of_sides(angles, positive, negative, center=center)
+
+    @classmethod
+    def of_sides(
+        cls,
+        angles: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        *,
+        center: tuple[Tensor, Tensor] | None = None,
+        shards: Shards = ALONE,
+    ) -> AngleStatistics:
+        """`estimate` from the weights of both sides, of rows that may be divided among processes.
+
+        Args:
+            angles: phi, [N,K], radians, float32 or float64.
+            positive: weights of the positives, [N,K], bool or >= 0.
+            negative: weights of the negatives, [N,K], bool or >= 0.
+            center: as in `estimate`.
+            shards: the processes, each with N of the rows.
+
+        Returns:
+            Statistics of K labels, of all processes; sides that cannot be used as in `estimate`.
+        """
+        center_pos, center_neg = center or (None, None)
+        with torch.no_grad():
+            return cls(*_moments(angles, positive, center_pos, shards), *_moments(angles, negative, center_neg, shards))
 
     @classmethod
     def zeros(cls, num_labels: int, device: torch.device | str = "cpu") -> AngleStatistics:
@@ -201,6 +229,15 @@ class AngleStatistics:
         """Variance difference (the slides' VDFD) var_pos - var_neg, [K], radians squared; NaN where not usable."""
         difference = self.var_pos - self.var_neg
         return torch.where(self.usable, difference, torch.full_like(difference, float("nan")))
+
+    def of_labels(self, start: int, stop: int) -> AngleStatistics:
+        """Those of the labels `start` to `stop`."""
+        return AngleStatistics(*(getattr(self, name)[start:stop] for name in _FIELDS))
+
+    @classmethod
+    def joined(cls, parts: Sequence[AngleStatistics]) -> AngleStatistics:
+        """Those of the labels of all `parts`, in their order."""
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in _FIELDS))
 
     def to(self, device: torch.device | str) -> AngleStatistics:
         """The same statistics on `device`."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from semilearn_bbam.angles import require_same_shape
+from semilearn_bbam.angles import full_precision, require_same_shape
+from semilearn_bbam.selection import ALONE, Shards, count, draw, highest
 
 
 def sample_negatives(
@@ -45,28 +47,81 @@ def sample_negatives(
         tensor([[False,  True,  True, False]])
     """
     require_same_shape(similarity=similarity, targets=targets, valid=valid)
+    if generator is not None and generator.device.type != "cpu":
+        raise ValueError(f"the generator must be a CPU generator, got one on {generator.device}")
+    if not bool(torch.isfinite(similarity).all()):
+        raise ValueError("similarity holds NaN or infinite values; look for diverged features")
+    nearness = full_precision(similarity.detach()).T.contiguous()
+    positive = (targets.detach() > 0.5).T.contiguous()
+    allowed = None if valid is None else valid.detach().bool().T.contiguous()
+    seeds = label_seeds(generator, range(len(nearness)))
+    sampled = draw_negatives(nearness, positive, allowed, eta=eta, candidate_ratio=candidate_ratio, seeds=seeds)
+    return sampled.T.contiguous()
+
+
+def label_seeds(generator: torch.Generator | None, labels: Sequence[int]) -> list[tuple[int, int]]:
+    """A seed for the draw of each label, from one draw of the generator.
+
+    Args:
+        generator: a CPU generator; None is torch's global one.
+        labels: their numbers.
+
+    Returns:
+        Pairs of the draw and the label's number.
+
+    Example:
+        >>> len(label_seeds(torch.Generator().manual_seed(0), range(3)))
+        3
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return [(seed, label) for label in labels]
+
+
+def draw_negatives(
+    nearness: Tensor,
+    positive: Tensor,
+    valid: Tensor | None,
+    *,
+    eta: float,
+    candidate_ratio: float,
+    seeds: Sequence[tuple[int, int]],
+    shards: Shards = ALONE,
+    segments: Sequence[int] | None = None,
+) -> Tensor:
+    """`sample_negatives` of a block of labels, whose rows may be divided among processes.
+
+    Args:
+        nearness: label-major, [K,N], float32 or float64, finite.
+        positive: bool [K,N].
+        valid: bool [K,N]; None: all are.
+        eta: negatives per positive, finite, >= 0.
+        candidate_ratio: in [0, 1].
+        seeds: one per label, as from `label_seeds`.
+        shards: the processes that hold further columns.
+        segments: lengths of consecutive parts of the columns, each divided among the processes.
+
+    Returns:
+        Bool [K,N], on the device of `nearness`; labels without positives as in `sample_negatives`.
+
+    Raises:
+        ValueError: values outside the ranges.
+
+    Example:
+        >>> nearness, positive = torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[True, False, False]])
+        >>> draw_negatives(nearness, positive, None, eta=1, candidate_ratio=0, seeds=[(0, 0)])
+        tensor([[False,  True, False]])
+    """
     if not (eta >= 0 and math.isfinite(eta)):
         raise ValueError(f"eta must be a finite number >= 0, got {eta}")
     if not 0 <= candidate_ratio <= 1:
         raise ValueError(f"candidate_ratio must lie in [0, 1], got {candidate_ratio}")
-    if generator is not None and generator.device.type != "cpu":
-        raise ValueError(f"the generator must be a CPU generator, got one on {generator.device}")
-
-    # One row per label: whole rows are contiguous, columns are not.
-    nearness = similarity.detach().cpu().T.contiguous()
-    if not bool(torch.isfinite(nearness).all()):
-        raise ValueError("similarity holds NaN or infinite values; look for diverged features")
-    positive = (targets.detach().cpu() > 0.5).T.contiguous()
-    allowed = torch.ones_like(positive) if valid is None else valid.detach().cpu().bool().T.contiguous()
-
-    sampled = torch.zeros_like(positive)
-    for k in range(positive.shape[0]):
-        negatives = torch.nonzero(allowed[k] & ~positive[k]).squeeze(1)
-        num_positives = int((allowed[k] & positive[k]).sum())
-        num_drawn = min(math.floor(eta * max(num_positives, 1) + 1e-9), len(negatives))
-        # The 1e-9 here and above keeps a product that is whole but for rounding from gaining or losing one.
-        num_candidates = max(math.ceil(candidate_ratio * len(negatives) - 1e-9), num_drawn)
-        nearest = torch.sort(nearness[k, negatives], descending=True, stable=True).indices[:num_candidates]
-        draws = torch.randperm(len(nearest), generator=generator)[:num_drawn]
-        sampled[k, negatives[nearest[draws]]] = True
-    return sampled.T.contiguous().to(similarity.device)
+    negative = ~positive if valid is None else valid & ~positive
+    num_negatives = shards.all_reduce(count(negative))
+    num_positives = shards.all_reduce(count(positive if valid is None else valid & positive))
+    # The 1e-9 here and below keeps a product that is whole but for rounding from gaining or losing one.
+    num_drawn = (eta * num_positives.clamp(min=1).double() + 1e-9).floor().long().minimum(num_negatives)
+    num_candidates = (candidate_ratio * num_negatives.double() - 1e-9).ceil().long().maximum(num_drawn)
+    candidates = negative
+    if bool((num_candidates < num_negatives).any()):
+        candidates = highest(nearness.masked_fill(~negative, -math.inf), num_candidates, shards, segments)
+    return draw(candidates, num_drawn, seeds, shards, segments)

@@ -7,12 +7,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semilearn_bbam.angles import full_precision
+from semilearn_bbam.selection import ALONE, Shards, highest, kth_highest
 
 # A rate kept in float32 can make rate * N fall just short of a whole number; this much is forgiven.
 COUNT_SLACK = 1e-3
 
 
-def _counts(rate: Tensor, share: float, num_samples: int) -> Tensor:
+def class_counts(rate: Tensor, share: float, num_samples: int) -> Tensor:
+    """How many of N rows a share of each label's rate is, floor(share rate_k N + 1e-3).
+
+    Args:
+        rate: [K] in [0, 1], float64 where that matters.
+        share: in [0, 1].
+        num_samples: N.
+
+    Returns:
+        int64 [K].
+
+    Example:
+        >>> class_counts(torch.tensor([0.25, 0.01]), share=1.0, num_samples=10)
+        tensor([2, 0])
+    """
     return torch.floor(share * rate * num_samples + COUNT_SLACK).to(torch.int64)
 
 
@@ -53,8 +68,7 @@ def class_aware_pseudo_labels(
 
     Returns:
         Targets [N,K], float32 of 0 and 1, and mask [N,K], bool. The counts are exact: of equal scores the earlier
-        row is the higher one, and a label whose count is 0 gets no positive. Memory: one stable sort of the columns,
-        about three [N,K] arrays of 8 bytes (150 MB for 80,000 x 80).
+        row is the higher one, and a label whose count is 0 gets no positive. Nothing is sorted: time is linear in N K.
 
     Raises:
         ValueError: NaN scores, shapes that do not fit, rates or shares outside [0, 1].
@@ -65,22 +79,55 @@ def class_aware_pseudo_labels(
         >>> targets.T, mask.T
         (tensor([[1., 1., 0., 0.]]), tensor([[ True,  True, False,  True]]))
     """
+    rate = _checked_rate(scores, positive_rate)
+    columns = full_precision(scores.detach()).T.contiguous()
+    targets, mask = select_pseudo_labels(
+        columns, rate, scores.shape[0], positive_share=positive_share, negative_share=negative_share
+    )
+    return targets.T.contiguous().float(), mask.T.contiguous()
+
+
+def select_pseudo_labels(
+    scores: Tensor,
+    positive_rate: Tensor,
+    num_samples: int,
+    *,
+    positive_share: float = 1.0,
+    negative_share: float = 1.0,
+    shards: Shards = ALONE,
+) -> tuple[Tensor, Tensor]:
+    """`class_aware_pseudo_labels` of a block of labels, whose rows may be divided among processes.
+
+    Args:
+        scores: label-major, [K,n], float32 or float64, without NaN.
+        positive_rate: rate, [K] in [0, 1].
+        num_samples: N, the rows of all processes together.
+        positive_share: part of the positives that the mask keeps, in [0, 1].
+        negative_share: part of the negatives that the mask keeps, in [0, 1].
+        shards: the processes, each with n of the N rows.
+
+    Returns:
+        Targets and mask, bool [K,n]; ties and labels whose count is 0 as in `class_aware_pseudo_labels`.
+
+    Raises:
+        ValueError: shares outside [0, 1].
+
+    Example:
+        >>> select_pseudo_labels(torch.tensor([[0.9, 0.6, 0.6, 0.1]]), torch.tensor([0.5]), num_samples=4)[0]
+        tensor([[ True,  True, False, False]])
+    """
     if not (0 <= positive_share <= 1 and 0 <= negative_share <= 1):
         raise ValueError(f"shares must lie in [0, 1], got {positive_share} and {negative_share}")
-    rate = _checked_rate(scores, positive_rate)
-    num_samples = scores.shape[0]
+    rate = positive_rate.detach().cpu().double()
 
-    # torch.topk leaves the order of ties open, a stable sort does not.
-    order = torch.sort(scores.detach(), dim=0, descending=True, stable=True).indices
-    rows = torch.arange(num_samples, device=scores.device).unsqueeze(1).expand_as(order)
-    rank = torch.empty_like(order).scatter_(0, order, rows)
+    def top(counts: Tensor) -> Tensor:
+        return highest(scores, counts.to(scores.device), shards)
 
-    targets = (rank < _counts(rate, 1.0, num_samples).to(scores.device)).float()
+    targets = top(class_counts(rate, 1.0, num_samples))
     if positive_share == 1 and negative_share == 1:
-        return targets, torch.ones_like(rank, dtype=torch.bool)
-    top = _counts(rate, positive_share, num_samples).to(scores.device)
-    bottom = _counts(1 - rate, negative_share, num_samples).to(scores.device)
-    return targets, (rank < top) | (rank >= num_samples - bottom)
+        return targets, torch.ones_like(targets)
+    kept = targets if positive_share == 1 else top(class_counts(rate, positive_share, num_samples))
+    return targets, kept | ~top(num_samples - class_counts(1 - rate, negative_share, num_samples))
 
 
 def pseudo_labels_against(
@@ -123,7 +170,7 @@ def pseudo_labels_against(
     lower = torch.searchsorted(ordered, columns).T
     higher = size - torch.searchsorted(ordered, columns, right=True).T
     count, top, bottom = (
-        _counts(class_rate, share, size).to(scores.device)
+        class_counts(class_rate, share, size).to(scores.device)
         for class_rate, share in ((rate, 1.0), (rate, positive_share), (1 - rate, negative_share))
     )
     return (higher < count).float(), (higher < top) | (lower < bottom)
@@ -190,12 +237,8 @@ def class_thresholds(scores: Tensor, positive_rate: Tensor) -> Tensor:
         tensor([0.4000,    inf])
     """
     rate = _checked_rate(scores, positive_rate)
-    counts = _counts(rate, 1.0, scores.shape[0]).to(scores.device)
-    scores = full_precision(scores.detach())
-    infinity = scores.new_full((1, scores.shape[1]), float("inf"))
-    # Row 0 is the threshold that nothing reaches, row n the n-th highest score.
-    ladder = torch.cat([infinity, torch.sort(scores, dim=0, descending=True).values])
-    return ladder.gather(0, counts.unsqueeze(0)).squeeze(0)
+    counts = class_counts(rate, 1.0, scores.shape[0]).to(scores.device)
+    return kth_highest(full_precision(scores.detach()).T.contiguous(), counts)
 
 
 def confidence_weights(scores: Tensor, positive_rate: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -226,10 +269,10 @@ def confidence_weights(scores: Tensor, positive_rate: Tensor, reference: Tensor 
     reference = scores if reference is None else full_precision(reference.detach())
     rate = _checked_rate(reference, positive_rate)
     size = reference.shape[0]
-    counts = _counts(rate, 1.0, size).to(scores.device)
-    ladder = torch.sort(reference, dim=0, descending=True).values
-    last = ladder.gather(0, (counts - 1).clamp(min=0).unsqueeze(0))
-    first = ladder.gather(0, counts.clamp(max=size - 1).unsqueeze(0))
+    counts = class_counts(rate, 1.0, size).to(scores.device)
+    columns = reference.T.contiguous()
+    last = kth_highest(columns, counts.clamp(min=1))
+    first = kth_highest(columns, (counts + 1).clamp(max=size))
     spread = reference.std(dim=0, keepdim=True)
     distance = (scores - (last + first) / 2).abs()
     return torch.where(spread > 0, (distance / spread.clamp(min=torch.finfo(spread.dtype).tiny)).clamp(max=1), 1.0)

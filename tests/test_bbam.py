@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from semilearn_bbam.algorithms import BBAM
-from semilearn_bbam.algorithms.pool_state import PoolState, update_statistics
+from semilearn_bbam.algorithms.pool_state import PoolState
 from semilearn_bbam.angles import AngleStatistics
+from semilearn_bbam.pool_blocks import update_statistics
 from tests.conftest import batches
 
 
@@ -43,8 +44,8 @@ def test_step_loss_is_the_slides_objective(reduction: str, use_cat: str, make: A
     out, logged = algorithm.train_step(**batch)
     expected, num_labels = 0.0, 7
     parts = (
-        ("x_lb_s", batch["y_lb"], state.beta_lb[batch["idx_lb"]], 1.0),
-        ("x_ulb_s", state.pseudo_targets[batch["idx_ulb"]], state.beta_ulb[batch["idx_ulb"]], 0.7),
+        ("x_lb_s", batch["y_lb"], state.beta_lb.whole[batch["idx_lb"]], 1.0),
+        ("x_ulb_s", state.pseudo.whole[batch["idx_ulb"]], state.beta_ulb.whole[batch["idx_ulb"]], 0.7),
     )
     for key, targets, beta, weight in parts:
         cosine = algorithm.model(batch[key])["cosine"].detach()
@@ -64,7 +65,7 @@ def test_without_the_map_it_is_the_bam_loss(make: Any) -> None:
     batch = batches(algorithm)
     out, _ = algorithm.train_step(**batch)
     cosines = [algorithm.model(batch[key])["cosine"].detach() for key in ("x_lb_s", "x_ulb_s")]
-    targets = [batch["y_lb"], algorithm.pool_state.pseudo_targets[batch["idx_ulb"]]]
+    targets = [batch["y_lb"], algorithm.pseudo_targets[batch["idx_ulb"]]]
     expected = sum(
         sum(element(float(c), float(t), None, 0, 20, 0.4) for c, t in zip(c.flatten(), t.flatten(), strict=True))
         / c.numel()
@@ -76,14 +77,15 @@ def test_without_the_map_it_is_the_bam_loss(make: Any) -> None:
 def test_refresh_keeps_its_counts(make: Any) -> None:
     algorithm = make(eta=3, candidate_ratio=0.5)
     state, rate = algorithm.pool_state, algorithm.positive_rate
-    size = len(state.pseudo_targets)
+    pseudo, size = state.pseudo.whole, len(state.pseudo)
     for k in range(7):
-        assert int(state.pseudo_targets[:, k].sum()) == math.floor(float(rate[k]) * size + 1e-3)
-        positives = int(state.pseudo_targets[:, k].sum() + algorithm.dataset_dict["pool_lb"].targets[:, k].sum())
-        beta = int(state.beta_lb[:, k].sum() + state.beta_ulb[:, k].sum())
+        assert int(pseudo[:, k].sum()) == math.floor(float(rate[k]) * size + 1e-3)
+        positives = int(pseudo[:, k].sum() + algorithm.dataset_dict["pool_lb"].targets[:, k].sum())
+        beta = int(state.beta_lb.whole[:, k].sum() + state.beta_ulb.whole[:, k].sum())
         negatives = size + 32 - positives
         assert beta == positives + min(3 * max(positives, 1), negatives)
-    assert (state.beta_ulb | (state.pseudo_targets == 0)).all()
+    assert state.positive_rate == pytest.approx(float(pseudo.float().mean()))
+    assert (state.beta_ulb.whole | (pseudo == 0)).all()
 
 
 def test_pseudo_labels_are_the_highest_raw_cosines_of_the_ema_model(make: Any) -> None:
@@ -94,7 +96,7 @@ def test_pseudo_labels_are_the_highest_raw_cosines_of_the_ema_model(make: Any) -
     algorithm.refresh()
     pool = algorithm.dataset_dict["pool_ulb"]
     cosine = algorithm.ema_model(pool[0]["x_lb"].new_tensor(pool.items[pool.rows]))["cosine"]
-    for k, column in enumerate(algorithm.pool_state.pseudo_targets.T):
+    for k, column in enumerate(algorithm.pseudo_targets.T):
         if column.any():
             assert cosine[column > 0, k].min() >= cosine[column == 0, k].max()
 
@@ -102,25 +104,28 @@ def test_pseudo_labels_are_the_highest_raw_cosines_of_the_ema_model(make: Any) -
 @pytest.mark.parametrize("choice", ["refresh", "frozen", "all"])
 def test_negatives_of_labelled_rows(choice: str, make: Any) -> None:
     algorithm = make(labeled_negatives=choice, eta=1)
-    first = algorithm.pool_state.beta_lb
+    first = algorithm.pool_state.beta_lb.whole
     algorithm.epoch = 2
     algorithm.refresh()
-    second = algorithm.pool_state.beta_lb
+    second = algorithm.pool_state.beta_lb.whole
     assert torch.equal(first, second) == (choice != "refresh")
     assert bool(first.all()) == (choice == "all")
 
 
 def test_one_refresh_is_one_pass_and_both_are_two(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labelled rows are read once, by the net whose features count."""
     for choice, passes in (("ema", 1), ("student", 1), ("both", 2)):
         algorithm = make(refresh=False, refresh_model=choice)
         names_read = []
         original = type(algorithm).read
         with monkeypatch.context() as patch:
             patch.setattr(
-                BBAM, "read", lambda self, name, *a, o=original, r=names_read: (r.append(name), o(self, name, *a))[1]
+                BBAM,
+                "read",
+                lambda self, name, *a, o=original, r=names_read, **k: (r.append(name), o(self, name, *a, **k))[1],
             )
             algorithm.refresh()
-        assert names_read == ["pool_lb", "pool_ulb"] * passes
+        assert names_read == ["pool_lb"] + ["pool_ulb"] * passes
 
 
 def test_no_strong_view_is_computed_for_a_refresh(make: Any) -> None:
@@ -154,10 +159,9 @@ def test_rare_labels_keep_working(make: Any, features_dir: Path) -> None:
     algorithm.positive_rate = targets.mean(0) / torch.tensor([1, 1, 1, 1, 1, 1, 10])  # 0.4 expected positives
     algorithm.refresh()
     state = algorithm.pool_state
-    assert state.pseudo_targets[:, 5].sum() == 0
-    assert state.pseudo_targets[:, 6].sum() == 0
+    assert not state.pseudo.whole[:, 5:].any()
     assert not state.statistics.usable[5:].any()
-    assert 0 < int(state.beta_ulb[:, 5].sum() + state.beta_lb[:, 5].sum()) <= 5  # eta, never all
+    assert 0 < int(state.beta_ulb.whole[:, 5].sum() + state.beta_lb.whole[:, 5].sum()) <= 5  # eta, never all
     out, _ = algorithm.train_step(**batches(algorithm))
     out["loss"].backward()
     assert all(p.grad.isfinite().all() for p in algorithm.model.parameters())
@@ -181,16 +185,16 @@ def test_average_score_is_label_free_and_ranks_as_the_cosine(make: Any) -> None:
 def test_state_survives_a_round_trip(make: Any) -> None:
     state = make().pool_state
     again = PoolState.from_state_dict(state.state_dict(), torch.device("cpu"))
-    for name in ("pseudo_targets", "beta_lb", "beta_ulb"):
-        assert torch.equal(getattr(again, name), getattr(state, name))
+    for name in ("pseudo", "beta_lb", "beta_ulb"):
+        assert torch.equal(getattr(again, name).whole, getattr(state, name).whole)
+    assert again.positive_rate == state.positive_rate
     assert torch.equal(again.statistics.var_neg, state.statistics.var_neg)
 
 
 def test_released_statistics_start_from_zeros_and_use_blended_means() -> None:
     torch.manual_seed(0)
     angles, targets = torch.rand(50, 1) + 1, (torch.rand(50, 1) < 0.4).float()
-    valid = torch.ones(50, 1, dtype=torch.bool)
-    blended = update_statistics(angles, targets, valid, None, 0.01, None)
+    blended = update_statistics(lambda center: AngleStatistics.estimate(angles, targets, center=center), 0.01, None)
     positive_angles = angles[targets > 0].double()
     mean = 0.99 * positive_angles.mean()
     assert float(blended.mean_pos) == pytest.approx(float(mean), rel=1e-5)

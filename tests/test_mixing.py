@@ -90,9 +90,8 @@ def test_the_loss_of_mixed_rows_is_that_of_their_mixed_targets(build: Callable[.
     torch.manual_seed(5)
     _, logged = algorithm.train_step(**batch)
     torch.manual_seed(5)
-    state = algorithm.pool_state
     rows = torch.cat([batch["x_lb_s"], batch["x_ulb_s"]])
-    targets = torch.cat([batch["y_lb"], state.pseudo_targets[batch["idx_ulb"]]])
+    targets = torch.cat([batch["y_lb"], algorithm.pseudo_targets[batch["idx_ulb"]]])
     mixed, soft = mix_rows(rows, targets, 1.0)
     logits = 20 * (algorithm.model(mixed)["cosine"].detach() - 0.4)
     element = torch.nn.functional.binary_cross_entropy_with_logits(logits, soft, reduction="none")

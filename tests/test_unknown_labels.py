@@ -134,7 +134,7 @@ def test_mask_leaves_unknown_cells_out_of_everything(build: Any, partly_dir: Pat
     state = build(data_dir=partly_dir, label_ratio=0.5, unknown_labels="mask", refresh=True)
     assert state.unknown_lb is None
     assert state.pool_state.targets_lb is None
-    assert not state.pool_state.beta_lb[~state.dataset_dict["pool_lb"].known].any()
+    assert not state.pool_state.beta_lb.whole[~state.dataset_dict["pool_lb"].known].any()
 
 
 @pytest.mark.parametrize("method", PSEUDO)

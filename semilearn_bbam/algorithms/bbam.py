@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.pool_state import PoolState, estimate_statistics, pseudo_label
-from semilearn_bbam.algorithms.released import RELEASED_OPTIONS, ReleasedFaults
+from semilearn_bbam.algorithms.pool_refresh import POOL_STORAGE, RefreshedPool
+from semilearn_bbam.algorithms.released import RELEASED_OPTIONS
 from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.config import Conflict, Option, Settings
 from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
@@ -24,11 +23,10 @@ from semilearn_bbam.engine.options import (
 from semilearn_bbam.engine.taught import TAUGHT_OPTIONS
 from semilearn_bbam.losses import angular_logits, balanced_cosine, bam_loss, bbam_loss, reduce_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
-from semilearn_bbam.pseudo_labels import confidence_weights, pseudo_label_unknown, smoothed_scores
 
 
 @ALGORITHMS.register("bbam")
-class BBAM(ReleasedFaults):
+class BBAM(RefreshedPool):
     """S2ML2-BBAM (Li et al., NeurIPS 2024).
 
     Warm-up with the BAM loss on labelled data; then, at the start of every epoch, one pass over labelled and
@@ -106,12 +104,12 @@ class BBAM(ReleasedFaults):
         CONFIDENCE_WEIGHTS,
         Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: off", minimum=0),
         MIXUP,
+        POOL_STORAGE,
         *TAUGHT_OPTIONS,
         *RELEASED_OPTIONS,
     )
 
     shares_batches = True
-    pool_state: PoolState | None = None
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:
@@ -119,11 +117,6 @@ class BBAM(ReleasedFaults):
         if values["score_map"] == "average" and values["readout"] == "fused":
             sentence = "score_map: average gives scores of the head alone; set readout: head"
             yield ("score_map", "readout"), sentence
-
-    @property
-    def pseudo_targets(self) -> Tensor | None:
-        """Pseudo-labels of the pool, [N_u,K], for the diagnostic hook."""
-        return None if self.pool_state is None else self.pool_state.pseudo_targets
 
     # ------------------------------------------------------------------ steps
 
@@ -146,14 +139,12 @@ class BBAM(ReleasedFaults):
         known_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         state, reduction = self.pool_state, self.args.loss_reduction
-        y_ulb, beta_ulb = state.pseudo_targets[idx_ulb], state.beta_ulb[idx_ulb]
+        y_ulb, beta_ulb = state.pseudo.rows(idx_ulb).float(), state.pool_weights(idx_ulb)
         if self.args.rare_shrinkage:
             beta_ulb = beta_ulb * for_branches(self.label_weight.expand(len(idx_ulb), -1), beta_ulb)
-        if state.weights is not None:
-            beta_ulb = beta_ulb * for_branches(state.weights[idx_ulb], beta_ulb)
         if state.targets_lb is not None:  # with pseudo-labels where the labels are unknown
             y_lb, known_lb = state.targets_lb[idx_lb], None
-        values_lb, values_ulb = (y_lb, state.beta_lb[idx_lb]), (y_ulb, beta_ulb)
+        values_lb, values_ulb = (y_lb, state.labeled_weights(idx_lb)), (y_ulb, beta_ulb)
         with self.amp_cm():
             labeled, unlabeled = mixed_pass(self, x_lb_s, values_lb, x_ulb_s, values_ulb, known_lb)
         loss_lb, loss_ulb = (
@@ -196,69 +187,6 @@ class BBAM(ReleasedFaults):
         if self.args.score_map == "raw" or self.pool_state is None:
             return super().score_state()
         return {**super().score_state(), "statistics": self.pool_state.statistics.state_dict()}
-
-    # ------------------------------------------------------------------ the refresh
-
-    def refresh(self) -> dict[str, float]:
-        """Update pseudo-labels, negatives and statistics from the current nets; returns the row to log."""
-        args = self.args
-        labeled, unlabeled = {}, {}
-        if args.refresh_model in ("ema", "both"):
-            labeled, unlabeled = self.read("pool_lb"), self.read("pool_ulb")
-        ranked, ranked_lb = unlabeled, labeled
-        if args.refresh_model in ("student", "both"):
-            labeled, unlabeled = self.read("pool_lb", self.model), self.read("pool_ulb", self.model)
-        if not ranked:
-            ranked, ranked_lb = unlabeled, labeled
-        scores = ranked["cosine"]
-        scores = self.leaked(scores, self.pool_state.statistics if self.pool_state else None)
-        if args.neighbours:
-            scores = smoothed_scores(scores, unlabeled["feat"], args.neighbours)
-        self.fuse(ranked)
-        pool_lb = self.dataset_dict["pool_lb"]
-        targets_lb = pool_lb.targets.to(self.device)
-        generator = torch.Generator().manual_seed(args.seed * 1_000_003 + self.epoch)
-        ranked_scores = self.taught(scores)
-        pseudo, mask = pseudo_label(ranked_scores, self.positive_rate, args)
-        weights = confidence_weights(ranked_scores, self.positive_rate) if args.confidence_weights else None
-        features = torch.cat([labeled["feat"], unlabeled["feat"]])
-        known_lb = valid_lb = None if pool_lb.known is None else pool_lb.known.to(self.device)
-        weights_lb: Tensor | None = None
-        if self.unknown_lb is not None:
-            known_lb = ~self.unknown_lb
-            targets_lb, valid_lb, weights_lb = self.fill_unknown(scores, ranked, ranked_lb, targets_lb)
-        state = estimate_statistics(
-            features, targets_lb, pseudo, mask, args, generator, self.pool_state, weights, valid_lb, known_lb
-        )
-        if self.unknown_lb is None:
-            self.pool_state = state
-            return state.summary()
-        if weights_lb is not None:
-            state = replace(state, beta_lb=state.beta_lb * for_branches(weights_lb, state.beta_lb))
-        self.pool_state = replace(state, targets_lb=targets_lb)
-        return {**state.summary(), "labeled_pseudo_positive_rate": float(targets_lb[self.unknown_lb].mean())}
-
-    def fill_unknown(
-        self, pool_scores: Tensor, unlabeled: Mapping[str, Tensor], labeled: Mapping[str, Tensor], targets: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Targets of labelled rows with pseudo-labels by rank in the pool, their mask, and their weights if used."""
-        args, scores = self.args, labeled["cosine"]
-        if args.neighbours:
-            joined = [torch.cat([labeled[key], unlabeled[key]]) for key in ("cosine", "feat")]
-            scores = smoothed_scores(*joined, args.neighbours)[: len(scores)]
-        shares = {"positive_share": args.positive_share, "negative_share": args.negative_share}
-        filled, mask = pseudo_label_unknown(scores, pool_scores, targets, self.unknown_lb, self.positive_rate, **shares)
-        if not args.confidence_weights:
-            return filled, mask, None
-        weights = confidence_weights(scores, self.positive_rate, pool_scores)
-        return filled, mask, torch.where(self.unknown_lb, weights, 1.0)
-
-    def get_state(self) -> dict[str, Any]:
-        return {**super().get_state(), **({} if self.pool_state is None else self.pool_state.state_dict())}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        super().set_state(state)
-        self.pool_state = PoolState.from_state_dict(state, self.device) if "statistics" in state else None
 
 
 @ALGORITHMS.register("bam")

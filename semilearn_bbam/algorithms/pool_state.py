@@ -3,53 +3,69 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from semilearn_bbam.angles import AngleStatistics, label_angles, label_prototypes
-from semilearn_bbam.negatives import sample_negatives
+from semilearn_bbam.angles import AngleStatistics
+from semilearn_bbam.bits import LabelBits
 from semilearn_bbam.nets.ensemble import for_branches
-from semilearn_bbam.pseudo_labels import class_aware_pseudo_labels
+from semilearn_bbam.pool_blocks import Features, PoolEstimate, PoolOptions, estimate_pool
+from semilearn_bbam.selection import ALONE, Shards
+
+_BITS = ("pseudo", "beta_lb", "beta_ulb")
 
 
 @dataclass(frozen=True)
 class PoolState:
-    """Pseudo-labels [N_u,K], masks beta of labelled and unlabelled rows, the angle statistics, and optional weights.
+    """Pseudo-labels [N_u,K] and masks beta of labelled [N_l,H K] and unlabelled rows [N_u,H K], as bits; statistics.
 
-    beta_lb [N_l,H K], beta_ulb [N_u,H K] and the statistics [H K] are those of a net with H branches; `weights`
-    [N_u,K] are those of the terms of pseudo-labels, None for 1. `targets_lb` [N_l,K] are the targets of labelled rows
-    with pseudo-labels in their unknown cells, None where there are none.
+    H is the number of branches of the net, and the statistics are those of H K columns; positive_rate is the share of
+    pseudo-positives. Optional weights: `weights` [N_u,K] of pseudo-labels, `weights_lb` [N_l,K] of labelled rows; None
+    for 1. `targets_lb` [N_l,K] are the targets of labelled rows with pseudo-labels in their unknown cells, None where
+    there are none.
     """
 
-    pseudo_targets: Tensor
-    beta_lb: Tensor
-    beta_ulb: Tensor
+    pseudo: LabelBits
+    beta_lb: LabelBits
+    beta_ulb: LabelBits
     statistics: AngleStatistics
+    positive_rate: float
     weights: Tensor | None = None
+    weights_lb: Tensor | None = None
     targets_lb: Tensor | None = None
 
+    def labeled_weights(self, rows: Tensor) -> Tensor:
+        """beta of these labelled rows times their weights, [B,H K]."""
+        beta = self.beta_lb.rows(rows)
+        return beta if self.weights_lb is None else beta * for_branches(self.weights_lb[rows], beta)
+
+    def pool_weights(self, rows: Tensor) -> Tensor:
+        """beta of these rows of the pool times their weights, [B,H K]."""
+        beta = self.beta_ulb.rows(rows)
+        return beta if self.weights is None else beta * for_branches(self.weights[rows], beta)
+
     def state_dict(self) -> dict[str, Any]:
+        optional = {"weights": self.weights, "weights_lb": self.weights_lb, "targets_lb": self.targets_lb}
         return {
-            "pseudo_targets": self.pseudo_targets.to(torch.uint8),
-            "beta_lb": self.beta_lb,
-            "beta_ulb": self.beta_ulb,
+            **{name: getattr(self, name).packed for name in _BITS},
+            "num_labels": self.pseudo.num_labels,
+            "positive_rate": self.positive_rate,
             "statistics": self.statistics.state_dict(),
-            **({} if self.weights is None else {"weights": self.weights}),
-            **({} if self.targets_lb is None else {"targets_lb": self.targets_lb.to(torch.uint8)}),
+            **{name: value for name, value in optional.items() if value is not None},
         }
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> PoolState:
+        optional = ("weights", "weights_lb", "targets_lb")
         return cls(
-            state["pseudo_targets"].to(device, torch.float32),
-            state["beta_lb"].to(device),
-            state["beta_ulb"].to(device),
+            *(LabelBits(state[name].to(device), state["num_labels"]) for name in _BITS),
             AngleStatistics.from_state_dict(state["statistics"]).to(device),
-            state["weights"].to(device) if "weights" in state else None,
-            state["targets_lb"].to(device, torch.float32) if "targets_lb" in state else None,
+            state["positive_rate"],
+            **{name: state[name].to(device) if name in state else None for name in optional},
         )
 
     def summary(self) -> dict[str, float]:
@@ -60,84 +76,68 @@ class PoolState:
             "vdfd_mean": float(statistics.difference()[usable].mean()),
             "var_pos_mean": float(statistics.var_pos[usable].mean()),
             "var_neg_mean": float(statistics.var_neg[usable].mean()),
-            "pseudo_positive_rate": float(self.pseudo_targets.mean()),
+            "pseudo_positive_rate": self.positive_rate,
             **({} if self.weights is None else {"weight_mean": float(self.weights.mean())}),
         }
 
 
-def pseudo_label(cosine: Tensor, positive_rate: Tensor, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Class-aware pseudo-labels of the pool from raw cosines [N_u,K]: targets and the mask of those that count."""
-    return class_aware_pseudo_labels(
-        cosine, positive_rate, positive_share=args.positive_share, negative_share=args.negative_share
-    )
+def columns_of(scores: Tensor) -> Callable[[int, int], Tensor]:
+    """Scores [N,K] in memory as `estimate_pool` takes them."""
+    return lambda start, stop: scores[:, start:stop].float().T.contiguous()
 
 
-def estimate_statistics(
-    features: Tensor,
+def refreshed(
+    scores: Callable[[int, int], Tensor],
+    labeled: Features,
+    pool: Features,
     targets_lb: Tensor,
-    pseudo_targets: Tensor,
-    mask: Tensor,
+    positive_rate: Tensor,
     args: argparse.Namespace,
     generator: torch.Generator,
     previous: PoolState | None,
-    weights: Tensor | None = None,
+    *,
+    num_pool: int,
     valid_lb: Tensor | None = None,
     known_lb: Tensor | None = None,
+    shards: Shards = ALONE,
 ) -> PoolState:
-    """Prototypes, label angles, negative samples and statistics from the features of all rows.
+    """The state after `pool_blocks.estimate_pool`, whose arguments these are, with the bits of all processes.
 
-    features [N_l + N_u, D], labelled rows first; targets_lb [N_l,K]; pseudo_targets and mask [N_u,K]. Entries
-    outside the mask are neither positive nor negative anywhere; nor are those of labelled rows outside valid_lb
-    [N_l,K]. known_lb [N_l,K]: the cells of labelled rows whose label is known, where some are unknown.
+    targets_lb [n_l,K], valid_lb and known_lb are those of this process; known_lb: the cells of labelled rows whose
+    label is known, where some are unknown.
     """
-    num_lb = len(targets_lb)
-    targets = torch.cat([targets_lb, pseudo_targets])
-    if valid_lb is None:
-        valid_lb = torch.ones_like(targets_lb, dtype=torch.bool)
-    valid = torch.cat([valid_lb, mask])
-    branches = features.chunk(args.num_branches, dim=1)
-    angles = torch.cat([label_angles(z, label_prototypes(z, targets * valid)) for z in branches], dim=1)
-    targets, valid, targets_lb = (for_branches(values, angles) for values in (targets, valid, targets_lb))
-    if args.negatives == "sampled":
-        negatives = sample_negatives(
-            angles.cos(), targets, eta=args.eta, candidate_ratio=args.candidate_ratio, generator=generator, valid=valid
-        )
-    else:
-        negatives = valid & (targets == 0)
-    beta = negatives | ((targets > 0) & valid)
-    beta_lb = beta[:num_lb]
-    if args.labeled_negatives == "all":
-        beta_lb = valid[:num_lb] if known_lb is not None else torch.ones_like(beta_lb)
-    elif args.labeled_negatives == "frozen" and previous is not None:
-        beta_lb = previous.beta_lb
-        if known_lb is not None:  # pseudo-labels are not frozen
-            beta_lb = torch.where(for_branches(known_lb, beta_lb), beta_lb, beta[:num_lb])
-    negative_weights = negatives.float() if args.statistics_negatives == "sampled" else None
-    previous_statistics = previous.statistics if previous is not None else None
-    statistics = update_statistics(
-        angles, targets, valid, negative_weights, args.statistics_momentum, previous_statistics
+    options = PoolOptions(
+        eta=args.eta,
+        candidate_ratio=args.candidate_ratio,
+        positive_share=args.positive_share,
+        negative_share=args.negative_share,
+        sampled=args.negatives == "sampled",
+        balanced_over_sampled=args.statistics_negatives == "sampled",
+        momentum=args.statistics_momentum,
+        num_branches=args.num_branches,
     )
-    return PoolState(pseudo_targets, beta_lb, beta[num_lb:], statistics, weights)
+    estimate = estimate_pool(
+        scores, labeled, pool, targets_lb, positive_rate, options, generator, num_pool=num_pool, valid_lb=valid_lb,
+        previous=None if previous is None else previous.statistics, shards=shards,
+    )  # fmt: skip
+    state = joined(estimate, targets_lb.shape[1], num_pool, shards)
+    if args.labeled_negatives == "refresh":
+        return state
+    known = None if known_lb is None else shards.all_gather_rows(known_lb)
+    valid = None if valid_lb is None else shards.all_gather_rows(valid_lb)
+    beta_lb = state.beta_lb.whole
+    if args.labeled_negatives == "all":
+        beta_lb = torch.ones_like(beta_lb) if known is None or valid is None else for_branches(valid, beta_lb)
+    elif previous is not None:  # frozen
+        before = previous.beta_lb.whole
+        # Pseudo-labels are not frozen.
+        beta_lb = before if known is None else torch.where(for_branches(known, before), before, beta_lb)
+    return replace(state, beta_lb=LabelBits.of(beta_lb, args.num_branches))
 
 
-def update_statistics(
-    angles: Tensor,
-    targets: Tensor,
-    valid: Tensor,
-    negative_weights: Tensor | None,
-    momentum: float,
-    previous: AngleStatistics | None,
-) -> AngleStatistics:
-    """Plain estimates (momentum 0, the slides) or the released code's blend with the last epoch's.
-
-    In the latter the first epoch is blended with zeros, and variances are taken around the blended means.
-    """
-    estimates = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid)
-    if momentum == 0:
-        return estimates
-    if previous is None:
-        previous = AngleStatistics(*(torch.zeros_like(estimates.mean_pos) for _ in range(4)))
-    means = estimates.blend(previous, momentum)
-    center = (means.mean_pos, means.mean_neg)
-    recentered = AngleStatistics.estimate(angles, targets, negative_weights, valid=valid, center=center)
-    return recentered.blend(previous, momentum)
+def joined(estimate: PoolEstimate, num_labels: int, num_pool: int, shards: Shards) -> PoolState:
+    """The estimates of all processes as one state, which each of them has."""
+    packed = (estimate.pseudo.unsqueeze(1), estimate.beta_lb, estimate.beta_ulb)
+    bits = (LabelBits(shards.all_gather_rows(part), num_labels) for part in packed)
+    rate = estimate.num_positive / max(num_pool * num_labels, 1)
+    return PoolState(*bits, estimate.statistics, rate)

@@ -1,4 +1,4 @@
-"""The base class of multi-label algorithms: any device, multi-hot targets, evaluation, checkpoints, stages."""
+"""The base class of multi-label algorithms: any device, multi-hot targets, checkpoints, stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
-from tqdm import tqdm
 
 from semilearn_bbam.config import Settings
 from semilearn_bbam.data import Pool, Source, save_split, with_all_labels
@@ -18,7 +17,7 @@ from semilearn_bbam.data.suspicious import labeled_summary
 from semilearn_bbam.data.unknown import settle_unknown
 from semilearn_bbam.engine.building import Facts, build_net
 from semilearn_bbam.engine.device import precision, resolve_device
-from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook, check_finite
+from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook
 from semilearn_bbam.engine.hooks.table import register_hooks
 from semilearn_bbam.engine.label_rates import label_rates
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS, reading_loader, training_loader
@@ -26,6 +25,7 @@ from semilearn_bbam.engine.loop import TrainingLoop
 from semilearn_bbam.engine.method import Method
 from semilearn_bbam.engine.pools import build_pools, read_split
 from semilearn_bbam.engine.preprocessing import Preprocessor
+from semilearn_bbam.engine.reading import PoolReading
 from semilearn_bbam.engine.schedule import (
     StagePlan,
     build_optimizer,
@@ -37,15 +37,13 @@ from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.losses import reduce_loss
-from semilearn_bbam.metrics import multilabel_metrics
 from semilearn_bbam.nets.ensemble import for_branches
 from semilearn_bbam.nets.shared_norm import share_batch_norms
 from semilearn_bbam.runs.folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.util.distributed import World
-from semilearn_bbam.util.progress import bars_hidden
 
 
-class MultiLabelAlgorithm(Method, TrainingLoop):
+class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
     """Base class of multi-label algorithms on USB's `AlgorithmBase`.
 
     A run has two stages (`schedule.StagePlan`): a warm-up on labelled data, `warmup_step`, and `train_step` on
@@ -278,43 +276,3 @@ class MultiLabelAlgorithm(Method, TrainingLoop):
         """The pair that USB expects of a step; logged values stay tensors, so that no step waits for the device."""
         logged = {key: value.detach() for key, value in {**parts, "total_loss": total}.items()}
         return self.process_out_dict(loss=total), self.process_log_dict(**logged)
-
-    # ------------------------------------------------------------------ reading and evaluation
-
-    @torch.no_grad()
-    def read(self, name: str, model: torch.nn.Module | None = None) -> dict[str, Tensor]:
-        """Outputs of a net in evaluation mode (the EMA model by default) over a whole pool, in its order.
-
-        NonFiniteError where one of them is infinite or undefined.
-        """
-        model = model or self.ema_model
-        was_training = model.training
-        model.eval()
-        loader, parts = self.loader_dict[name], []
-        for batch in tqdm(loader, name, leave=False, dynamic_ncols=True, disable=bars_hidden()):
-            with self.amp_cm():
-                parts.append(model(self.to_device(batch["x_lb"])))
-        model.train(was_training)
-        outputs = {key: self.world.all_gather_rows(torch.cat([out[key].float() for out in parts])) for key in parts[0]}
-        check_finite(self, outputs, f"the net's outputs on {name}")
-        return outputs
-
-    def scores(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """Scores [N,K] in [0, 1] from the outputs of a net of the run."""
-        return self.scores_of(outputs, self.args, {})
-
-    def predict(self, name: str) -> tuple[Tensor, Tensor | None]:
-        """Scores of the EMA model over a pool, [N,K], and the pool's targets where it has any."""
-        return self.scores(self.read(name)), self.dataset_dict[name].targets
-
-    def evaluate(
-        self, eval_dest: str = "validation", out_key: str = "logits", return_logits: bool = False
-    ) -> dict[str, Any]:
-        """Multi-label metrics of the EMA model, with its own buffers, keyed `<eval_dest>/<metric>`."""
-        outputs = self.read(eval_dest)
-        pool = self.dataset_dict[eval_dest]
-        metrics = multilabel_metrics(self.scores(outputs).cpu(), pool.targets, known=pool.known)
-        values: dict[str, Any] = {f"{eval_dest}/{key}": value for key, value in metrics.items()}
-        if return_logits:
-            values[f"{eval_dest}/logits"] = outputs[out_key].cpu().numpy()
-        return values

@@ -112,8 +112,8 @@ class TaughtAlgorithm(MultiLabelAlgorithm):
 
     # ------------------------------------------------------------------ scores
 
-    def read(self, name: str, model: nn.Module | None = None) -> dict[str, Tensor]:
-        outputs = super().read(name, model)
+    def read(self, name: str, model: nn.Module | None = None, gather: bool = True) -> dict[str, Tensor]:
+        outputs = super().read(name, model, gather)
         if self.fused and model is None and name in (*self.evaluated, "prior"):
             outputs["teacher"] = self.teacher.logits(self, name)
         return outputs

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from semilearn_bbam.angles import cosine_similarity_matrix
 from semilearn_bbam.nets.heads import MultiLabelNet, build_projection
 
 
@@ -64,6 +65,32 @@ class BranchedNet(MultiLabelNet):
             values = [out[key] for out in outputs]
             result[key], result[f"branch_{key}"] = torch.stack(values).mean(0), torch.cat(values, dim=-1)
         return result
+
+
+def label_cosines(net: nn.Module, features: Tensor, start: int, stop: int) -> Tensor:
+    """The net's "cosine" of a few labels, from features that are there.
+
+    Args:
+        net: one with heads of `CosinePrototypes`.
+        features: its "feat", [N,H D].
+        start: the first label.
+        stop: the end of the labels.
+
+    Returns:
+        [N, stop - start], float32 or better.
+
+    Example:
+        >>> from semilearn_bbam.nets.heads import CosinePrototypes
+        >>> from semilearn_bbam.nets.small import PlainFeatures
+        >>> net = MultiLabelNet(PlainFeatures(8), "none", lambda width: CosinePrototypes(width, 5, scale=10, margin=0))
+        >>> outputs = net(torch.ones(2, 8))
+        >>> torch.equal(label_cosines(net, outputs["feat"], 1, 3), outputs["cosine"][:, 1:3])
+        True
+    """
+    heads = getattr(net, "heads", None) or [net.head]
+    parts = features.chunk(len(heads), dim=-1)
+    cosines = [cosine_similarity_matrix(z, head.weight[start:stop]) for head, z in zip(heads, parts, strict=True)]
+    return torch.stack(cosines).mean(0)
 
 
 def of_branches(outputs: dict[str, Tensor], key: str) -> Tensor:

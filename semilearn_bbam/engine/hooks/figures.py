@@ -124,8 +124,8 @@ def map_arrays(algorithm: Any) -> dict[str, NDArray[Any]]:
         return {}
     first = slice(algorithm.num_classes)
     statistics = {key: array(value[first], np.float32) for key, value in state.statistics.state_dict().items()}
-    beta = torch.cat([state.beta_lb, state.beta_ulb])[:, first]
-    return {**statistics, "counted": array(beta > 0, np.bool_)}
+    beta = torch.cat([state.beta_lb.whole, state.beta_ulb.whole])[:, first]
+    return {**statistics, "counted": array(beta, np.bool_)}
 
 
 def array(values: Tensor, kind: type[np.generic]) -> NDArray[Any]:

@@ -18,7 +18,6 @@ from semilearn_bbam.metrics import (
     prediction_metrics,
     prior_predictions,
 )
-from semilearn_bbam.pseudo_labels import class_thresholds
 from semilearn_bbam.runs.folder import RESULTS
 
 VERSIONED = ("semilearn-bbam", "semilearn", "torch", "torchvision", "transformers", "scikit-learn", "numpy")
@@ -84,8 +83,7 @@ class ResultsHook(Hook):
     def after_run(self, algorithm: Any) -> None:
         args = algorithm.args
         seconds = self.elapsed(algorithm)
-        pool_scores, _ = algorithm.predict("prior")
-        thresholds = class_thresholds(pool_scores, algorithm.positive_rate.to(pool_scores.device)).cpu()
+        thresholds = algorithm.prior_thresholds()
         results = {
             "algorithm": args.algorithm,
             "dataset": args.dataset,
