@@ -158,8 +158,9 @@ def test_random_views_and_dropout_resume(
         {"amp": "true", "amp_dtype": "bfloat16", "optim": "SGD", "scheduler": "onecycle", "clip_grad": 1},
         {"ema_restart": "true", "student_restart": "true", "num_eval_iter": 2},
         {"refresh_model": "both", "statistics_momentum": 0.01, "labeled_negatives": "frozen"},
+        {"pool_storage": "disk"},
     ],
-    ids=["selection", "precision and schedule", "restarts", "released statistics"],
+    ids=["selection", "precision and schedule", "restarts", "released statistics", "a pool in a file"],
 )
 def test_what_settings_add_resumes(
     settings: dict[str, Any], train: Any, features_dir: Path, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,7 @@ SHARED = [
         pytest.param(name, fast_options(name, options), id=id, marks=[] if id in FAST else pytest.mark.slow)
         for (name, options), id in zip(CASES, CASE_IDS, strict=True)
     ),
+    pytest.param("bbam", {"pool_storage": "disk"}, id="bbam, a pool in a file"),
     pytest.param("cap", IMAGES, id="cap, images"),
     # All negatives: which of two equally near ones is a candidate depends on a last digit.
     pytest.param("bbam", IMAGES | {"negatives": "all"}, id="bbam, images", marks=pytest.mark.slow),
