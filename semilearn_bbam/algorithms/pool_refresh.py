@@ -130,7 +130,7 @@ class RefreshedPool(ReleasedFaults):
         """The features of this process's rows of a pool, in a file of the run folder."""
         which = "ema" if net is self.ema_model else "student"
         path = self.folder.path / f".features_{name}_{which}_{self.world.rank}"
-        return StoredFeatures.write(path, (out["feat"] for out in self.batch_outputs(name, net)), self.device)
+        return StoredFeatures.write(path, self.batch_outputs(name, net, only_feat=True), self.device)
 
     def refresh_whole(self, generator: torch.Generator) -> dict[str, float]:
         """The refresh where options need outputs of all rows: every process has them, and does the same."""

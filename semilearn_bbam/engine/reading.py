@@ -31,19 +31,21 @@ class PoolReading:
     scores_of: Callable[[Mapping[str, Tensor], Settings, Mapping[str, Any]], Tensor]
 
     @torch.no_grad()
-    def batch_outputs(self, name: str, model: nn.Module | None = None) -> Iterator[dict[str, Tensor]]:
-        """Outputs in float32 of a net in evaluation mode (the EMA model by default) for each batch of a pool.
+    def batch_outputs(self, name: str, model: nn.Module | None = None, **options: Any) -> Iterator[Any]:
+        """Outputs of a net in evaluation mode (the EMA model by default) for each batch of a pool.
 
-        Of several processes each reads its part of the rows.
+        Of several processes each reads its part of the rows. options: further arguments of the net.
         """
         model = model or self.ema_model
         was_training = model.training
         model.eval()
-        for batch in tqdm(self.loader_dict[name], name, leave=False, dynamic_ncols=True, disable=bars_hidden()):
-            with self.amp_cm():
-                outputs = model(self.to_device(batch["x_lb"]))
-            yield {key: value.float() for key, value in outputs.items()}
-        model.train(was_training)
+        try:
+            for batch in tqdm(self.loader_dict[name], name, leave=False, dynamic_ncols=True, disable=bars_hidden()):
+                with self.amp_cm():
+                    outputs = model(self.to_device(batch["x_lb"]), **options)
+                yield outputs
+        finally:
+            model.train(was_training)
 
     def read(self, name: str, model: nn.Module | None = None, gather: bool = True) -> dict[str, Tensor]:
         """Outputs of a net over a whole pool; with gather=False those of the rows of this process.
@@ -51,7 +53,7 @@ class PoolReading:
         NonFiniteError where one of them is infinite or undefined.
         """
         batches = list(self.batch_outputs(name, model))
-        outputs = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+        outputs = {key: torch.cat([batch[key].float() for batch in batches]) for key in batches[0]}
         if gather:
             outputs = {key: self.world.all_gather_rows(value) for key, value in outputs.items()}
         check_finite(self, outputs, f"the net's outputs on {name}")
