@@ -30,7 +30,7 @@ from tests.trees import COCO_IDS, write_aapd, write_awa2, write_coco, write_core
 FEATURES = "bbam_ohsumed_features.yaml"
 CONFIGS = Path(__file__).parents[1] / "config"
 # Values of a row or a checkpoint that no two runs share.
-TIMED = {"seconds", "steps_per_second", "rows_per_second"}
+TIMED = {"seconds", "memory", "steps_per_second", "rows_per_second"}
 METHOD_CONFIGS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("tuned/*.yaml")])
 DATA_CONFIGS = sorted(path.stem for path in CONFIGS.glob("data/*.yaml") if path.stem != "base")
 # Those with configs of methods: every method is tried on them.

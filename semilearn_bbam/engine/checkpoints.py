@@ -56,6 +56,7 @@ class Checkpoints(AlgorithmBase):
             cycles=list(self.cycles or (self.plan.epochs,)),
             best_eval_acc=float(self.best_eval_acc),
             seconds=self.results_hook.elapsed(self),
+            memory=self.world.all_gather_objects(self.results_hook.memory.so_far()),
             nonfinite_steps=self.nonfinite_steps,
             metrics_rows=self.folder.count_metrics(),
             sums=self.world.all_gather_objects(self.sums.state_dict()),
@@ -134,6 +135,8 @@ class Checkpoints(AlgorithmBase):
         self.it, self.start_epoch, self.epoch = checkpoint["it"], checkpoint["epoch"], checkpoint["epoch"] - 1
         self.best_it, self.best_eval_acc = checkpoint["best_it"], checkpoint["best_eval_acc"]
         self.seconds_before, self.nonfinite_steps = checkpoint["seconds"], checkpoint["nonfinite_steps"]
+        for peaks in checkpoint.get("memory", ()):  # older versions kept none
+            self.results_hook.memory.merge(peaks)
         self.set_state(checkpoint["state"])
         self.random_at_epoch = checkpoint["random_at_epoch"][self.world.rank]
         set_random_state(checkpoint["random"][self.world.rank])

@@ -17,8 +17,8 @@ from semilearn_bbam.runs.reader import Run
 
 
 def results_digest(record: Run) -> str:
-    """A fingerprint of the results of a run, its seconds apart, by which decisions know what they were made for."""
-    results = {key: value for key, value in record.results.items() if key != "seconds"}
+    """A fingerprint of the results of a run, its seconds and memory apart, by which decisions know what they were made for."""
+    results = {key: value for key, value in record.results.items() if key not in ("seconds", "memory")}
     return compute_fingerprint([json.dumps(results, sort_keys=True)])
 
 

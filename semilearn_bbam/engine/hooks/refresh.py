@@ -19,7 +19,8 @@ class RefreshHook(Hook):
         if algorithm.plan.in_warmup(algorithm.epoch):
             return
         start = perf_counter()
-        row = algorithm.refresh()
+        with algorithm.results_hook.memory.during("refresh"):
+            row = algorithm.refresh()
         check_finite(algorithm, algorithm.get_state(), "state of the refresh", infinite=True)
         seconds = perf_counter() - start
         record(algorithm, {**row, "seconds": seconds}, it=algorithm.it, epoch=algorithm.epoch, group="refresh")

@@ -19,6 +19,7 @@ from semilearn_bbam.metrics import (
     prior_predictions,
 )
 from semilearn_bbam.runs.folder import RESULTS
+from semilearn_bbam.util.memory import PeakMemory
 
 VERSIONED = ("semilearn-bbam", "semilearn", "torch", "torchvision", "transformers", "scikit-learn", "numpy")
 
@@ -70,11 +71,16 @@ class ResultsHook(Hook):
     part, which only Python code can leave empty, there are no test metrics and no `per_label`.
     A prior threshold gives each label its labelled frequency on the unlabelled pool (on the labelled part without a
     pool); it uses no label of the pool or of the test set. `thresholds` has them, `per_label` a row for each label of
-    the test set.
+    the test set. `memory` has the peaks of training and of the refreshes, of all processes that shared or continued
+    the run.
     """
+
+    def __init__(self) -> None:
+        self.memory = PeakMemory()
 
     def before_run(self, algorithm: Any) -> None:
         self.start = perf_counter()
+        self.memory.start(algorithm.device)
 
     def elapsed(self, algorithm: Any) -> float:
         """Seconds of training so far, including those before a resume."""
@@ -83,6 +89,9 @@ class ResultsHook(Hook):
     def after_run(self, algorithm: Any) -> None:
         args = algorithm.args
         seconds = self.elapsed(algorithm)
+        self.memory.end()  # of training; the evaluation that follows is neither
+        for peaks in algorithm.world.all_gather_objects(self.memory.peaks):
+            self.memory.merge(peaks)
         thresholds = algorithm.prior_thresholds()
         results = {
             "algorithm": args.algorithm,
@@ -97,6 +106,7 @@ class ResultsHook(Hook):
             **({"cycles": list(algorithm.cycles)} if len(algorithm.cycles) > 1 else {}),
             "steps": algorithm.it,
             "seconds": seconds,
+            "memory": self.memory.summary(),
             "device": str(algorithm.device),
             "versions": installed_versions(),
         }
