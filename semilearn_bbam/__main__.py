@@ -26,6 +26,7 @@ COMMANDS = {
     "suggest": ("suggest", "choose what to label next: RUN, DATA or --c FILE, --n N --out FILE"),
     "compare": ("compare", "run a grid of methods, datasets and seeds, and write its tables: FILE"),
     "tune": ("tune", "search settings of methods with an equal number of trials: FILE"),
+    "profile": ("profile", "measure where a step and a refresh spend their time: --c FILE [--key VALUE ...]"),
     "plot": ("plot", "draw the figures that run folders hold data for: RUN .. --out FOLDER"),
     "report": ("report", "write one HTML page about one or several runs: RUN .. --out FILE"),
     "export": ("export", "write a run for other programs, as weights, ONNX or a hub folder: RUN"),

@@ -17,7 +17,7 @@ from semilearn_bbam.runs.reader import Run
 
 
 def results_digest(record: Run) -> str:
-    """A fingerprint of the results of a run, its seconds and memory apart, by which decisions know what they were made for."""
+    """A fingerprint of the results of a run, but for seconds and memory, by which decisions know what they are of."""
     results = {key: value for key, value in record.results.items() if key not in ("seconds", "memory")}
     return compute_fingerprint([json.dumps(results, sort_keys=True)])
 
