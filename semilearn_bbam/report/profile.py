@@ -62,7 +62,7 @@ def _section(section: Section) -> Iterator[str]:
     yield ""
     yield _measured(section)
     yield ""
-    scale, unit = (1.0, "s") if section.seconds >= 1 else (1e3, "ms")
+    scale, unit = (1.0, "s") if section.seconds >= 10 else (1e3, "ms")
     device = bool(section.on_device)
     head = ["part", unit, "share", *([f"{unit} of kernels on the GPU"] if device else [])]
     rows = [
@@ -105,7 +105,7 @@ def _measured(section: Section) -> str:
         words += f"; the pass over the pools takes {share:.0f} %, what follows {100 - share:.0f} %"
     if section.operators:
         words += f"; operators: mean of {section.recorded} under the profiler"
-        words += f", with which it takes {section.overhead:.2g} times as long" if section.overhead is not None else ""
+        words += f", with which it takes {section.overhead:.2f} times as long" if section.overhead is not None else ""
         words += f"; {section.note}" if section.note else ""
     return f"{words}."
 

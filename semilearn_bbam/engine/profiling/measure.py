@@ -27,11 +27,12 @@ from semilearn_bbam.engine.profiling.watching import (
     Watch,
     watching,
 )
-from semilearn_bbam.engine.schedule import unlabeled_batch_size
+from semilearn_bbam.engine.schedule import build_scheduler, unlabeled_batch_size
 
 UNCOUNTED, RECORDED_STEPS, RECORDED_BATCHES = 3, 5, 40
 QUICK, REPEATS = 1.0, 5  # what takes fewer seconds is measured several times
 OPERATORS = 10
+SMALL = 5e-4  # share of a section below which a part is of its rest
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def profile_algorithm(algorithm: MultiLabelAlgorithm, steps: int, trace: Path) -
         Each section by the clock, without the profiler, whose cost per operator would distort it.
     """
     algorithm.results_hook.memory.start(algorithm.device)
+    _lengthen_schedule(algorithm, steps)
     with watching(algorithm, Clock()) as watch:
         measured = _measure(watch, steps)
         algorithm.results_hook.memory.end()
@@ -97,6 +99,17 @@ def profile_algorithm(algorithm: MultiLabelAlgorithm, steps: int, trace: Path) -
         times, recorded, note = _record(watch, steps, trace)
     sections = [_section(name, laps, times.get(name, []), recorded.get(name), note) for name, laps in measured.items()]
     return Profile(_facts(algorithm), tuple(sections), memory)
+
+
+def _lengthen_schedule(algorithm: MultiLabelAlgorithm, steps: int) -> None:
+    """Let the learning rate's schedule have as many steps as are measured, which a short run does not have."""
+    if algorithm.scheduler is None:
+        return
+    for group in algorithm.optimizer.param_groups:  # as before the schedule
+        group["lr"] = group.get("max_lr", group["initial_lr"])
+    # An epoch of one step is passed over twice for each that counts; each stage is trained anew.
+    total = algorithm.plan.total + 4 * (steps + UNCOUNTED + RECORDED_STEPS)
+    algorithm.scheduler = build_scheduler(algorithm.optimizer, algorithm.args, total)
 
 
 def _measure(watch: Watch, steps: int) -> dict[str, list[Seconds]]:
@@ -140,7 +153,7 @@ def _record(watch: Watch, steps: int, trace: Path) -> tuple[dict[str, list[Secon
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it reports on stderr that a machine has no GPU
     on_gpu = [ProfilerActivity.CUDA] if algorithm.device.type == "cuda" else []
     recorder = profile(activities=[ProfilerActivity.CPU, *on_gpu], acc_events=True)
-    first, note = watch.batches - RECORDED_BATCHES, ""
+    first, note = watch.read - RECORDED_BATCHES, ""
     epoch = plan.warmup_epochs if plan.warmup_epochs < plan.epochs else 0
 
     def begin() -> None:
@@ -149,7 +162,7 @@ def _record(watch: Watch, steps: int, trace: Path) -> tuple[dict[str, list[Secon
             clock.record()
 
     if first > 0:  # a trace of all would be too large to open
-        note = f"the trace has the last {RECORDED_BATCHES} of its {watch.batches} batches, and all that follows"
+        note = f"the trace has the last {RECORDED_BATCHES} of its {watch.read} batches, and all that follows"
         watch.at_batch = lambda: begin() if watch.batches > first else None
         watch.at_step = begin if watch.step_name == STEP else watch.at_step
     else:
@@ -173,6 +186,8 @@ def _section(
     own = STEP if name == WARM_UP_STEP else name
     sums = sum(laps, Seconds())
     sums[REST] += sums.pop(own, 0.0)
+    for part in [part for part in sums if part != REST and sums[part] < SMALL * sums.total()]:
+        sums[REST] += sums.pop(part)
     parts = {part: sums[part] / len(laps) for part in PARTS if sums[part] > 0}
     section = Section(name, parts, tuple(lap.total() for lap in laps))
     if recorded is None or not times:

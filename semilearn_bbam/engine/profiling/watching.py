@@ -55,7 +55,8 @@ class Watch:
     """Runs a method's own loop for some steps, with what each of them and each refresh took.
 
     steps, refreshes: seconds by part of those that count, the rest of a section under the section's name; batches: how
-    many the current refresh or fit has read, after which `at_batch` is called; `at_step` is called before each step.
+    many a pass over pools has read, after which `at_batch` is called; read: how many the last refresh or fit read;
+    `at_step` is called before each step.
     """
 
     def __init__(self, algorithm: MultiLabelAlgorithm, clock: Clock) -> None:
@@ -63,7 +64,7 @@ class Watch:
         self.step_name = FIT if isinstance(algorithm, FittedAlgorithm) else STEP
         self.steps: list[Seconds] = []
         self.refreshes: list[Seconds] = []
-        self.batches = 0
+        self.batches = self.read = 0
         self.at_batch: Callable[[], object] = lambda: None
         self.at_step: Callable[[], object] = lambda: None
 
@@ -102,6 +103,8 @@ class Watch:
                         clock.leave()
                         break
                     yield batch
+                    if self.step_name == FIT:
+                        self.read = self.batches
                     self.wait_for_device()
                     clock.leave()
                     lap = clock.lap()
@@ -149,6 +152,7 @@ class Watch:
             before = self.clock.count()
             self.clock.enter(REFRESH)
             refresh(algorithm)
+            self.read = self.batches
             self.wait_for_device()
             self.clock.leave()
             self.refreshes.append(self.clock.count() - before)
