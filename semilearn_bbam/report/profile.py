@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -97,8 +98,8 @@ def _section(section: Section) -> Iterator[str]:
 def _measured(section: Section) -> str:
     """How often it was measured, and what else is to be known of the numbers."""
     count = len(section.totals)
-    words = "Measured once" if count == 1 else f"Mean of {count}, from {time_words(min(section.totals))}"
-    words += f" to {time_words(max(section.totals))}" if count > 1 else ""
+    least, median, most = (time_words(f(section.totals)) for f in (min, statistics.median, max))
+    words = "Measured once" if count == 1 else f"Mean of {count}; median {median}, from {least} to {most}"
     pool = section.forward_pass
     if pool is not None:
         share = 100 * pool / section.seconds
