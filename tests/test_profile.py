@@ -42,13 +42,14 @@ def test_parts_within_parts_sum_to_the_whole() -> None:
     inner = clock.timed("inner", lambda: time.sleep(SLEEP))
     outer = clock.timed("outer", lambda: [inner(), time.sleep(2 * SLEEP), inner()])
     clock.enter("rest")
+    around = time.perf_counter()
     clock.lap()
     began = time.perf_counter()
     outer()
+    ended = time.perf_counter()
     lap = clock.lap()
-    assert lap.total() == pytest.approx(time.perf_counter() - began, abs=SLEEP / 4)
-    assert lap["inner"] >= 2 * SLEEP
-    assert 2 * SLEEP <= lap["outer"] < 4 * SLEEP
+    assert ended - began <= lap.total() <= time.perf_counter() - around  # nothing twice
+    assert min(lap["inner"], lap["outer"]) >= 2 * SLEEP
     assert clock.lap()["inner"] == 0  # of the next lap
     clock.leave()
     assert clock.open == []
@@ -75,7 +76,7 @@ def test_a_part_within_others_only() -> None:
         measured()
         clock.leave()
     assert clock.seconds["forward"] >= SLEEP
-    assert SLEEP <= clock.seconds["angles"] < 2 * SLEEP
+    assert clock.seconds["angles"] >= SLEEP
 
 
 def event(name: str, start: float, end: float, *, is_range: bool = False, cpu: float = 0, gpu: float = 0) -> Any:
@@ -173,9 +174,9 @@ def test_each_part_has_what_runs_in_it(build: Callable[..., Any], tmp_path: Path
     step = seconds(sections, "step")
     pauses = {"forward": 1, "backward": 2, "loss": 2, "waiting for data": 1, "EMA": 1, "optimiser": 1, "other hooks": 1}
     for part, pause in pauses.items():
-        assert step[part] == pytest.approx(pause * SLEEP, abs=0.7 * SLEEP), part
+        assert step[part] >= pause * SLEEP, part
     refresh = seconds(sections, "refresh")
-    assert SLEEP <= refresh["negatives"] < 2 * SLEEP
+    assert refresh["negatives"] >= SLEEP
     assert {"pseudo-labels", "prototypes", "angles", "statistics", "forward"} <= refresh.keys()
 
 
@@ -307,7 +308,8 @@ def made_up(device: dict[str, float]) -> Profile:
 def test_the_table_says_what_was_measured() -> None:
     text = profile_text(made_up({}), "semilearn-bbam profile --c x.yaml")
     for expected in ("Step: 16 ms", "Refresh: 20 s", "37.5 %", "takes 92 %", "what follows 8 %", "1.50 times",
-                     "100 steps takes 1.6 s", "median 16 ms, from 15 ms to 17 ms", "Measured once", "training 1,23", "before 10", "`aten::mm`"):  # fmt: skip
+                     "100 steps takes 1.6 s",
+                     "median 16 ms, from 15 ms to 17 ms", "Measured once", "training 1,23", "before 10", "`aten::mm`"):  # fmt: skip
         assert expected in text, expected
     assert "refresh None" not in text
     assert "GPU" not in text
