@@ -191,7 +191,7 @@ def estimate_pool(
             positive &= valid
         del pseudo, mask
         for branch in range(branches):
-            cosine = _cosines(labeled, pool, positive, norms[branch], branch, branches, shards)
+            cosine = prototype_cosines(labeled, pool, positive, norms[branch], branch, branches, shards)
             negative = ~positive if valid is None else valid & ~positive
             sampled = negative
             if options.sampled:
@@ -225,10 +225,35 @@ def _of_branches(features: Tensor, branches: int) -> Tensor:
     return features.view(len(features), branches, -1)
 
 
-def _cosines(
-    labeled: Features, pool: Features, positive: Tensor, norms: Tensor, branch: int, branches: int, shards: Shards
+def prototype_cosines(
+    labeled: Features,
+    pool: Features,
+    positive: Tensor,
+    norms: Tensor,
+    branch: int = 0,
+    branches: int = 1,
+    shards: Shards = ALONE,
 ) -> Tensor:
-    """Cosines [k,n] of all rows with the prototypes of a block of labels, positive [k,n]; 0 for a zero prototype."""
+    """Cosines of all rows with the prototypes of a block of labels, the mean features of their positives.
+
+    Args:
+        labeled: features [n_l, H D] of the labelled rows, of this process.
+        pool: those of the unlabelled rows, [n_u, H D].
+        positive: bool [K,n], label-major, n = n_l + n_u.
+        norms: lengths of the rows of the branch, [n], positive.
+        branch: which of the H parts of the features.
+        branches: H.
+        shards: the processes that hold the other rows.
+
+    Returns:
+        [K,n], float32, in [-1, 1] up to rounding; 0 for a label without positives.
+
+    Example:
+        >>> rows, positive = torch.eye(2), torch.tensor([[True, False], [False, False]])
+        >>> prototype_cosines(Rows(rows[:1]), Rows(rows[1:]), positive, torch.ones(2))
+        tensor([[1., 0.],
+                [0., 0.]])
+    """
 
     def parts() -> Iterator[tuple[slice, Tensor]]:
         start = 0

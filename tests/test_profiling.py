@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from semilearn_bbam.algorithms import pool_state
+from semilearn_bbam import pool_blocks
 from semilearn_bbam.engine.profiling import PARTS, Section, measure, profile_algorithm
 from semilearn_bbam.engine.profiling.clock import Clock
 from semilearn_bbam.engine.profiling.recording import Operator, sort_events
@@ -159,7 +159,7 @@ def test_each_part_has_what_runs_in_it(build: Callable[..., Any], tmp_path: Path
     monkeypatch.setattr(built.model, "forward", slow(built.model.forward))
     next(built.model.parameters()).register_hook(lambda gradient: time.sleep(2 * SLEEP))
     monkeypatch.setattr(built, "element_loss", slow(built.element_loss))
-    monkeypatch.setattr(pool_state, "sample_negatives", slow(pool_state.sample_negatives))
+    monkeypatch.setattr(pool_blocks, "draw_negatives", slow(pool_blocks.draw_negatives))
     loader = built.loader_dict["train_lb"]
     monkeypatch.setattr(loader, "collate_fn", slow(loader.collate_fn))
     for name in ("EMAHook", "ParamUpdateHook", "TimerHook"):

@@ -32,6 +32,8 @@ MODULES = {
     "angles": "angles",
     "negatives": "negatives",
     "angle_statistics": "statistics",
+    "bits": "packing of bits",
+    "pool_blocks": "",
     "kernels": "kernels",
     "kernel_graph": "graph",
     "logistic": "logistic regression",
@@ -39,7 +41,12 @@ MODULES = {
     "engine.taught": "kernel teacher",
     "engine.hooks.nonfinite": "",
 }
-FUNCTIONS = {"label_prototypes": "prototypes", "smoothed_scores": "neighbours", "check_finite": "check for NaN"}
+FUNCTIONS = {
+    "label_prototypes": "prototypes",
+    "prototype_cosines": "prototypes",
+    "smoothed_scores": "neighbours",
+    "check_finite": "check for NaN",
+}
 DETAILS = tuple(dict.fromkeys(filter(None, [*MODULES.values(), *FUNCTIONS.values()])))
 PARTS = (WAIT, MOVE, FORWARD, LOSS, BACKWARD, OPTIMISER, EMA, HOOKS, READING, *DETAILS, DEVICE, REST)
 PACKAGE = "semilearn_bbam"
