@@ -21,6 +21,10 @@ class RunError(UserError):
     """A run folder or a checkpoint cannot be used."""
 
 
+class FolderInUse(RunError):
+    """Another process has the run folder."""
+
+
 class NonFiniteError(RunError):
     """A loss, a score or a state is infinite or undefined."""
 

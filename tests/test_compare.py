@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.compare import Job, read_grid, run_jobs
-from semilearn_bbam.compare import runner as runner_module
+from semilearn_bbam.compare import making
+from semilearn_bbam.compare.executors import local
 from semilearn_bbam.config import ConfigError
 from semilearn_bbam.report.methods import fill_marks, summary
 from semilearn_bbam.run import read_settings
@@ -41,12 +42,12 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs in this process, not in spawned ones; gives the names of those that were made."""
     made: list[str] = []
 
-    class InlineWorker(runner_module.Worker):
+    class InlineWorker(local.Worker):
         def run(self, job: Job) -> Any:
             made.append(f"{job.method} {job.seed}")
-            return runner_module.make(job)
+            return local.make(job)
 
-    monkeypatch.setattr(runner_module, "Worker", InlineWorker)
+    monkeypatch.setattr(local, "Worker", InlineWorker)
     return made
 
 
@@ -104,7 +105,7 @@ def sleep_long(job: Job) -> Any:
 
 
 def test_an_interrupted_command_waits_for_no_run(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "make", sleep_long)
+    monkeypatch.setattr(local, "make", sleep_long)
     older = {process.pid for process in multiprocessing.active_children()}  # of tests before, which are just ending
 
     def started() -> list[Any]:
@@ -114,7 +115,7 @@ def test_an_interrupted_command_waits_for_no_run(jobs: list[Job], monkeypatch: p
         wait_for(started)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner_module.WorkerPool, "next", interrupt)
+    monkeypatch.setattr(local.WorkerPool, "next", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs[:1], 1)
     for process in started():
@@ -123,7 +124,7 @@ def test_an_interrupted_command_waits_for_no_run(jobs: list[Job], monkeypatch: p
 
 
 def test_a_killed_process_costs_its_run_only(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "make", kill_itself)
+    monkeypatch.setattr(local, "make", kill_itself)
     results, failed = run_jobs([jobs[0], jobs[2], jobs[3]], 1)
     assert list(failed) == [jobs[0]]
     assert "was killed" in failed[jobs[0]]
@@ -134,7 +135,7 @@ def test_a_worker_that_cannot_start_costs_its_run_only(jobs: list[Job], monkeypa
     def no_memory(self: Any, job: Job) -> Any:
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr(runner_module.Worker, "run", no_memory)
+    monkeypatch.setattr(local.Worker, "run", no_memory)
     results, failed = run_jobs(jobs[:2], 2)
     assert not results
     assert all("Cannot allocate memory" in reason for reason in failed.values())
@@ -154,20 +155,20 @@ def test_a_run_is_finished_only_if_every_setting_is_the_same(jobs: list[Job], in
     run_jobs([replace(jobs[0], argv=(*jobs[0].argv, "--report_figures", "true"))], 1)
     assert inline == ["supervised_bce 0"]
     (config.parent / "metrics.jsonl").write_text("{cut off")
-    assert runner_module.finished(jobs[0]) is None
+    assert making.finished(jobs[0]) is None
 
 
 def test_an_older_run_is_not_what_its_method_does_by_default_now(jobs: list[Job], inline: list[str]) -> None:
     config = str(CONFIGS / "bbam_plus_ohsumed_features.yaml")
     job = replace(jobs[0], method="bbam_plus", argv=("--c", config, *jobs[0].argv[2:]))
     run_jobs([job], 1)
-    assert runner_module.finished(job) is not None
+    assert making.finished(job) is not None
     written = folder_of(job) / "config.yaml"
     lines = [line for line in written.read_text().splitlines() if not line.startswith(("teacher", "readout"))]
     written.write_text("\n".join(lines) + "\n")  # as if from a time before its teacher
-    assert runner_module.finished(job) is None
+    assert making.finished(job) is None
     without = replace(job, argv=(*job.argv, "--teacher", "none", "--readout", "head"))
-    assert runner_module.finished(without) is not None
+    assert making.finished(without) is not None
     auto = {
         "algorithm": "bbam_plus",
         "dataset": "digits",
@@ -176,7 +177,7 @@ def test_an_older_run_is_not_what_its_method_does_by_default_now(jobs: list[Job]
         "readout": "auto",
         "use_pretrain": False,
     }
-    assert runner_module._effective(auto) == {**auto, "teacher": "none", "readout": "head"}, "an untrained net has none"
+    assert making._effective(auto) == {**auto, "teacher": "none", "readout": "head"}, "an untrained net has none"
 
 
 def test_variants_and_further_blocks(write: Callable[..., Path]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from semilearn_bbam.__main__ import main
 from semilearn_bbam.commands.compare import visible_gpus
 from semilearn_bbam.compare import Job, runner
+from semilearn_bbam.compare.executors import local
 from semilearn_bbam.compare.reading import read_grid
 from semilearn_bbam.config import ConfigError
 from tests.conftest import CONFIGS, has_line, naming
@@ -44,12 +45,12 @@ def compare(
     shutil.copytree(CONFIGS, tmp_path / "config")
     made: list[str] = []
 
-    class InlineWorker(runner.Worker):
+    class InlineWorker(local.Worker):
         def run(self, job: Job) -> Any:
             made.append(" ".join(job.argv))
-            return runner.make(job)
+            return local.make(job)
 
-    monkeypatch.setattr(runner, "Worker", InlineWorker)
+    monkeypatch.setattr(local, "Worker", InlineWorker)
     monkeypatch.chdir(tmp_path)
 
     def command(grid: str) -> tuple[int, Path, list[str]]:
@@ -69,7 +70,7 @@ def test_as_many_runs_at_a_time_as_processors_may_be_used(
     monkeypatch.delattr(os, "process_cpu_count", raising=False)
     workers: list[int] = []
 
-    def no_run(jobs: Any, number: int, gpus: Any) -> Any:
+    def no_run(jobs: Any, number: int, *_: Any) -> Any:
         workers.append(number)
         return [], {}
 

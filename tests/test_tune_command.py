@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from semilearn_bbam.__main__ import main
 from semilearn_bbam.compare import Job
-from semilearn_bbam.compare import runner as runner_module
+from semilearn_bbam.compare.executors import local
 from semilearn_bbam.config import config_words
 from semilearn_bbam.run import read_settings
 from tests.conftest import CONFIGS
@@ -39,12 +39,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs in this process; gives the names of those that were made."""
     names: list[str] = []
 
-    class InlineWorker(runner_module.Worker):
+    class InlineWorker(local.Worker):
         def run(self, job: Job) -> Any:
             names.append(read_settings(job.argv).save_name)
-            return runner_module.make(job)
+            return local.make(job)
 
-    monkeypatch.setattr(runner_module, "Worker", InlineWorker)
+    monkeypatch.setattr(local, "Worker", InlineWorker)
     return names
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from semilearn_bbam.compare import Job
-from semilearn_bbam.compare import runner as runner_module
+from semilearn_bbam.compare.executors import local
 from semilearn_bbam.compare.tuning import Tuning, read_tuning
 from semilearn_bbam.compare.tuning.reading import defaults, stage_options
 from semilearn_bbam.compare.tuning.runner import run_searches
@@ -80,7 +80,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Runs that take no time and are best at a learning rate of 0.002; `fails`: names of runs that do not end well."""
     state: dict[str, Any] = {"made": [], "fails": {}}
 
-    class QuickWorker(runner_module.Worker):
+    class QuickWorker(local.Worker):
         def run(self, job: Job) -> Any:
             settings = read_settings(job.argv)
             state["made"].append(settings.save_name)
@@ -89,7 +89,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             score = 0.5 - 0.1 * math.log10(settings.lr / 0.002) ** 2 + 0.001 * settings.seed
             return {"validation": {"mAP": score}, "test": {"mAP": HIDDEN}, "seconds": 1.5, "folder": "none"}
 
-    monkeypatch.setattr(runner_module, "Worker", QuickWorker)
+    monkeypatch.setattr(local, "Worker", QuickWorker)
     return state
 
 

@@ -16,6 +16,7 @@ from semilearn_bbam.util.machine import usable_cpus
 from semilearn_bbam.util.signals import interruptible
 
 if TYPE_CHECKING:
+    from semilearn_bbam.compare.executors import Executor
     from semilearn_bbam.compare.grid import Grid, Job
     from semilearn_bbam.report.tables import Run
 
@@ -33,13 +34,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save_dir", default="", help="folder of the run folders, which grids share; default: runs")
     parser.add_argument("--out", default="", help="folder of tables and figures; default: results/<name of the grid>")
     parser.add_argument(
-        "--jobs", type=int, default=0, help="runs at a time; default: one per GPU, else one per usable core"
+        "--jobs",
+        type=int,
+        default=0,
+        help="runs at a time; default: one per GPU, else one per usable core; on a cluster: as many as it has room for",
     )
+    add_cluster_arguments(parser)
     parser.add_argument(
         "--report_only", action="store_true", help="make no runs; write tables and figures of the finished ones"
     )
     parser.add_argument(
         "--docs", action="store_true", help="update the tables in docs and README.md of this folder too"
+    )
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the runs are made."""
+    cluster = parser.add_argument_group("clusters", "see docs/grids.md")
+    cluster.add_argument(
+        "--executor", choices=("local", "ray", "slurm"), default="local", help="where runs are made; default: local"
+    )
+    cluster.add_argument("--ray_address", metavar="ADDRESS", help="of the Ray cluster; default: auto")
+    cluster.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="options of sbatch, such as partition=gpu time=2:00:00",
+    )
+    cluster.add_argument("--cpus", type=int, help="CPUs of a run on a cluster; default: 1")
+    cluster.add_argument(
+        "--gpus", type=float, help="GPUs of a run on a cluster; default with ray: 1 where there are any, with slurm: 0"
     )
 
 
@@ -50,6 +75,7 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
         raise UserError("name one grid: semilearn-bbam compare FILE, such as config/compare/head_to_head.yaml")
     if not all("=" in pair for pair in args.data_dir):
         raise UserError("--data_dir: name the folder of each dataset as DATASET=FOLDER")
+    check_cluster_arguments(args)
     import semilearn_bbam.compare.runner  # noqa: F401  takes seconds, in which an exception could be swallowed
 
     with interruptible():
@@ -59,8 +85,9 @@ def run(args: argparse.Namespace, options: Sequence[str]) -> int:
 def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
     """Run the grid of a file and write its results; returns and raises as `run`."""
     from semilearn_bbam.compare.archive import write_archive
+    from semilearn_bbam.compare.making import finished_results, label
     from semilearn_bbam.compare.reading import read_grid
-    from semilearn_bbam.compare.runner import finished_results, label, run_jobs
+    from semilearn_bbam.compare.runner import run_jobs
     from semilearn_bbam.report.methods import fill_marks
     from semilearn_bbam.run import read_settings
 
@@ -78,8 +105,10 @@ def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
     if args.report_only:
         results = list(finished_results(jobs).values())
     else:
-        gpus = visible_gpus() if read_settings(jobs[0].argv).device in ("auto", "cuda") else []
-        results, failed = run_jobs(jobs, args.jobs or len(gpus) or usable_cpus(), gpus)
+        may_use_gpus = read_settings(jobs[0].argv).device in ("auto", "cuda")
+        gpus = visible_gpus() if may_use_gpus and args.executor == "local" else []
+        executor = partial(cluster_executor, args, save_dir, may_use_gpus) if args.executor != "local" else None
+        results, failed = run_jobs(jobs, args.jobs or len(gpus) or usable_cpus(), gpus, executor)
     if results:
         print(write_all(results, grid, save_dir, out))
         choosing = grid.printing.judged_on == "validation"  # then nothing of the test set is written
@@ -92,6 +121,33 @@ def compare(file: str, args: argparse.Namespace, options: Sequence[str]) -> int:
         print(f"failed: {label(job)}: {reason}", file=sys.stderr)
     print(f"{len(results)} of {len(jobs)} runs are in {out}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def check_cluster_arguments(args: argparse.Namespace) -> None:
+    """UserError for an option of another executor, or a value that none takes; before the imports, which take long."""
+    given = {"ray_address": "ray", "slurm": "slurm", "cpus": "ray or slurm", "gpus": "ray or slurm"}
+    for name, executors in given.items():
+        if getattr(args, name) not in (None, []) and args.executor not in executors.split(" or "):
+            raise UserError(f"--{name} belongs to --executor {executors}; give that, or leave --{name} out")
+    if args.cpus is not None and args.cpus < 1:
+        raise UserError(f"--cpus {args.cpus}: a run takes at least 1 CPU")
+    if args.gpus is not None and (args.gpus < 0 or (args.gpus > 1 or args.executor == "slurm") and args.gpus % 1):
+        raise UserError(
+            f"--gpus {args.gpus:g}: must be 0, 1, 2, ..; with --executor ray also a part of one, such as 0.5"
+        )
+
+
+def cluster_executor(args: argparse.Namespace, save_dir: Path, may_use_gpus: bool) -> Executor:
+    """The executor of the arguments, connected with its cluster."""
+    if args.executor == "ray":
+        from semilearn_bbam.compare.executors.ray_cluster import RayExecutor
+
+        return RayExecutor(save_dir, args.ray_address or "auto", args.cpus or 1, args.gpus, args.jobs, may_use_gpus)
+    from semilearn_bbam.compare.executors.slurm import SlurmExecutor, parameters_of
+
+    shares = [f"cpus_per_task={args.cpus}"] if args.cpus else []
+    shares += [f"gpus_per_node={args.gpus:.0f}"] if args.gpus else []
+    return SlurmExecutor(save_dir, parameters_of([*args.slurm, *shares]), args.jobs)
 
 
 def documents() -> list[Path]:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from semilearn_bbam.config import written_by_run
-from semilearn_bbam.errors import RunError
+from semilearn_bbam.errors import FolderInUse, RunError
 from semilearn_bbam.util.files import UNFINISHED, write_atomically
 
 CONFIG, METRICS, RESULTS, SPLIT = "config.yaml", "metrics.jsonl", "results.json", "split.json"
@@ -151,7 +151,7 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise RunError(
+            raise FolderInUse(
                 f"'{self.path}' is in use by another process; wait for it, or give this run another --save_name"
             ) from error
         except OSError as error:

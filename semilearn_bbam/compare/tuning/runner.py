@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
+from semilearn_bbam.compare.executors.local import WorkerPool
 from semilearn_bbam.compare.grid import Job
-from semilearn_bbam.compare.runner import Progress, WorkerPool
+from semilearn_bbam.compare.runner import Progress
 from semilearn_bbam.compare.tuning.search import Search
 
 
