@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from semilearn_bbam.compare import Job, read_grid, run_jobs
-from semilearn_bbam.compare import making
+from semilearn_bbam.compare import Job, making, read_grid, run_jobs
 from semilearn_bbam.compare.executors import local
 from semilearn_bbam.config import ConfigError
 from semilearn_bbam.report.methods import fill_marks, summary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -13,15 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from semilearn_bbam.compare.executors.remote import LOST, make_there, results_of
 from semilearn_bbam.compare.grid import Job
-from semilearn_bbam.compare.making import Outcome
+from semilearn_bbam.compare.making import Outcome, label
 from semilearn_bbam.errors import InstallError, UserError, first_line
 
 
 def load_ray() -> Any:
     """The package ray; InstallError where it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # of a lost node it would print logs among our tables
     try:
         import ray
     except ImportError as error:
@@ -82,9 +86,10 @@ class RayExecutor:
 
     def _connect(self, address: str) -> None:
         try:
+            _check_reachable(address)
             with _handlers_kept():
                 self.ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"--ray_address {address}: no Ray cluster can be reached ({first_line(error)}); start one with "
                 "'ray start --head', and 'ray start --address=HOST:6379' on the other nodes"
@@ -132,11 +137,23 @@ class RayExecutor:
         except (errors.NodeDiedError, errors.WorkerCrashedError, errors.LocalRayletDiedError) as error:
             self.lost[job] += 1
             if self.lost[job] <= LOST:
+                tqdm.write(f"{label(job)}: its process or its node was lost; it is made again", file=sys.stderr)
                 return None
             return f"its process or its node was lost {self.lost[job]} times ({first_line(error)})"
         except errors.RayError as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return f"Ray could not make it: {lines[-1].strip()}"  # the last line of a trace names the reason
+
+
+def _check_reachable(address: str) -> None:
+    """OSError where no process answers at an address; Ray would try for minutes, as where a cluster has ended."""
+    if address == "auto":  # the two places where Ray looks first
+        last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        address = os.environ.get("RAY_ADDRESS") or (last.read_text().strip() if last.is_file() else "")
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            pass
 
 
 def _plan(nodes: list[dict[str, float]], cpus: float, gpus: float) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from tqdm import tqdm
+
 from semilearn_bbam.compare.executors.remote import LOST, make_there, results_of
 from semilearn_bbam.compare.grid import Job
-from semilearn_bbam.compare.making import Outcome, folder_of, in_words
+from semilearn_bbam.compare.making import Outcome, folder_of, in_words, label
 from semilearn_bbam.errors import InstallError, UserError, first_line
 from semilearn_bbam.util.files import write_atomically
 
@@ -190,6 +192,7 @@ class SlurmExecutor:
         self.lost[job] += 1
         if self.lost[job] > LOST:
             return f"its machine was lost {self.lost[job]} times (job {known.job_id}: {known.state})"
+        tqdm.write(f"{label(job)}: its machine was lost; it is made again", file=sys.stderr)
         self.submit(job)
         return None
 
