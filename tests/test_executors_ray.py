@@ -39,7 +39,7 @@ def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray_cluster.load_ray()  # which sets what Ray reads when it is imported
         from ray.cluster_utils import Cluster
 
         # A dead node is noticed within seconds.

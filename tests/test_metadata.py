@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # Imported where a user has the extra of pyproject.toml, by the name of the module.
 EXTRAS = {"pyarrow": "pyarrow", "pillow_heif": "pillow-heif", "optuna": "optuna", "pynndescent": "pynndescent"}
-EXTRAS |= {"cleanlab": "cleanlab"}
+EXTRAS |= {"cleanlab": "cleanlab", "ray": "ray", "submitit": "submitit"}
 EXTRAS |= {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"}
 
 
