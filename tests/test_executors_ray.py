@@ -114,7 +114,7 @@ def in_place(job: Job) -> Any:
 def test_a_node_that_is_killed_in_the_middle_costs_no_run(
     cluster: Any, jobs_of: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    jobs = jobs_of(1500)
+    jobs = jobs_of(1200)
 
     def unfinished() -> list[Path]:
         folders = [folder_of(job) for job in jobs]

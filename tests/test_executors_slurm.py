@@ -134,7 +134,7 @@ def executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     again: list[Job] = []
     monkeypatch.setattr(made, "submit", again.append, raising=False)
     monkeypatch.setattr(slurm, "results_of", lambda job: "no results")
-    monkeypatch.setattr(slurm, "UNTIL_REQUEUED", 0.0)
+    monkeypatch.setattr(slurm, "UNTIL_REQUEUED", -1.0)
     return SimpleNamespace(made=made, again=again)
 
 
@@ -197,6 +197,22 @@ def test_options_of_another_executor_are_refused(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_the_arguments_reach_the_executor(tmp_path: Path, features_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def stop(*given: Any) -> None:
+        seen.extend(given)
+        raise UserError("seen")
+
+    monkeypatch.setattr(slurm, "SlurmExecutor", stop)
+    monkeypatch.chdir(tmp_path)
+    folders = [f"{name}={features_dir}" for name in ("ohsumed_features", "corel5k_features")]
+    words = ["--executor", "slurm", "--cpus", "3", "--gpus", "2", "--jobs", "7", "--slurm", "qos=low", "time=1:00:00"]
+    assert main(["compare", str(CONFIGS / "compare" / "ablation.yaml"), "--data_dir", *folders, *words]) == 2
+    expected = {"job_name": "semilearn-bbam", "time": 60, "cpus_per_task": 3, "gpus_per_node": 2, "qos": "low"}
+    assert seen == [Path("runs"), expected, 7]
 
 
 @needs_submitit
