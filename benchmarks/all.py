@@ -11,6 +11,8 @@ FOLDER = Path(__file__).parent
 # Words of the command lines that make results/performance/<name>.md.
 BENCHMARKS: dict[str, list[str]] = {
     "ranking_metrics": [],
+    "refresh": ["--out", "results/performance/refresh.md"],
+    "large_pool": ["--out", "results/performance/large_pool.md"],
 }
 
 
