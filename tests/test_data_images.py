@@ -11,8 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
+from semilearn_bbam.data import images as images_module
 from semilearn_bbam.data.dataset import DataError
-from semilearn_bbam.data.images import PLAIN_MODES, ImageFiles, decode_image, inspect_image, max_pixels, resize_square
+from semilearn_bbam.data.images import (
+    PLAIN_MODES,
+    ImageFiles,
+    decode_image,
+    inspect_image,
+    max_pixels,
+    read_squares,
+    resize_square,
+)
 from tests.conftest import naming
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
@@ -41,7 +50,7 @@ def test_pixels_are_those_that_were_saved(tmp_path: Path, suffix: str) -> None:
     assert inspect_image(path)[:2] == ("", "")
     decoded = decode_image(path)
     assert decoded.dtype == torch.uint8
-    assert decoded.is_contiguous()
+    assert decoded.permute(1, 2, 0).is_contiguous()
     assert np.array_equal(decoded.permute(1, 2, 0).numpy(), PIXELS)
 
 
@@ -161,9 +170,37 @@ def test_resizing_keeps_what_fits(tmp_path: Path) -> None:
     image = decode_image(save(tmp_path / "a.png"))
     assert resize_square(image, 8).shape == (3, 8, 8)
     square = image[:, :, :16]
-    assert resize_square(square, 16) is square
+    assert torch.equal(resize_square(square, 16), square)
     flat = torch.full((3, 9, 5), 77, dtype=torch.uint8)
     assert (resize_square(flat, 12) == 77).all()
+
+
+@pytest.mark.parametrize("size", [7, 16, 40])
+@pytest.mark.parametrize("shape", [(16, 24), (16, 16), (150, 301)])
+def test_the_order_in_memory_does_not_change_the_pixels(shape: tuple[int, int], size: int) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)).permute(2, 0, 1)
+    resized = resize_square(pixels, size)
+    assert resized.is_contiguous()
+    assert torch.equal(resized, resize_square(pixels.contiguous(), size))
+    if shape == (size, size):
+        assert torch.equal(resized, pixels)
+
+
+def test_squares_of_files_and_of_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ImageFiles([save(tmp_path / f"{i}.png", Image.fromarray(PIXELS[i:, i:])) for i in range(4)])
+    decoded = []
+    decode = images_module.decode_image
+    monkeypatch.setattr(images_module, "decode_image", lambda path, *a: (decoded.append(path), decode(path, *a))[1])
+    rows = np.array([3, 0, 3])
+    squares = read_squares(files, rows, {8, 16})
+    assert decoded == [files.paths[row] for row in rows]
+    for size, batch in squares.items():
+        assert batch.shape == (3, 3, size, size)
+        assert all(torch.equal(batch[i], resize_square(files[row], size)) for i, row in enumerate(rows))
+    array = np.stack([PIXELS.transpose(2, 0, 1)] * 4) + np.arange(4, dtype=np.uint8)[:, None, None, None]
+    for size, batch in read_squares(array, rows, {8, 16}).items():
+        expected = [resize_square(torch.from_numpy(array[row]), size) for row in rows]
+        assert torch.equal(batch, torch.stack(expected))
 
 
 def test_lists_of_files(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from semilearn_bbam.data import images as images_module
 from semilearn_bbam.data.pool import Pool, collate
 from semilearn_bbam.data.views import build_views
-from tests.conftest import naming
+from tests.conftest import naming, settings
 
 FEATURES = np.arange(40, dtype=np.float16).reshape(10, 4)
 ROWS = np.array([7, 2, 9, 4, 0])
@@ -89,6 +90,49 @@ def test_data_loader(workers: int) -> None:
     again, other = epoch(0), epoch(1)
     assert all(torch.equal(a["x_lb_s"], b["x_lb_s"]) for a, b in zip(batches, again, strict=True))
     assert any(not torch.equal(a["x_lb_s"], b["x_lb_s"]) for a, b in zip(batches, other, strict=True))
+
+
+class Photographs(list[torch.Tensor]):
+    """Images of several sizes that count how often each is read."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        super().__init__(
+            torch.randint(0, 256, (3, 20 + i, 30), dtype=torch.uint8, generator=generator) for i in range(10)
+        )
+        self.read: list[int] = []
+
+    def __getitem__(self, index: Any) -> Any:
+        self.read.append(int(index))
+        return super().__getitem__(index)
+
+
+def test_an_image_is_read_and_resized_once_for_all_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized = []
+    resize = images_module.resize_square
+    monkeypatch.setattr(
+        images_module, "resize_square", lambda image, size: (resized.append(size), resize(image, size))[1]
+    )
+    small, large = (build_views("image", settings(img_size=size, cutout=0.5)) for size in (16, 24))
+    views = {"x_w": small["weak"], "x_s": small["strong"], "x_0": small["strong"], "x_big": large["strong"]}
+    items = Photographs()
+    positions = [3, 0, 2]
+    torch.manual_seed(5)
+    batch = Pool(items, ROWS, views, suffix="ulb").__getitems__(positions)
+    assert items.read == ROWS[positions].tolist()
+    assert sorted(resized) == [16] * 3 + [24] * 3
+    torch.manual_seed(5)
+    for key, view in views.items():  # in their order, each from the items themselves
+        assert torch.equal(batch[key], view([list.__getitem__(items, row) for row in ROWS[positions]])), key
+
+
+def test_other_views_get_the_items_themselves() -> None:
+    items = Photographs()
+    views = {"x": build_views("image", settings(img_size=16))["eval"], "shapes": lambda raw: [x.shape for x in raw]}
+    batch = Pool(items, ROWS, views).__getitems__([0, 1])
+    assert batch["shapes"] == [(3, 27, 30), (3, 22, 30)]
+    assert batch["x"].shape == (2, 3, 16, 16)
+    assert items.read == [7, 2]
 
 
 def test_text_batches_keep_their_dictionary() -> None:

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from semilearn_bbam.data import views as views_module
 from semilearn_bbam.data.dataset import DataError
-from semilearn_bbam.data.views import View, build_views, cut_out, random_affine
+from semilearn_bbam.data.views import NORMS, View, build_views, cut_out_, random_affine
 from tests.conftest import naming
 
 
@@ -64,6 +64,51 @@ def test_image_views_shapes_ranges_and_draws(channels: int, strong: str) -> None
         assert not torch.equal(drawn(views["strong"], items.numpy(), 1), drawn(views["strong"], items.numpy(), 2))
 
 
+def plainly(items: Any, size: int, norm: str, flip: bool, randaugment: Any, cutout: float) -> torch.Tensor:
+    """An image view image by image, without anything in place, with the draws in the view's order."""
+    squares = [v2.functional.resize(item.contiguous(), [size, size], antialias=True) for item in items]
+    if flip:
+        draws = torch.rand(len(items))
+        squares = [square.flip(-1) if draw < 0.5 else square for square, draw in zip(squares, draws, strict=True)]
+    if randaugment is not None:
+        squares = [randaugment(square) for square in squares]
+    images = torch.stack(squares).float() / 255
+    if cutout > 0:
+        side = round(cutout * size)
+        for image, (top, left) in zip(images, torch.randint(size, (len(items), 2)) - side // 2, strict=True):
+            mean = image.mean(dim=(1, 2))
+            for y in range(max(top, 0), min(top + side, size)):
+                for x in range(max(left, 0), min(left + side, size)):
+                    image[:, y, x] = mean
+    if norm == "none":
+        return images
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in NORMS[norm])
+    return torch.stack([(image.expand(3, -1, -1) - mean) / deviation for image in images])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("norm", ["none", "imagenet"])
+@pytest.mark.parametrize("name", ["eval", "weak", "strong"])
+def test_image_views_are_bit_equal_to_a_plain_derivation(name: str, norm: str, channels: int) -> None:
+    # Channels last, as `decode_image` gives them.
+    items = [pictures(1, channels, 20 + i, 50 - i)[0].permute(1, 2, 0).contiguous().permute(2, 0, 1) for i in range(18)]
+    view = build_views("image", arguments(normalize=norm, cutout=0.45))[name]
+    chosen = (name != "eval", v2.RandAugment(2, 10) if name == "strong" else None, 0.45 if name == "strong" else 0.0)
+    for seed in range(4):
+        batch = drawn(view, items, seed)
+        assert batch.is_contiguous()
+        torch.manual_seed(seed)
+        assert torch.equal(batch, plainly(items, 32, norm, *chosen))
+
+
+def test_views_leave_their_items_as_they_are() -> None:
+    items = pictures(6, 3).numpy()
+    before = items.copy()
+    for view in build_views("image", arguments(normalize="imagenet")).values():
+        view(items)
+        assert np.array_equal(items, before)
+
+
 def test_weak_view_mirrors_each_image_separately() -> None:
     items = pictures(40, 1)
     batch = drawn(build_views("image", arguments())["weak"], items.numpy(), 0) * 255
@@ -105,7 +150,8 @@ def test_imagenet_normalisation(channels: int) -> None:
 def test_cutout_fills_one_clipped_square_with_the_mean() -> None:
     torch.manual_seed(0)
     images = torch.rand(50, 2, 20, 20)
-    cut = cut_out(images, 0.3)
+    cut = images.clone()
+    cut_out_(cut, 0.3)
     for before, after in zip(images, cut, strict=True):
         changed = (before != after).any(0)
         rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
@@ -114,7 +160,8 @@ def test_cutout_fills_one_clipped_square_with_the_mean() -> None:
         assert changed.sum() == len(rows) * len(columns)
         for c in range(2):
             assert torch.allclose(after[c][changed], before[c].mean())
-    assert torch.equal(cut_out(images, 0.0), images)
+    cut_out_(cut := images.clone(), 0.0)
+    assert torch.equal(cut, images)
 
 
 def test_affine_moves_a_little_and_stays_in_range() -> None:
@@ -141,7 +188,7 @@ def test_weak_and_eval_views_do_no_strong_work(strong: str, monkeypatch: pytest.
 
     monkeypatch.setattr(v2.RandAugment, "forward", refuse)
     monkeypatch.setattr(views_module, "random_affine", refuse)
-    monkeypatch.setattr(views_module, "cut_out", refuse)
+    monkeypatch.setattr(views_module, "cut_out_", refuse)
     views = build_views("image", arguments(strong=strong))
     items = pictures(3, 1).numpy()
     views["eval"](items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms import v2
 
-from semilearn_bbam.data.dataset import DataError
+from semilearn_bbam.data.dataset import DataError, Items
 from semilearn_bbam.data.fingerprint import file_size
+from semilearn_bbam.data.mapped import MappedArray
 from semilearn_bbam.data.pixels import (
     DEEP,
     SIXTEEN_BIT,
@@ -141,11 +142,23 @@ def _is_constant(image: Image.Image) -> bool:
 
 
 def resize_square(image: Tensor, size: int) -> Tensor:
-    """uint8 [C,H,W] -> [C,size,size], aspect ratio not kept; an image of that size is not resampled."""
-    if image.shape[-2:] == (size, size):
-        return image
-    resized: Tensor = v2.functional.resize(image, [size, size], antialias=True)
-    return resized
+    """uint8 [..,C,H,W] -> [..,C,size,size], contiguous, aspect ratio not kept; one of that size is not resampled."""
+    if image.shape[-2:] != (size, size):
+        image = v2.functional.resize(image, [size, size], antialias=True)
+    return image.contiguous()
+
+
+def read_squares(items: Items, rows: NDArray[np.int64], sizes: Collection[int]) -> dict[int, Tensor]:
+    """Of these rows, uint8 [B,C,size,size] for each size; an image is decoded once, and resized once for each size."""
+    if isinstance(items, (np.ndarray, MappedArray)):
+        batch = torch.from_numpy(np.asarray(items[rows]))
+        return {size: resize_square(batch, size) for size in sizes}
+    squares: dict[int, list[Tensor]] = {size: [] for size in sizes}
+    for row in rows:  # one by one, so that no more than one large photograph is in memory
+        image = torch.as_tensor(items[row])
+        for size, resized in squares.items():
+            resized.append(resize_square(image, size))
+    return {size: torch.stack(resized) for size, resized in squares.items()}
 
 
 def _reason(error: Exception) -> str:

@@ -77,7 +77,8 @@ def image_pixels(image: Image.Image, value_range: Range | None = None) -> Tensor
 
     Transparent pixels are put on white. Images of 16 or 32 bits are scaled from `value_range` (what is outside is
     cut), by default from their `natural_range`, else from their lowest to their highest value; if all are equal they
-    become black. Other modes are converted by Pillow. Grey images are repeated.
+    become black. Other modes are converted by Pillow. Grey images are repeated. In memory the channels are
+    last, as they are decoded: resizing is faster so, and only its smaller result is put in order.
     """
     image.load()  # a TIFF is upright then
     orientation = orientation_of(image)
@@ -86,10 +87,11 @@ def image_pixels(image: Image.Image, value_range: Range | None = None) -> Tensor
     elif image.mode in TRANSPARENT or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def orientation_of(image: Image.Image) -> int:

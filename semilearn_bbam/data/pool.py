@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from semilearn_bbam.data.dataset import Items
-from semilearn_bbam.data.mapped import MappedArray
-from semilearn_bbam.data.views import View
+from semilearn_bbam.data.views import View, apply_views
 
 
 def collate(batch: Any) -> Any:
@@ -74,11 +73,7 @@ class Pool(Dataset[dict[str, Any]]):
         """The batch of these positions; torch's DataLoader calls this with all positions of a batch."""
         index: Tensor = torch.as_tensor(positions, dtype=torch.int64)
         rows = self.rows[index.numpy()]
-        is_array = isinstance(self.items, (np.ndarray, MappedArray))
-        raw = self.items[rows] if is_array else [self.items[row] for row in rows]
-        batch: dict[str, Any] = {f"idx_{self.suffix}": index}
-        for key, view in self.views.items():
-            batch[key] = view(raw)
+        batch: dict[str, Any] = {f"idx_{self.suffix}": index, **apply_views(self.views, self.items, rows)}
         if self.targets is not None:
             batch[f"y_{self.suffix}"] = self.targets[index]
         if self.known is not None:

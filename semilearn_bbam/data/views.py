@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -20,7 +21,8 @@ from torchvision.transforms import v2
 
 from semilearn_bbam.config import Conflict
 from semilearn_bbam.data.dataset import DataError, Items
-from semilearn_bbam.data.images import resize_square
+from semilearn_bbam.data.images import read_squares
+from semilearn_bbam.data.mapped import MappedArray
 
 View = Callable[[Items], Any]
 STRONG = {
@@ -81,6 +83,16 @@ def build_views(
     return {"eval": text, "weak": text, "strong": strong}
 
 
+def apply_views(views: Mapping[str, View], items: Items, rows: NDArray[np.int64]) -> dict[str, Any]:
+    """The batch of each view of `items[rows]`; images are decoded and resized once for all views of one size."""
+    sizes = {view.size for view in views.values() if isinstance(view, ImageView)}
+    if sizes and all(isinstance(view, ImageView) for view in views.values()):
+        squares = read_squares(items, rows, sizes)
+        return {key: view.augment(squares[view.size]) for key, view in views.items() if isinstance(view, ImageView)}
+    raw = items[rows] if isinstance(items, (np.ndarray, MappedArray)) else [items[row] for row in rows]
+    return {key: view(raw) for key, view in views.items()}
+
+
 def _image_views(args: argparse.Namespace) -> dict[str, View]:
     if args.img_size < 1:
         raise DataError(f"img_size must be at least 1, got {args.img_size}")
@@ -126,28 +138,28 @@ class ImageView:
     cutout: float = 0.0
 
     def __call__(self, items: Items) -> Tensor:
-        batch = self._squares(items)
+        return self.augment(read_squares(items, np.arange(len(items)), [self.size])[self.size])
+
+    def augment(self, squares: Tensor) -> Tensor:
+        """The view of images that are resized already, uint8 [B,C,size,size], which stay as they are."""
+        batch = squares
         if self.flip:
-            mirrored = torch.rand(len(batch), 1, 1, 1) < 0.5
-            batch = torch.where(mirrored, batch.flip(-1), batch)
+            mirrored = torch.rand(len(batch)) < 0.5
+            batch = batch.clone()
+            batch[mirrored] = batch[mirrored].flip(-1)
         if self.randaugment is not None:
             batch = torch.stack([self.randaugment(image) for image in batch])
-        images = batch.float() / 255
+        # In place from here on: allocating a large batch takes longer than dividing it.
+        images = batch.to(torch.float32, copy=True).div_(255)
         if self.affine:
             images = random_affine(images)
         if self.cutout > 0:
-            images = cut_out(images, self.cutout)
+            cut_out_(images, self.cutout)
         if self.normalize != "none":
-            images = images.expand(-1, 3, -1, -1)
+            images = images if images.shape[1] == 3 else images.repeat(1, 3, 1, 1)
             mean, deviation = map(torch.tensor, NORMS[self.normalize])
-            images = (images - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
+            images.sub_(mean.view(3, 1, 1)).div_(deviation.view(3, 1, 1))
         return images
-
-    def _squares(self, items: Items) -> Tensor:
-        """uint8 [B,C,size,size]; images that have the size already are not resampled."""
-        if isinstance(items, np.ndarray):
-            return resize_square(torch.tensor(items), self.size)
-        return torch.stack([resize_square(torch.as_tensor(item), self.size) for item in items])
 
 
 def random_affine(images: Tensor) -> Tensor:
@@ -172,14 +184,15 @@ def random_affine(images: Tensor) -> Tensor:
     return moved.clamp(0, 1)
 
 
-def cut_out(images: Tensor, share: float) -> Tensor:
-    """Fill a square of side round(share * S), centred anywhere in each image [B,C,S,S], with its mean."""
+def cut_out_(images: Tensor, share: float) -> None:
+    """Fill a square of side round(share * S), centred anywhere in each image [B,C,S,S], with its mean; in place."""
     size = images.shape[-1]
     side = round(share * size)
-    start = torch.randint(size, (len(images), 2, 1)) - side // 2
-    inside = (torch.arange(size) >= start) & (torch.arange(size) < start + side)
-    hole = inside[:, 0, :, None] & inside[:, 1, None, :]
-    return torch.where(hole[:, None], images.mean(dim=(2, 3), keepdim=True), images)
+    start = torch.randint(size, (len(images), 2, 1)).squeeze(-1) - side // 2
+    tops_lefts, ends = start.clamp(min=0).tolist(), (start + side).clamp(min=0).tolist()
+    means = images.mean(dim=(2, 3), keepdim=True)
+    for image, mean, (top, left), (bottom, right) in zip(images, means, tops_lefts, ends, strict=True):
+        image[:, top:bottom, left:right] = mean
 
 
 @dataclass(frozen=True)
