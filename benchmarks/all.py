@@ -13,6 +13,9 @@ BENCHMARKS: dict[str, list[str]] = {
     "ranking_metrics": [],
     "refresh": ["--out", "results/performance/refresh.md"],
     "large_pool": ["--out", "results/performance/large_pool.md"],
+    "loading": ["--out", "results/performance/loading.md"],
+    "image_parts": ["--out", "results/performance/image_parts.md"],
+    "epoch": ["--out", "results/performance/epoch.md"],
 }
 
 
