@@ -38,8 +38,8 @@ from semilearn_bbam.run import read_settings
 CONFIG = Path(__file__).parents[1] / "config" / "data" / "voc.yaml"
 # Width and height of the photographs, their detail, side of the squares, rows in a pass, rows of a step on a CPU.
 KINDS = {
-    "192 x 128, at 64 px": ((192, 128), 0.12, 64, 1600, 32),
-    "500 x 375, at 224 px": ((500, 375), 0.5, 224, 800, 8),
+    "192 x 128, at 64 px": ((192, 128), 0.12, 64, 1200, 32),
+    "500 x 375, at 224 px": ((500, 375), 0.5, 224, 400, 8),
 }
 VIEWS = {"weak": ("weak",), "weak + strong": ("weak", "strong")}
 CACHES = ("none", "disk", "ram")
