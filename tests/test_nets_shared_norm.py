@@ -13,6 +13,7 @@ from semilearn_bbam.errors import NetError
 from semilearn_bbam.nets.shared_norm import SharedBatchNorm, share_batch_norms
 from semilearn_bbam.nets.small import SmallCNN
 from semilearn_bbam.util.distributed import World
+from semilearn_bbam.util.gradient_buckets import GradientBuckets
 from tests.conftest import naming
 from tests.processes import fork_two, statuses_of
 
@@ -27,12 +28,13 @@ def trained(rows: Tensor, targets: Tensor, world: World, momentum: float | None)
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = momentum
     share_batch_norms(net, world)
-    world.average_gradients(net)
+    gradients = GradientBuckets(net.parameters(), world)
     optimizer = torch.optim.SGD(net.parameters(), 0.5)
     part = world.shard(len(rows))
     for _ in range(STEPS):
         optimizer.zero_grad()
         (net(rows[part]) - targets[part]).square().mean().backward()
+        gradients.average()
         optimizer.step()
     return {**net.state_dict(), "outputs": net.eval()(rows).detach()}
 

@@ -66,7 +66,7 @@ class FlatMatch(MLFreeMatch):
             with torch.no_grad():
                 weak = self.model(x_ulb_w)["logits"]
         sup_loss = self.ce_loss(labeled, y_lb, reduction="mean")
-        clean = [self.world.all_reduce_mean(g) for g in gradients_of(sup_loss, self.trained, self.loss_scaler)]
+        clean = self.update_hook.gradients.averaged(gradients_of(sup_loss, self.trained, self.loss_scaler))
         perturbation = ascent(self.direction(clean), args.rho)
 
         self.bn_controller.freeze_bn(self.model)

@@ -117,7 +117,6 @@ class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
             super().__init__(args, None, tb_log, logger)
         self.amp_cm, self.loss_scaler = precision(self.device, args.amp, args.amp_dtype)
         self.best_eval_acc = -1.0
-        world.average_gradients(self.model)
         self.set_up()
         if not args.resume:  # a resumed run compares its split with the checkpoint's first
             self.folder.write(SPLIT, partial(save_split, self.split))
@@ -243,7 +242,7 @@ class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
 
     def set_hooks(self) -> None:
         super().set_hooks()
-        self.update_hook = GuardedUpdateHook(self.device, self.args.on_nonfinite, self.world)
+        self.update_hook = GuardedUpdateHook(self.device, self.args.on_nonfinite, self.world, self.model)
         self.results_hook = ResultsHook()
         register_hooks(self)
 

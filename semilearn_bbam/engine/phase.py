@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from semilearn_bbam.engine.base import MultiLabelAlgorithm
+from semilearn_bbam.util.gradient_buckets import GradientBuckets
 
 
 class Phase:
@@ -30,6 +31,7 @@ class Phase:
                 groups.append({**group, "params": selected, "weight_decay": 0.0})
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         self.optimizer = type(algorithm.optimizer)(groups)
+        self.gradients = GradientBuckets(self.parameters, algorithm.world)
 
     def step(self, loss: Tensor) -> None:
         """Minimise `loss` [] by one step over these parameters only; no other gradient is changed."""
@@ -42,6 +44,7 @@ class Phase:
         # The scale is updated once, by USB's update hook, after the steps of all optimisers.
         scaler, limit = self.algorithm.loss_scaler, self.algorithm.clip_grad
         scaler.scale(loss).backward(inputs=self.parameters)
+        self.gradients.average()
         if limit > 0:
             scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.parameters, limit)

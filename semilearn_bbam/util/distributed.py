@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
 TIMEOUT = timedelta(minutes=10)  # of operations between processes
@@ -111,21 +111,3 @@ class World:
         """Wait until all processes reach this point."""
         if self.world_size > 1:
             dist.barrier()
-
-    def average_gradients(self, model: nn.Module) -> None:
-        """From now on every gradient is averaged over the processes, as soon as the backward pass has computed it.
-
-        With equal parts of a batch that is the gradient of a loss that is a mean over the rows of the whole batch, and
-        of any loss of results of `all_reduce`, `all_reduce_mean` or `gather_batch`, which is equal in all processes.
-        """
-        if self.world_size == 1:
-            return
-
-        def average(parameter: Tensor) -> None:
-            assert parameter.grad is not None
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= self.world_size
-
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(average)  # type: ignore[no-untyped-call]

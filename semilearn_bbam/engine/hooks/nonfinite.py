@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from semilearn.core.hooks import ParamUpdateHook
-from torch import Tensor
+from torch import Tensor, nn
 
 from semilearn_bbam.errors import NonFiniteError, first_few
 from semilearn_bbam.util.distributed import World
+from semilearn_bbam.util.gradient_buckets import GradientBuckets
 
 REPORT = "nonfinite.json"
 PARTS = {"lb": "labelled", "ulb": "unlabelled"}
@@ -21,7 +22,7 @@ CURE = "lower lr or set clip_grad in a new run, or leave out such batches with -
 
 
 class GuardedUpdateHook(ParamUpdateHook):
-    """USB's update of the weights, after a check of the loss.
+    """USB's update of the weights, after a check of the loss, with gradients that are averaged over the processes.
 
     With `on_nonfinite: stop` a loss that is not finite ends the run before it reaches the weights; with `skip` the
     batch is left out, up to `max_nonfinite` times. The report is `nonfinite.json`. Reading a loss makes the host wait
@@ -29,8 +30,9 @@ class GuardedUpdateHook(ParamUpdateHook):
     bad step is still named, and no checkpoint is written after it.
     """
 
-    def __init__(self, device: torch.device, on_nonfinite: str, world: World) -> None:
+    def __init__(self, device: torch.device, on_nonfinite: str, world: World, model: nn.Module) -> None:
         self.device, self.world = device, world
+        self.gradients = GradientBuckets(model.parameters(), world)
         self.at_once = device.type == "cpu" or on_nonfinite == "skip"
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
 
@@ -46,7 +48,21 @@ class GuardedUpdateHook(ParamUpdateHook):
         elif not self.usable(loss):
             self.skip_or_stop(algorithm, float(loss))
             return
-        super().after_train_step(algorithm)
+        self.update(algorithm, algorithm.out_dict["loss"])
+
+    def update(self, algorithm: Any, loss: Tensor) -> None:
+        """Backward pass, average over the processes, clipping, and the steps of optimiser, scaler and schedule."""
+        scaler, optimizer = algorithm.loss_scaler, algorithm.optimizer  # a scaler that is disabled does nothing
+        scaler.scale(loss).backward()
+        self.gradients.average()
+        if algorithm.clip_grad > 0:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(algorithm.model.parameters(), algorithm.clip_grad)
+        scaler.step(optimizer)
+        scaler.update()
+        if algorithm.scheduler is not None:
+            algorithm.scheduler.step()
+        algorithm.model.zero_grad()
 
     def usable(self, loss: Tensor) -> bool:
         """Whether the loss is finite in all processes; true where it is only read later."""
@@ -56,7 +72,8 @@ class GuardedUpdateHook(ParamUpdateHook):
         self.check_past_losses(algorithm)
 
     def check_past_losses(self, algorithm: Any) -> None:
-        """NonFiniteError if a loss since the last check was not finite. Reads one number from the device."""
+        """NonFiniteError if a loss since the last check was not finite. Reads two numbers from the device."""
+        self.gradients.check()
         if self.world.any_rank(self.first_bad >= 0, self.device):
             steps = [step for step in self.world.all_gather_objects(int(self.first_bad)) if step >= 0]
             raise NonFiniteError(f"the loss of step {min(steps) + 1} is not finite; {CURE}")
