@@ -110,6 +110,7 @@ class BBAM(RefreshedPool):
     )
 
     shares_batches = True
+    accumulates = True
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any], kind: str) -> Iterator[Conflict]:

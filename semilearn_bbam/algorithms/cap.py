@@ -68,6 +68,7 @@ class CAP(TaughtAlgorithm):
 
     head = "linear"
     shares_batches = True
+    accumulates = True
     joined_views = ("x_lb_s", "x_ulb_s")
     pseudo_targets: Tensor | None = None
     mask: Tensor | None = None
@@ -85,6 +86,9 @@ class CAP(TaughtAlgorithm):
             if values["threshold_source"] == "queue" and values[key]:
                 cure = f"set {key}: {'false' if values[key] is True else 0}, or threshold_source: epoch"
                 yield ("threshold_source", key), f"threshold_source: queue does not use {key}; {cure}"
+        if values["threshold_source"] == "queue" and values["gradient_accumulation"] > 1:
+            sentence = "gradient_accumulation: threshold_source: queue ranks whole batches; set threshold_source: epoch"
+            yield ("gradient_accumulation", "threshold_source"), sentence
         if values["threshold_source"] == "queue" and has_teacher(values, kind):
             sentence = "threshold_source: queue ranks batches, and a teacher the pool; set teacher: none"
             yield ("threshold_source", "teacher"), sentence

@@ -76,6 +76,7 @@ class D2L(MultiLabelAlgorithm):
 
     head = "linear"
     shares_batches = True
+    accumulates = True
     thresholds: Tensor | None = None
     pseudo_targets: Tensor | None = None
     targets_lb: Tensor | None = None  # of labelled rows with unknown cells, which are pseudo-labelled

@@ -47,6 +47,7 @@ class MIME(MultiLabelAlgorithm):
 
     head = "own"
     shares_batches = True
+    accumulates = True
 
     def set_up(self) -> None:
         shape = (len(self.dataset_dict["pool_ulb"]), self.num_classes)

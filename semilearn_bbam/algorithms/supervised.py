@@ -26,6 +26,7 @@ class Supervised(MultiLabelAlgorithm):
     uses_unlabeled = False
     stage_name = "supervised"
     shares_batches = True
+    accumulates = True
 
     def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         raise NotImplementedError

@@ -38,7 +38,7 @@ from semilearn_bbam.engine.hooks.labelwise import (
     LabelwiseSoftMatchHook,
     SavedDashHook,
 )
-from semilearn_bbam.engine.labelwise import Labelwise, partly_known
+from semilearn_bbam.engine.labelwise import Labelwise, StatefulLabelwise, partly_known
 
 # Defaults that depend on the kind of the data: texts can only be mixed as features and perturbed in their embeddings,
 # and only images can be rotated.
@@ -107,7 +107,7 @@ class MLMixMatch(Labelwise, MixMatch):
 
 
 @ALGORITHMS.register("ml_dash")
-class MLDash(Labelwise, Dash):
+class MLDash(StatefulLabelwise, Dash):
     """Dash label by label. Its threshold starts from the labelled loss after the warm-up, not an evaluation loss.
 
     `num_wu_iter` and `num_wu_eval_iter` of USB have no effect: the warm-up is that of the run.
@@ -147,7 +147,7 @@ class MLFullySupervised(MLSupervised):
 
 
 @ALGORITHMS.register("ml_adamatch")
-class MLAdaMatch(Labelwise, AdaMatch):
+class MLAdaMatch(StatefulLabelwise, AdaMatch):
     """AdaMatch with a relative threshold per label, aligned to the labelled rate (USB: a running mean from 1/2)."""
 
     def set_hooks(self) -> None:
@@ -165,7 +165,7 @@ class _SoftMatchWithoutWeighting(SoftMatch):
 
 
 @ALGORITHMS.register("ml_softmatch")
-class MLSoftMatch(Labelwise, _SoftMatchWithoutWeighting):
+class MLSoftMatch(StatefulLabelwise, _SoftMatchWithoutWeighting):
     """SoftMatch with a Gaussian per label, aligned to the labelled rate (USB: to one half; `dist_uniform` is unused).
 
     As in USB the aligned prediction sets the weight only; the pseudo-label is that of the raw one.
@@ -180,7 +180,7 @@ class MLSoftMatch(Labelwise, _SoftMatchWithoutWeighting):
 
 
 @ALGORITHMS.register("ml_flexmatch")
-class MLFlexMatch(Labelwise, FlexMatch):
+class MLFlexMatch(StatefulLabelwise, FlexMatch):
     """FlexMatch with curriculum thresholds per label."""
 
     def set_hooks(self) -> None:
@@ -192,7 +192,7 @@ class MLFlexMatch(Labelwise, FlexMatch):
 
 
 @ALGORITHMS.register("ml_freematch")
-class MLFreeMatch(Labelwise, FreeMatch):
+class MLFreeMatch(StatefulLabelwise, FreeMatch):
     """FreeMatch with self-adaptive thresholds and fairness per label.
 
     The step is written here, because USB's takes its fairness term from a function over one class distribution.
@@ -282,7 +282,7 @@ class _ReMixMatchWithoutCounts(ReMixMatch):
 
 
 @ALGORITHMS.register("ml_remixmatch")
-class MLReMixMatch(Labelwise, _ReMixMatchWithoutCounts):
+class MLReMixMatch(StatefulLabelwise, _ReMixMatchWithoutCounts):
     """ReMixMatch label by label, aligned to the labelled rate; only images can be rotated (`rot_loss_ratio`)."""
 
     joined_views = ()

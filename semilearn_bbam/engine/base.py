@@ -53,7 +53,6 @@ class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
 
     labeled_views: ClassVar[dict[str, str]] = {"x_lb_s": "strong"}
     unlabeled_views: ClassVar[dict[str, str]] = {"x_ulb_s": "strong"}
-    uses_unlabeled: ClassVar[bool] = True
     uses_all_labels: ClassVar[bool] = False  # an upper bound, not a semi-supervised method
     # Whether processes can share a batch: losses are means over rows, everything else about rows uses `world`.
     shares_batches: ClassVar[bool] = False
@@ -218,7 +217,7 @@ class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
             loaders["train_lb"] = training_loader(args, pools["train_lb"], size, plan.steps, 1, world)
             if self.uses_unlabeled:
                 loaders["train_ulb"] = training_loader(
-                    args, pools["train_ulb"], unlabeled_batch_size(args), plan.steps, 2, world
+                    args, pools["train_ulb"], unlabeled_batch_size(vars(args)), plan.steps, 2, world
                 )
         return loaders | self.reading_loaders()
 

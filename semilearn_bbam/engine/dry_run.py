@@ -64,7 +64,7 @@ def train_once(algorithm: MultiLabelAlgorithm, epoch: int) -> None:
     stage = "warm-up" if warmup else f"{algorithm.stage_name} stage"
     batch: dict[str, Any] = {}
     for loader in algorithm.epoch_loaders(epoch):
-        batch |= batch_of(algorithm, loader.dataset, loader.batch_size)
+        batch |= batch_of(algorithm, loader.dataset, loader.batch_size // algorithm.args.gradient_accumulation)
     inputs = algorithm.process_batch(list(signature(step).parameters), **batch)
     algorithm.model.train()
     weights = [weight for weight in algorithm.model.parameters() if weight.requires_grad]
@@ -133,7 +133,7 @@ def explained(algorithm: MultiLabelAlgorithm, stage: str, x: Any, size_option: s
         if "more than 1 value per channel" in text:
             cure = f"its batch norm needs more than one value: set {size_option} to 2 or more, or a larger img_size"
         elif "out of memory" in text:
-            cure = f"lower {size_option}, or choose a smaller net"
+            cure = f"lower {size_option}, raise gradient_accumulation, or choose a smaller net"
         elif algorithm.kind == "text":
             cure = "lower max_length, or give weights and tokenizer of one net"
         else:

@@ -34,6 +34,7 @@ class FittedAlgorithm(MultiLabelAlgorithm):
 
     uses_unlabeled = False
     shares_batches = True  # every process fits the same to the features of all
+    accumulates = True  # it takes no batches
     nonfinite_cure = "fix the weights of the net, or the data"
     head = "own"
     stage_name = "fit"
@@ -100,6 +101,14 @@ class FittedAlgorithm(MultiLabelAlgorithm):
 
     def set_optimizer(self) -> tuple[Any, Any]:
         return SGD([{"params": []}], lr=0.0), None
+
+    @classmethod
+    def batch_sizes(cls, values: Mapping[str, Any]) -> dict[str, int]:
+        return {}
+
+    def take_step(self, step: Any, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        outputs: tuple[dict[str, Any], dict[str, Any]] = step()
+        return outputs
 
     def epoch_loaders(self, epoch: int) -> list[Any]:
         return []

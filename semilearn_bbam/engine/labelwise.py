@@ -117,6 +117,7 @@ class Labelwise(MultiLabelAlgorithm):
     )
     head = "linear"
     shares_batches = True
+    accumulates = True
     second_view_is_weak: ClassVar[bool] = False  # whether USB's second unlabelled view is a weak one
     mixes: ClassVar[bool] = False  # whether USB's step mixes targets of labelled rows with others
 
@@ -192,3 +193,9 @@ class Labelwise(MultiLabelAlgorithm):
     def own_options(cls) -> tuple[Option, ...]:
         """USB's options, then those of this class."""
         return cls.with_defaults((*map(from_usb, super().get_argument()), *cls.options))
+
+
+class StatefulLabelwise(Labelwise):
+    """The mixin for methods whose steps change thresholds or running means by the rows of the whole batch."""
+
+    accumulates = False

@@ -56,10 +56,16 @@ def training_loader(
 ) -> DataLoader:
     """A loader of exactly `steps` full batches; a smaller pool is read repeatedly.
 
-    `batch_size` is that of all processes together, which share each batch. UserError if they cannot.
+    `batch_size` is that of all processes together, which share each batch, and pass their parts of it in those of
+    `gradient_accumulation`. UserError if they cannot.
     """
-    if batch_size % world.world_size:
-        raise UserError(f"a batch of {batch_size} cannot be shared by {world.world_size} processes; make it a multiple")
+    parts = world.world_size * args.gradient_accumulation
+    if world.world_size > 1 and batch_size % parts:
+        each = "" if parts == world.world_size else f" in {args.gradient_accumulation} parts each"
+        raise UserError(
+            f"a batch of {batch_size} cannot be shared by {world.world_size} processes{each}; make it a multiple of "
+            f"{parts}"
+        )
     sampler = SeededSampler(pool, steps * batch_size, seed=args.seed, stream=stream, shuffle=args.shuffle, world=world)
     return usb_loader(args, pool, batch_size // world.world_size, collate, data_sampler=sampler)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import signature
 from time import perf_counter
 from typing import Any, NoReturn
@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from semilearn_bbam.engine.accumulation import accumulated
 from semilearn_bbam.engine.checkpoints import Checkpoints
 from semilearn_bbam.engine.device import random_state, set_random_state, to_device
 from semilearn_bbam.engine.schedule import StagePlan
@@ -41,6 +42,16 @@ class TrainingLoop(Checkpoints):
         arguments = input_args or list(signature(self.train_step).parameters)
         return {key: self.to_device(value) for key, value in batch.items() if key in arguments and value is not None}
 
+    def take_step(self, step: Callable[..., Any], batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a step on a batch gives; with `gradient_accumulation` on one part of it after the other."""
+
+        def on(part: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+            outputs: tuple[dict[str, Any], dict[str, Any]] = step(**self.process_batch(arguments, **part))
+            return outputs
+
+        arguments, parts = list(signature(step).parameters), self.args.gradient_accumulation
+        return on(batch) if parts == 1 else accumulated(on, batch, parts, self.loss_scaler)
+
     def epoch_loaders(self, epoch: int) -> list[DataLoader[dict[str, Any]]]:
         """The loaders whose batches make up those of an epoch, each over a `Pool` with another suffix."""
         if self.plan.in_warmup(epoch):
@@ -61,11 +72,10 @@ class TrainingLoop(Checkpoints):
         for epoch in range(self.start_epoch, self.epochs):
             self.epoch = epoch
             step = self.warmup_step if self.plan.in_warmup(epoch) else self.train_step
-            arguments = list(signature(step).parameters)
             for batch in self.rest_of_epoch(epoch):
                 self.batch = batch
                 self.call_hook("before_train_step")
-                self.out_dict, self.log_dict = step(**self.process_batch(arguments, **batch))
+                self.out_dict, self.log_dict = self.take_step(step, batch)
                 self.call_hook("after_train_step")
                 self.it += 1
                 self.save_within_epoch()

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from semilearn_bbam.config import Conflict, Option, Settings
+from semilearn_bbam.engine.accumulation import accumulation_conflicts
+from semilearn_bbam.engine.schedule import unlabeled_batch_size
 from semilearn_bbam.errors import UserError
 from semilearn_bbam.nets import check_input, get_net_builder
 from semilearn_bbam.nets.ensemble import BranchedNet
@@ -23,6 +25,9 @@ class Method:
     defaults: ClassVar[Mapping[str, Any]] = {}  # replace those of options of a parent class
     # Defaults that depend on the kind of the data: kind -> option -> value; the default of such an option is None.
     kind_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    uses_unlabeled: ClassVar[bool] = True
+    # Whether the loss of a batch is the mean of those of its equal parts, and a step changes nothing but the weights.
+    accumulates: ClassVar[bool] = False
     head: ClassVar[str] = "cosine"  # or "linear", which the option `head` can change to cosine, or "own"
 
     @classmethod
@@ -59,6 +64,20 @@ class Method:
         if cls.head == "own" and values["head"] != "auto":
             name, head = values["algorithm"], values["head"]
             yield ("head",), f"head cannot be {head}, for {name} has its own; leave it at auto"
+
+        yield from accumulation_conflicts(values, cls.accumulates, cls.batch_sizes(values))
+
+    @classmethod
+    def batch_sizes(cls, values: Mapping[str, Any]) -> dict[str, int]:
+        """Rows of the training batches, by the option that sets them."""
+        sizes = {}
+        if values["warmup_epochs"] or not cls.uses_unlabeled:
+            sizes["warmup_batch_size"] = values["warmup_batch_size"]
+        if cls.uses_unlabeled and values["warmup_epochs"] < values["epoch"]:
+            sizes["batch_size"] = values["batch_size"]
+            name = "ulb_batch_size" if values["ulb_batch_size"] else "uratio"
+            sizes[name] = unlabeled_batch_size(values)
+        return sizes
 
     @classmethod
     def check(cls, settings: Settings, kind: str) -> None:

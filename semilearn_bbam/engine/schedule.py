@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +58,9 @@ class StagePlan:
         return self.total - self.first_step(self.since)
 
 
-def unlabeled_batch_size(args: argparse.Namespace) -> int:
-    """`ulb_batch_size`, or USB's `batch_size * uratio` where that is 0."""
-    return args.ulb_batch_size or args.batch_size * args.uratio
+def unlabeled_batch_size(values: Mapping[str, Any]) -> int:
+    """`ulb_batch_size`, or USB's `batch_size * uratio` where that is 0. values: all options."""
+    return int(values["ulb_batch_size"] or values["batch_size"] * values["uratio"])
 
 
 def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) -> StagePlan:
@@ -78,7 +79,7 @@ def plan_stages(args: argparse.Namespace, num_labeled: int, num_unlabeled: int) 
         steps_per_epoch = args.num_train_iter // args.epoch
         return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or steps_per_epoch, steps_per_epoch)
     labeled_pass = math.ceil(num_labeled / args.warmup_batch_size)
-    steps = math.ceil(num_unlabeled / unlabeled_batch_size(args)) if num_unlabeled else labeled_pass
+    steps = math.ceil(num_unlabeled / unlabeled_batch_size(vars(args))) if num_unlabeled else labeled_pass
     if args.encoder or args.dataset == ARRAYS:
         steps = max(steps, args.warmup_iter_per_epoch)
     return StagePlan(args.epoch, args.warmup_epochs, args.warmup_iter_per_epoch or labeled_pass, steps)

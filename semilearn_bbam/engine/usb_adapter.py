@@ -36,7 +36,7 @@ REPLACED = {
     f"{_BASE}.save_model": "overwrites the older file in place",
     f"{_BASE}.load_model": "unpickles, and resumes with the next epoch",
     "semilearn.core.utils.misc.EMA.update": "averages parameters only, not the statistics of batch norm",
-    f"{_HOOKS}.param_update.ParamUpdateHook.after_train_step": "steps with losses that are not finite, and averages no gradients",
+    f"{_HOOKS}.param_update.ParamUpdateHook.after_train_step": "steps with any loss; averages no gradients",
     f"{_HOOKS}.checkpoint.CheckpointHook.after_train_step": "saves before the step is counted",
     f"{_HOOKS}.evaluation.EvaluationHook.after_run": "evaluates its best model with the last averaged weights",
     f"{_HOOKS}.timer.TimerHook.before_train_step": "records CUDA events",
