@@ -27,7 +27,7 @@ def trained(rows: Tensor, targets: Tensor, world: World, momentum: float | None)
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = momentum
-    share_batch_norms(net, world)
+    share_batch_norms(net, world, "cpu")
     gradients = GradientBuckets(net.parameters(), world)
     optimizer = torch.optim.SGD(net.parameters(), 0.5)
     part = world.shard(len(rows))
@@ -68,11 +68,11 @@ def test_two_processes_equal_one(momentum: float | None, tmp_path: Path) -> None
 
 def test_one_process_keeps_its_layers_and_evaluation_is_the_layers_own() -> None:
     net = SmallCNN(1)
-    share_batch_norms(net, World())
+    share_batch_norms(net, World(), "cpu")
     assert not any(isinstance(layer, SharedBatchNorm) for layer in net.modules())
     rows = torch.randn(4, 1, 8, 8)
     before = net.eval()(rows)
-    share_batch_norms(net, World(0, 2))
+    share_batch_norms(net, World(0, 2), "cpu")
     assert sum(isinstance(layer, SharedBatchNorm) for layer in net.modules()) == 3
     assert torch.equal(net(rows), before)
 
@@ -81,7 +81,40 @@ class Special(nn.BatchNorm2d):
     """With an activation inside, as in some libraries."""
 
 
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
 @pytest.mark.parametrize("layer", [Special(4), nn.BatchNorm2d(4, track_running_stats=False)])
-def test_what_cannot_be_shared_is_named(layer: nn.Module) -> None:
+def test_what_cannot_be_shared_is_named(layer: nn.Module, device_type: str) -> None:
     with pytest.raises(NetError, match=naming("net", "layer '1'", f"({type(layer).__name__})", "shared")):
-        share_batch_norms(nn.Sequential(nn.Identity(), layer), World(0, 2))
+        share_batch_norms(nn.Sequential(nn.Identity(), layer), World(0, 2), device_type)
+
+
+def test_on_cuda_the_layers_are_those_of_torch() -> None:
+    """Chosen on a CPU, where they evaluate; parameters, statistics, momentum and names stay."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, eps=0.1, momentum=0.3), nn.Flatten(), nn.LazyBatchNorm1d()
+    )
+    net(torch.randn(6, 1, 5, 5))
+    rows, weights = torch.randn(3, 1, 5, 5), [id(one) for one in net.parameters()]
+    names, before = list(net.state_dict()), net.eval()(rows)
+    share_batch_norms(net, World(), "cuda")
+    assert not any(isinstance(layer, nn.SyncBatchNorm) for layer in net)
+    share_batch_norms(net, World(0, 2), "cuda")
+    assert [isinstance(layer, nn.SyncBatchNorm) for layer in net] == [False, True, False, True]
+    assert (net[1].eps, net[1].momentum, net[1].training) == (0.1, 0.3, False)
+    assert [id(one) for one in net.parameters()] == weights
+    assert list(net.state_dict()) == names
+    assert torch.equal(net(rows), before)
+
+
+def test_on_cuda_the_layers_of_timm_keep_their_activation() -> None:
+    layers = pytest.importorskip("timm.layers")
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), layers.BatchNormAct2d(4), nn.BatchNorm2d(4)).eval()
+    rows = torch.randn(3, 1, 5, 5)
+    before = net(rows)
+    share_batch_norms(net, World(0, 2), "cuda")
+    assert isinstance(net[1], layers.SyncBatchNormAct)
+    assert type(net[2]) is nn.SyncBatchNorm
+    assert torch.equal(net(rows), before)
+    with pytest.raises(NetError, match=naming("BatchNormAct2d", "start one process")):
+        share_batch_norms(nn.Sequential(layers.BatchNormAct2d(4)), World(0, 2), "cpu")

@@ -133,14 +133,14 @@ class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
         for module in self.net.modules():
             if hasattr(module, "weights_report"):
                 self.print_fn(module.weights_report)
-        share_batch_norms(self.net, self.world)
+        share_batch_norms(self.net, self.world, self.device.type)
         # Channels last makes convolutions faster on every device.
         return self.net.to(self.device, memory_format=torch.channels_last)
 
     def set_ema_model(self) -> nn.Module:
         # A second net as USB builds it, not a copy: its initial weights take random numbers, on which results depend.
         ema_model = build_net(self.args, **self.facts.as_dict(), weights_follow=True)
-        share_batch_norms(ema_model, self.world)
+        share_batch_norms(ema_model, self.world, self.device.type)
         ema_model.load_state_dict(self.model.state_dict())
         return ema_model.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

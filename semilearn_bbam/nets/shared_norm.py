@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -13,8 +14,8 @@ from semilearn_bbam.util.distributed import World
 class SharedBatchNorm(_BatchNorm):
     """Batch normalisation, x [B,C,..], by mean and variance over the rows of all ranks, always in float32.
 
-    torch's `SyncBatchNorm` does this on GPUs only. Every rank must have equally many rows of the same size. Mixed into
-    the class of the layer that it replaces, since some code checks for that class.
+    torch's `SyncBatchNorm` does this on GPUs, and only there. Every rank must have equally many rows of the same size.
+    Mixed into the class of the layer that it replaces, since some code checks for that class.
     """
 
     world: World
@@ -66,21 +67,34 @@ SHARED: dict[type, type[SharedBatchNorm]] = {
 }
 
 
-def share_batch_norms(net: nn.Module, world: World) -> None:
+def share_batch_norms(net: nn.Module, world: World, device_type: str) -> None:
     """Let every batch-norm layer of a net use the rows of all ranks; parameters and their names stay.
 
-    Nothing is changed at world size 1. NetError for a layer of another library's class, and for one without running
-    statistics, since ranks with different numbers of test rows would normalise differently.
+    On CUDA the layers become torch's `SyncBatchNorm`, or timm's where they have an activation inside, elsewhere
+    `SharedBatchNorm`. Nothing is changed at world size 1.
+
+    Args:
+        net: a net that contains such layers; it is none itself.
+        world: the processes that share the run.
+        device_type: of the device that the net will be on, "cuda" or another.
+
+    Raises:
+        NetError: a layer of another library's class, and one without running statistics, since ranks with different
+            numbers of test rows would normalise differently.
     """
     if world.world_size == 1:
         return
-    for name, layer in list(net.named_modules()):
-        if not isinstance(layer, _BatchNorm):
-            continue
-        if type(layer) not in SHARED or not layer.track_running_stats:
+    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, _BatchNorm)}
+    known = {*SHARED, BatchNormAct2d} if device_type == "cuda" else {*SHARED}
+    for name, layer in layers.items():
+        if type(layer) not in known or not layer.track_running_stats:
             raise NetError(
                 f"net: its layer '{name}' ({type(layer).__name__}) cannot be shared by several ranks; start one process"
             )
+    if device_type == "cuda":
+        convert_sync_batchnorm(net)  # timm's: torch's would drop the activation of timm's layers
+        return
+    for name, layer in layers.items():
         shared = SHARED[type(layer)](layer.num_features, layer.eps, layer.momentum, layer.affine)
         shared.world = world
         for key, values in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
