@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from semilearn.core.utils import ALGORITHMS, TBLog, get_logger
 from threadpoolctl import threadpool_limits
-from torch.distributed import DistError
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
 from semilearn_bbam.config import Conflict, Settings, dump_yaml, resolve
@@ -29,7 +28,7 @@ from semilearn_bbam.engine.device import resolve_device
 from semilearn_bbam.engine.dry_run import dry_run
 from semilearn_bbam.engine.encoding import ItemEncoder
 from semilearn_bbam.engine.loaders import SINGLE_PROCESS
-from semilearn_bbam.errors import Interrupted, RunError, first_line
+from semilearn_bbam.errors import Interrupted
 from semilearn_bbam.nets import net_conflicts
 from semilearn_bbam.nets.encoders import encoder_conflicts
 from semilearn_bbam.runs.folder import CONFIG, LATEST, RunFolder
@@ -180,18 +179,12 @@ def run(settings: Settings, source: Source | None = None, logger: logging.Logger
     folder = RunFolder.inside(settings.save_dir, settings.save_name, writes=world.is_main)
     with folder.prepared(resume=settings.resume, overwrite=settings.overwrite):
         try:
-            results = _run(settings, source, folder, world, device, logger)
+            with world.connected("continue with --resume"):
+                results = _run(settings, source, folder, world, device, logger)
         except KeyboardInterrupt as error:
             if not folder.started:
                 raise
             raise Interrupted(f"interrupted as the run ended; '{folder.path}' has what was saved") from error
-        except (RuntimeError, DistError) as error:
-            if world.world_size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
-                raise RunError(
-                    f"rank {world.rank} lost the connection to another rank of this run ({first_line(error)}); see the "
-                    "message of that one, and continue with --resume"
-                ) from error
-            raise
     world.destroy()
     return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from semilearn_bbam.commands import NOWHERE
 from semilearn_bbam.errors import UserError
+from semilearn_bbam.util.signals import INTERRUPTED as STOPPED
 from semilearn_bbam.util.signals import interruptible
 
 if TYPE_CHECKING:
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     from semilearn_bbam.trained.ensemble import Ensemble
     from semilearn_bbam.trained.prediction_files import Row
     from semilearn_bbam.trained.predictions import Shards
+    from semilearn_bbam.util.distributed import World
 
 OPTIONS = NOWHERE
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
+MISTAKE = 2  # exit code
 POOL = "pool"
 LOOKED_AT = 5  # ids that are looked at
 SCORED = ("prior", "tuned")  # protocols, besides miss_<alpha>, whose thresholds are of scores
@@ -70,50 +74,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, options: Sequence[str]) -> int:
     """0; 1 for items that cannot be read, whose rows say why. UserError if nothing can be predicted or written."""
-    path, out = Path(args.input), Path(args.out)
+    shared = int(os.environ.get("WORLD_SIZE", "1")) > 1  # among the processes of torchrun
+    if not shared:
+        check(args)  # before the imports
+    from semilearn_bbam.trained.predictions import PATIENCE
+    from semilearn_bbam.util.distributed import World
+
+    with interruptible(), contextlib.ExitStack() as stack:
+        if shared and os.environ["RANK"] != "0":  # one process speaks for all
+            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+        world = World.init("cpu", PATIENCE)
+        stack.callback(world.destroy)
+        try:
+            with world.connected("start the same command again: it goes on"):
+                return predict(args, world)
+        except UserError:
+            if world.is_main:
+                raise
+            return MISTAKE
+        except KeyboardInterrupt:
+            if world.is_main:
+                raise
+            return STOPPED
+
+
+def check(args: argparse.Namespace) -> None:
+    """UserError for arguments with which nothing can be predicted or written."""
+    path = Path(args.input)
     for name in ("batch_size", "top_k", "shard_size"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name} must be at least 1, not {getattr(args, name)}")
     if args.input == POOL:
         if path.exists():
             raise UserError(f"'{POOL}' is the pool of the run, and also a path here; write ./{POOL} for the path")
-    elif not path.exists():  # before the imports
+    elif not path.exists():
         raise UserError(f"'{path}' does not exist; check the path")
-    check_writable(out)
-    from semilearn_bbam.trained.ensemble import load_runs
-    from semilearn_bbam.trained.prediction_files import check_suffix
-
-    check_suffix(out)
-    with interruptible():
-        return predict(load_runs(args.folders, device=args.device), out, args)
+    check_writable(Path(args.out))
 
 
-def predict(model: Ensemble, out: Path, args: argparse.Namespace) -> int:
-    """Read, score and write with loaded runs; returns and raises as `run`."""
-    from semilearn_bbam.runs.folder import RESULTS
+def predict(args: argparse.Namespace, world: World) -> int:
+    """Read, score and write; returns and raises as `run`.
+
+    Processes that share the work score shards each, and the main one writes.
+    """
     from semilearn_bbam.trained.prediction_files import write_predictions
-    from semilearn_bbam.trained.predictions import SHARD, Shards, identity_of, score_shards
+    from semilearn_bbam.trained.predictions import score_shards
 
-    for folder in args.folders:
-        if not (Path(folder) / RESULTS).is_file():
-            print(f"'{folder}' has not ended: its latest weights are used", file=sys.stderr)
-    thresholds, of_scores = chosen_thresholds(model, args)
-    inputs = inputs_of(model, args)
-    for note in inputs.notes:
-        print(note, file=sys.stderr)
-    inputs, skipped = without_known(inputs, out, model.label_names) if args.append else (inputs, 0)
-    folders = [Path(folder) for folder in args.folders]
-    identity = identity_of(folders, inputs, calibrated=args.calibrated)
-    shards = Shards(out, identity, args.shard_size or SHARD[model.kind])
-    counts = {"items": 0, "labels": 0, "bad": 0}
-    try:
-        shards.open()
-        before = score_shards(model, inputs, shards, calibrated=args.calibrated, batch_size=args.batch_size)
-        rows = rows_of(model, inputs, shards, thresholds, of_scores, args.top_k, counts)
-        write_predictions(out, model.label_names, rows, append=args.append)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--out: '{out}' cannot be written ({reason}); name another file") from error
+    out, folders, counts = Path(args.out), args.folders, {"items": 0, "labels": 0, "bad": 0}
+    with world.failing_together():
+        model = loaded(args)
+        thresholds, of_scores = chosen_thresholds(model, args)
+        inputs, skipped, shards = prepared(model, args)
+        if world.is_main:
+            with writing(out):
+                shards.open()
+            before = shards.count_kept(len(inputs))
+    with world.failing_together(), writing(out):
+        shards.check()
+        score_shards(model, inputs, shards, calibrated=args.calibrated, batch_size=args.batch_size, world=world)
+    inputs.inspected[:] = [one for part in world.all_gather_objects(inputs.inspected) for one in part]
+    with world.failing_together(), writing(out):
+        if world.is_main:
+            rows = rows_of(model, inputs, shards, thresholds, of_scores, args.top_k, counts)
+            write_predictions(out, model.label_names, rows, append=args.append)
+    code = 1 if world.all_gather_objects(counts)[0]["bad"] else 0
+    if not world.is_main:
+        return code
     shards.delete()
     if shards.restarted:
         print(f"scores of another command for {out} were deleted", file=sys.stderr)
@@ -127,7 +153,45 @@ def predict(model: Ensemble, out: Path, args: argparse.Namespace) -> int:
     print(f"wrote {out}: {', '.join(parts)}")
     if counts["bad"]:
         print(f"{counts['bad']} bad item(s) have no scores; the column problem says why", file=sys.stderr)
-    return 1 if counts["bad"] else 0
+    return code
+
+
+def loaded(args: argparse.Namespace) -> Ensemble:
+    """The runs as one model."""
+    from semilearn_bbam.runs.folder import RESULTS
+    from semilearn_bbam.trained.ensemble import load_runs
+    from semilearn_bbam.trained.prediction_files import check_suffix
+
+    check(args)
+    check_suffix(Path(args.out))
+    model = load_runs(args.folders, device=args.device)
+    for folder in args.folders:
+        if not (Path(folder) / RESULTS).is_file():
+            print(f"'{folder}' has not ended: its latest weights are used", file=sys.stderr)
+    return model
+
+
+def prepared(model: Ensemble, args: argparse.Namespace) -> tuple[Inputs, int, Shards]:
+    """The items to score, how many the file has already, and where scores are kept."""
+    from semilearn_bbam.trained.predictions import SHARD, Shards, identity_of
+
+    out = Path(args.out)
+    inputs = inputs_of(model, args)
+    for note in inputs.notes:
+        print(note, file=sys.stderr)
+    inputs, skipped = without_known(inputs, out, model.label_names) if args.append else (inputs, 0)
+    identity = identity_of([Path(folder) for folder in args.folders], inputs, calibrated=args.calibrated)
+    return inputs, skipped, Shards(out, identity, args.shard_size or SHARD[model.kind])
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """UserError within where the file, or what is kept next to it, cannot be written."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--out: '{out}' cannot be written ({reason}); name another file") from error
 
 
 def chosen_thresholds(model: Ensemble, args: argparse.Namespace) -> tuple[Any, bool]:

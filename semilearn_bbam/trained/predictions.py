@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from semilearn_bbam.data.problems import KINDS
 from semilearn_bbam.runs.checkpoint import model_file
 from semilearn_bbam.runs.folder import CONFIG, DECISIONS
 from semilearn_bbam.trained.ensemble import Ensemble
+from semilearn_bbam.util.distributed import World
 from semilearn_bbam.util.files import write_atomically
 
 SHARD = {"image": 512, "text": 512, "features": 65_536}  # items; what an interruption loses at most
 PLAN = "plan.json"
+PATIENCE = timedelta(days=7)  # of processes for the slowest one; one that ends is noticed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,16 @@ class Shards:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(plan, lambda path: path.write_text(self.plan, encoding="utf-8"))
 
+    def check(self) -> None:
+        """OSError unless the folder is the one that another process of this command has opened."""
+        plan = self.folder / PLAN
+        if not (plan.is_file() and plan.read_text(encoding="utf-8") == self.plan):
+            raise OSError(f"the processes do not share '{self.folder}', or have other inputs")
+
+    def count_kept(self, count: int) -> int:
+        """How many of `count` items have their scores."""
+        return sum(min(self.size, count - start) for start in range(0, count, self.size) if self.has(start))
+
     def has(self, start: int) -> bool:
         return self._path(start).is_file()
 
@@ -96,8 +109,16 @@ class Shards:
         return self.folder / f"{start:012d}.npz"
 
 
-def score_shards(model: Ensemble, inputs: Inputs, shards: Shards, *, calibrated: bool, batch_size: int = 0) -> int:
-    """Score what is not scored yet; returns how many items were scored before.
+def score_shards(
+    model: Ensemble,
+    inputs: Inputs,
+    shards: Shards,
+    *,
+    calibrated: bool,
+    batch_size: int = 0,
+    world: World = World(),  # noqa: B008  # frozen
+) -> None:
+    """Score what is not scored yet.
 
     Args:
         model: one or several runs.
@@ -105,16 +126,17 @@ def score_shards(model: Ensemble, inputs: Inputs, shards: Shards, *, calibrated:
         shards: where scores are kept; it is open.
         calibrated: whether probabilities are kept too.
         batch_size: items at a time; 0: `eval_batch_size` of the run.
+        world: processes that share the shards: each scores one of as many that follow each other, the same in a
+            command that goes on.
     """
-    starts = range(0, len(inputs), shards.size)
+    starts = range(world.rank * shards.size, len(inputs), world.world_size * shards.size)
+    sizes = {start: min(shards.size, len(inputs) - start) for start in starts}
     missing = [start for start in starts if not shards.has(start)]
-    done = len(inputs) - sum(min(shards.size, len(inputs) - start) for start in missing)
-    with tqdm(total=len(inputs), initial=done, desc="items", leave=False, dynamic_ncols=True, disable=None) as bar:
+    total, left = sum(sizes.values()), sum(sizes[start] for start in missing)
+    with tqdm(total=total, initial=total - left, desc="items", leave=False, dynamic_ncols=True, disable=None) as bar:
         for start in missing:
-            stop = min(start + shards.size, len(inputs))
-            shards.write(_score(model, inputs, start, stop, calibrated, batch_size))
-            bar.update(stop - start)
-    return done
+            shards.write(_score(model, inputs, start, start + sizes[start], calibrated, batch_size))
+            bar.update(sizes[start])
 
 
 def _score(model: Ensemble, inputs: Inputs, start: int, stop: int, calibrated: bool, batch_size: int) -> Shard:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,7 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import DistError
 from torch.distributed.nn.functional import all_reduce
+
+from semilearn_bbam.errors import RunError, UserError, first_line
 
 TIMEOUT = timedelta(minutes=10)  # of operations between processes
 
@@ -26,13 +31,13 @@ class World:
     world_size: int = 1
 
     @classmethod
-    def init(cls, device_type: str) -> World:
+    def init(cls, device_type: str, timeout: timedelta = TIMEOUT) -> World:
         """Join the process group that torchrun's variables describe; a single process without them."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=TIMEOUT)
+            dist.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=timeout)
         return cls(dist.get_rank(), size)
 
     @staticmethod
@@ -40,6 +45,38 @@ class World:
         """Leave the process group that `init` joined."""
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
+
+    @contextlib.contextmanager
+    def connected(self, cure: str) -> Iterator[None]:
+        """RunError within where another process has ended; cure: what to do, after "and"."""
+        try:
+            yield
+        except (RuntimeError, DistError) as error:
+            if self.world_size > 1 and (isinstance(error, DistError) or "gloo" in str(error)):
+                raise RunError(
+                    f"rank {self.rank} lost the connection to another rank of this run ({first_line(error)}); see the "
+                    f"message of that one, and {cure}"
+                ) from error
+            raise
+
+    @contextlib.contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """An error within that a user can fix is raised in all processes, which wait for each other at the end.
+
+        Nothing within may wait for another process.
+        """
+        if self.world_size == 1:
+            yield
+            return
+        error: UserError | None = None
+        try:
+            yield
+        except UserError as caught:
+            error = caught
+        sentences = self.all_gather_objects(None if error is None else str(error))
+        sentence = next((one for one in sentences if one is not None), None)
+        if sentence is not None:
+            raise error or UserError(sentence)
 
     @property
     def is_main(self) -> bool:
