@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "loading": ["--out", "results/performance/loading.md"],
     "image_parts": ["--out", "results/performance/image_parts.md"],
     "epoch": ["--out", "results/performance/epoch.md"],
+    "distributed": ["--out", "results/performance/distributed.md"],
 }
 
 
