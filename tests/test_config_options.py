@@ -32,7 +32,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     ),
     "schedule": dict(
         epoch=30, warmup_epochs=12, num_train_iter=0, warmup_iter_per_epoch=0, batch_size=4, uratio=1,
-        ulb_batch_size=0, warmup_batch_size=16, eval_batch_size=256, include_lb_to_ulb=False, shuffle=True,
+        ulb_batch_size=0, warmup_batch_size=16, gradient_accumulation=1, eval_batch_size=256,
+        include_lb_to_ulb=False, shuffle=True,
     ),
     "optimiser": dict(
         optim="AdamW", lr=1e-3, momentum=0.9, weight_decay=1e-4, layer_decay=1.0, scheduler="onecycle",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from semilearn_bbam.__main__ import main
 from semilearn_bbam.trained.predictions import Shards
 from semilearn_bbam.util.signals import INTERRUPTED
 from tests.conftest import FEATURES
-from tests.processes import fork_two, statuses_of
+from tests.processes import LIMIT, ROOT, fork_two, statuses_of
 
 
 @pytest.fixture
@@ -126,3 +127,15 @@ def test_a_mistake_in_the_command_is_named_once(
     assert first.count(sentence) == 1
     assert second == ""
     assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_writes_the_same_file(trained: Any, tmp_path: Path) -> None:
+    assert main(trained("one.csv")) == 1
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [*launcher, "-m", "semilearn_bbam", *trained("two.csv")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    assert ended.returncode == 1  # of torchrun, since a row is not finite
+    assert ended.stdout.count("wrote ") == 1
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()

@@ -46,7 +46,7 @@ _SCHEDULE = (
     Option("warmup_batch_size", int, 16, "labelled samples per batch during the warm-up",
            minimum=1),
     Option("gradient_accumulation", int, 1,
-           "parts in which each training batch passes the net, one update for all; for nets too large for the memory",
+           "equal parts in which a training batch passes the net, with one update for all",
            minimum=1),
     Option("eval_batch_size", int, 256, "samples per batch of an evaluation", minimum=1),
     Option("include_lb_to_ulb", bool, False,

@@ -131,7 +131,8 @@ def explained(algorithm: MultiLabelAlgorithm, stage: str, x: Any, size_option: s
         if "gloo" in text:  # another rank ended
             raise
         if "more than 1 value per channel" in text:
-            cure = f"its batch norm needs more than one value: set {size_option} to 2 or more, or a larger img_size"
+            size = 2 * algorithm.args.gradient_accumulation
+            cure = f"its batch norm needs more than one value: set {size_option} to {size} or more, or raise img_size"
         elif "out of memory" in text:
             cure = f"lower {size_option}, raise gradient_accumulation, or choose a smaller net"
         elif algorithm.kind == "text":
