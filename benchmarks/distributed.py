@@ -33,7 +33,8 @@ from semilearn_bbam.util.gradient_buckets import GradientBuckets
 LABELS = 80
 RESNET_50 = 25_557_032  # its parameters with 1,000 classes
 LINKS = (25, 400)  # GB/s of a GPU: a fast network card, and links within a machine
-BINS, LEVELS = 2048, 3  # of the histograms of a refresh
+BINS, LEVELS, SELECTIONS = 2048, 3, 2  # of the histograms of a refresh
+WIDTH = 256  # of its features
 POOLS = {"COCO": (82_783, 80), "a million rows": (1_000_000, 1_000)}
 
 
@@ -174,17 +175,19 @@ def gradients() -> str:
 
 
 def refresh() -> str:
-    """Bytes that a GPU sends for the thresholds of a refresh: histograms that are summed, or N x K scores gathered."""
+    """Bytes that a GPU sends in a refresh: histograms and sums, and bits; or all outputs of the net gathered."""
     rows = []
     for name, (size, labels) in POOLS.items():
         for n in (8, 64):
-            histograms = 2 * (n - 1) / n * labels * BINS * LEVELS * 8
-            gathered = (n - 1) / n * size * labels * 4
-            times = [f"{value / (1e6 * LINKS[0]):.1f}" for value in (histograms, gathered)]
-            sizes = [f"{histograms / 1e6:.1f}", f"{gathered / 1e6:,.0f}"]
+            # Two selections, of pseudo-labels and of candidates; prototypes in double precision.
+            sums = 2 * (n - 1) / n * labels * (SELECTIONS * LEVELS * (BINS + 1) + WIDTH) * 8
+            bits = (n - 1) / n * size * labels / 8 * 2  # pseudo-labels and masks
+            gathered = (n - 1) / n * size * (2 * labels + WIDTH) * 4  # logits, cosines and features
+            sizes = [f"{value / 1e6:,.1f}" for value in (sums, bits, gathered)]
+            times = [f"{value / (1e6 * LINKS[0]):.1f}" for value in (sums + bits, gathered)]
             rows.append([f"{name} ({size:,} x {labels:,})", n, *sizes, *times])
     ms = f"ms at {LINKS[0]} GB/s"
-    heads = ["pool", "GPUs", "MB, histograms", "MB, rows gathered", f"{ms}, histograms", f"{ms}, rows"]
+    heads = ["pool", "GPUs", "MB, histograms and sums", "MB, bits", "MB, outputs gathered", ms, f"{ms}, gathered"]
     return table(heads, rows)
 
 
@@ -200,7 +203,7 @@ def main() -> int:
     text += "\nThe exchange of all gradients alone:\n\n"
     text += table(["net", "parameters", "ms in one bucket", "per parameter / one bucket"], alone)
     text += f"\nArithmetic, not measured: gradients of ResNet-50\n\n{gradients()}"
-    report(f"{text}\nArithmetic, not measured: thresholds of a refresh\n\n{refresh()}", args.out)
+    report(f"{text}\nArithmetic, not measured: a refresh\n\n{refresh()}", args.out)
     return 0
 
 

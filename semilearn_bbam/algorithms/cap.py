@@ -9,6 +9,7 @@ import torch
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
+from semilearn_bbam.bits import pack_labels, unpack_labels
 from semilearn_bbam.config import Conflict, Option
 from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
 from semilearn_bbam.engine.options import (
@@ -27,6 +28,7 @@ from semilearn_bbam.pseudo_labels import (
     confidence_weights,
     pseudo_label_unknown,
     pseudo_labels_against,
+    select_pseudo_labels,
     smoothed_scores,
 )
 
@@ -152,6 +154,8 @@ class CAP(TaughtAlgorithm):
     def refresh(self) -> dict[str, float]:
         """Rank the pool by the EMA model; returns the row to log."""
         args = self.args
+        if not (self.unknown_lb is not None or self.teacher or args.neighbours or args.confidence_weights):
+            return self.refresh_own_rows()
         outputs = self.read("pool_ulb")
         scores = raw_scores = self.scores(outputs)
         if args.neighbours:
@@ -172,6 +176,24 @@ class CAP(TaughtAlgorithm):
         if self.unknown_lb is not None:
             row |= self.fill_unknown(scores, raw_scores, outputs["feat"])
         return row
+
+    def refresh_own_rows(self) -> dict[str, float]:
+        """`refresh` of several processes, each of which ranks its rows by histograms of all; bits are exchanged."""
+        args, columns = self.args, self.scores(self.read("pool_ulb", gather=False)).T.contiguous()
+        parts = select_pseudo_labels(
+            columns,
+            self.positive_rate,
+            len(self.dataset_dict["pool_ulb"]),
+            positive_share=args.positive_share,
+            negative_share=args.negative_share,
+            shards=self.world,
+        )
+        pseudo, self.mask = (
+            unpack_labels(self.world.all_gather_rows(pack_labels(part.T)), self.num_classes) for part in parts
+        )
+        self.pseudo_targets = pseudo.float()
+        rates = {"pseudo_positive_rate": pseudo, "left_out_rate": ~self.mask}
+        return {name: float(value.float().mean()) for name, value in rates.items()}
 
     def fill_unknown(self, pool_scores: Tensor, raw_scores: Tensor, features: Tensor) -> dict[str, float]:
         """Pseudo-label the unknown cells of labelled rows by their rank in the pool; returns values to log."""
