@@ -10,6 +10,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 # Words of the command lines that make results/performance/<name>.md.
 BENCHMARKS: dict[str, list[str]] = {
+    "loss": ["--out", "results/performance/loss.md"],
     "ranking_metrics": [],
     "refresh": ["--out", "results/performance/refresh.md"],
     "large_pool": ["--out", "results/performance/large_pool.md"],
@@ -17,6 +18,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "image_parts": ["--out", "results/performance/image_parts.md"],
     "epoch": ["--out", "results/performance/epoch.md"],
     "distributed": ["--out", "results/performance/distributed.md"],
+    "step": ["--out", "results/performance/step.md"],
 }
 
 

@@ -225,6 +225,33 @@ class AngleStatistics:
 
         return slope_and_shift(self.mean_pos, self.var_pos), slope_and_shift(self.mean_neg, self.var_neg)
 
+    def mixing_maps(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """The map of `balance` as psi = (a_n + t da) theta + b_n + t db, for losses that compute it in few passes.
+
+        Args:
+            dtype: of the result, a floating-point type.
+
+        Returns:
+            a_n, da = a_p - a_n, b_n, db = b_p - b_n, each [K]; the number 1, []; and, but where all labels are known to
+            be usable, 1 where a label is and else 0, [K]. They are kept, as every step of an epoch needs them.
+        """
+        maps = self._mixing_maps.get(dtype)
+        if maps is None:
+            (slope_pos, shift_pos), (slope_neg, shift_neg) = (
+                (slope.to(dtype), shift.to(dtype)) for slope, shift in self._maps
+            )
+            one = torch.ones((), dtype=dtype, device=slope_neg.device)
+            maps = (slope_neg, slope_pos - slope_neg, shift_neg, shift_pos - shift_neg, one)
+            # Elsewhere than on the CPU the question would make the host wait.
+            if self.usable.device.type != "cpu" or not bool(self.usable.all()):
+                maps = (*maps, self.usable.to(dtype))
+            self._mixing_maps[dtype] = maps
+        return maps
+
+    @cached_property
+    def _mixing_maps(self) -> dict[torch.dtype, tuple[Tensor, ...]]:
+        return {}
+
     def difference(self) -> Tensor:
         """Variance difference (the slides' VDFD) var_pos - var_neg, [K], radians squared; NaN where not usable."""
         difference = self.var_pos - self.var_neg

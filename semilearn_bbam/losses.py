@@ -27,6 +27,14 @@ def _binary_log_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return -(targets * F.logsigmoid(logits) + (1 - targets) * F.logsigmoid(-logits))
 
 
+def check_margin(scale: float, margin_on: str) -> None:
+    """ValueError for another `margin_on` than those of `angular_logits`, or a scale that is not positive."""
+    if margin_on not in MARGIN_CHOICES:
+        raise ValueError(f"margin_on must be one of {', '.join(MARGIN_CHOICES)}, got {margin_on!r}")
+    if not scale > 0:
+        raise ValueError(f"scale must be positive, got {scale}")
+
+
 def angular_logits(cosine: Tensor, targets: Tensor, *, scale: float, margin: float, margin_on: str = "both") -> Tensor:
     """Turn cosines into logits.
 
@@ -53,10 +61,7 @@ def angular_logits(cosine: Tensor, targets: Tensor, *, scale: float, margin: flo
         tensor([[2.5000, 5.0000]])
     """
     require_same_shape(cosine=cosine, targets=targets)
-    if margin_on not in MARGIN_CHOICES:
-        raise ValueError(f"margin_on must be one of {', '.join(MARGIN_CHOICES)}, got {margin_on!r}")
-    if not scale > 0:
-        raise ValueError(f"scale must be positive, got {scale}")
+    check_margin(scale, margin_on)
     cosine = full_precision(cosine)
     if margin_on == "both":
         return scale * (cosine - margin)

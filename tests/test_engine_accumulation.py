@@ -136,14 +136,14 @@ def test_a_part_that_is_not_finite_leaves_the_whole_batch_out(
 ) -> None:
     from semilearn_bbam.algorithms.bbam import BBAM
 
-    element_loss, calls = BBAM.element_loss, []
+    reduced_losses, calls = BBAM.reduced_losses, []
 
     def spoiled(self: Any, *args: Any, **options: Any) -> Any:
         calls.append(1)
-        loss = element_loss(self, *args, **options)
-        return loss * float("nan") if len(calls) == 3 else loss  # the first part of the second step
+        losses = reduced_losses(self, *args, **options)
+        return tuple(loss * float("nan") for loss in losses) if len(calls) == 3 else losses  # of the second step
 
-    monkeypatch.setattr(BBAM, "element_loss", spoiled)
+    monkeypatch.setattr(BBAM, "reduced_losses", spoiled)
     options = {"data_dir": features_dir, "label_ratio": 0.2, **SIZES, "gradient_accumulation": 2}
     _, folder = train(FEATURES, on_nonfinite="skip", **options)
     checkpoint = torch.load(folder / LATEST, weights_only=True)

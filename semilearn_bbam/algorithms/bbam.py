@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +21,8 @@ from semilearn_bbam.engine.options import (
     NUM_BRANCHES,
 )
 from semilearn_bbam.engine.taught import TAUGHT_OPTIONS
-from semilearn_bbam.losses import angular_logits, balanced_cosine, bam_loss, bbam_loss, reduce_loss
+from semilearn_bbam.fused_losses import reduced_angular_losses
+from semilearn_bbam.losses import angular_logits, balanced_cosine
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 
 
@@ -126,9 +127,8 @@ class BBAM(RefreshedPool):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             cosine = of_branches(self.model(x_lb_s), "cosine")
-        return self.step_result(
-            self.reduce_labeled(self.element_loss(cosine, y_lb, balanced=False), known_lb, self.args.loss_reduction)
-        )
+        (loss,) = self.reduced_losses([(cosine, y_lb, known_lb)], balanced=False)
+        return self.step_result(self.over_known(loss, known_lb, self.args.loss_reduction))
 
     def train_step(
         self,
@@ -139,7 +139,7 @@ class BBAM(RefreshedPool):
         x_ulb_s: Any,
         known_lb: Tensor | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        state, reduction = self.pool_state, self.args.loss_reduction
+        state = self.pool_state
         y_ulb, beta_ulb = state.pseudo.rows(idx_ulb).float(), state.pool_weights(idx_ulb)
         if self.args.rare_shrinkage:
             beta_ulb = beta_ulb * for_branches(self.label_weight.expand(len(idx_ulb), -1), beta_ulb)
@@ -148,21 +148,25 @@ class BBAM(RefreshedPool):
         values_lb, values_ulb = (y_lb, state.labeled_weights(idx_lb)), (y_ulb, beta_ulb)
         with self.amp_cm():
             labeled, unlabeled = mixed_pass(self, x_lb_s, values_lb, x_ulb_s, values_ulb, known_lb)
-        loss_lb, loss_ulb = (
-            reduce_loss(self.element_loss(of_branches(outputs, "cosine"), targets), beta, reduction)
-            for outputs, (targets, beta) in (labeled, unlabeled)
-        )
-        if known_lb is not None and reduction == "mean":
-            loss_lb = loss_lb / self.known_share
+        parts = [(of_branches(outputs, "cosine"), *values) for outputs, values in (labeled, unlabeled)]
+        loss_lb, loss_ulb = self.reduced_losses(parts)
+        loss_lb = self.over_known(loss_lb, known_lb, self.args.loss_reduction)
         return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
 
-    def element_loss(self, cosine: Tensor, targets: Tensor, balanced: bool = True) -> Tensor:
+    def reduced_losses(
+        self, parts: Sequence[tuple[Tensor, Tensor, Tensor | None]], balanced: bool = True
+    ) -> tuple[Tensor, ...]:
+        """Loss [] of each part: its cosines [B,H K], targets [B,K] and mask, [B,K] or [B,H K] or None for all."""
         args = self.args
-        options = {"scale": args.scale, "margin": args.margin, "margin_on": args.margin_on}
-        targets = for_branches(targets, cosine)
-        if balanced and args.balance:
-            return bbam_loss(cosine, targets, self.pool_state.statistics, **options)
-        return bam_loss(cosine, targets, **options)
+        return reduced_angular_losses(
+            [(c, for_branches(y, c), None if mask is None else for_branches(mask, c)) for c, y, mask in parts],
+            self.pool_state.statistics if balanced and args.balance else None,
+            scale=args.scale,
+            margin=args.margin,
+            margin_on=args.margin_on,
+            reduction=args.loss_reduction,
+            terms=self.angular_terms,
+        )
 
     @classmethod
     def scores_of(cls, outputs: Mapping[str, Tensor], settings: Settings, state: Mapping[str, Any]) -> Tensor:

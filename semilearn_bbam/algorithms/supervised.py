@@ -16,7 +16,8 @@ from semilearn_bbam.engine.options import (
     NUM_BRANCHES,
     asymmetric_options,
 )
-from semilearn_bbam.losses import asymmetric_loss, bam_loss
+from semilearn_bbam.fused_losses import reduced_angular_loss
+from semilearn_bbam.losses import asymmetric_loss
 from semilearn_bbam.nets.ensemble import for_branches, of_branches
 
 
@@ -36,10 +37,13 @@ class Supervised(MultiLabelAlgorithm):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
             outputs = self.model(x_lb_s)
-        loss = self.element_loss(outputs, y_lb)
-        return self.step_result(loss.mean() if known_lb is None else self.reduce_labeled(loss, known_lb))
+        return self.step_result(self.reduced_loss(outputs, y_lb, known_lb))
 
     warmup_step = train_step
+
+    def reduced_loss(self, outputs: dict[str, Tensor], targets: Tensor, known: Tensor | None) -> Tensor:
+        loss = self.element_loss(outputs, targets)
+        return loss.mean() if known is None else self.reduce_labeled(loss, known)
 
 
 @ALGORITHMS.register("supervised_bam")
@@ -51,11 +55,18 @@ class SupervisedBAM(Supervised):
         NUM_BRANCHES,
     )
 
-    def element_loss(self, outputs: dict[str, Tensor], targets: Tensor) -> Tensor:
-        args = self.args
-        cosine = of_branches(outputs, "cosine")
-        targets = for_branches(targets, cosine)
-        return bam_loss(cosine, targets, scale=args.scale, margin=args.margin, margin_on=args.margin_on)
+    def reduced_loss(self, outputs: dict[str, Tensor], targets: Tensor, known: Tensor | None) -> Tensor:
+        args, cosine = self.args, of_branches(outputs, "cosine")
+        loss = reduced_angular_loss(
+            cosine,
+            for_branches(targets, cosine),
+            None if known is None else for_branches(known, cosine),
+            scale=args.scale,
+            margin=args.margin,
+            margin_on=args.margin_on,
+            terms=self.angular_terms,
+        )
+        return self.over_known(loss, known)
 
 
 @ALGORITHMS.register("fullysupervised_bam")

@@ -70,6 +70,8 @@ _OPTIMISER = (
     Option("amp", bool, False, "mixed precision"),
     Option("amp_dtype", str, "auto", "number format of mixed precision; auto: by device",
            choices=("auto", "float16", "bfloat16")),
+    Option("compile", bool, False,
+           "compile the net's training pass and the angular losses by torch.compile; needs a C++ compiler"),
     Option("ema_m", float, 0.999,
            "decay per iteration of the averaged weights that are evaluated",
            minimum=0, maximum=1),

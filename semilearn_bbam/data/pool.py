@@ -75,7 +75,7 @@ class Pool(Dataset[dict[str, Any]]):
         rows = self.rows[index.numpy()]
         batch: dict[str, Any] = {f"idx_{self.suffix}": index, **apply_views(self.views, self.items, rows)}
         if self.targets is not None:
-            batch[f"y_{self.suffix}"] = self.targets[index]
+            batch[f"y_{self.suffix}"] = self.targets.index_select(0, index)
         if self.known is not None:
-            batch[f"known_{self.suffix}"] = self.known[index]
+            batch[f"known_{self.suffix}"] = self.known.index_select(0, index)
         return batch

@@ -209,7 +209,12 @@ class FeatureView:
     copies: bool = False
 
     def __call__(self, items: Items) -> Tensor:
-        batch = torch.tensor(np.asarray(items), dtype=torch.float32)
+        array = np.asarray(items)
+        changed = (
+            self.dropout > 0 or self.noise > 0
+        )  # into a new tensor, so that the items themselves will do until then
+        share = changed and array.flags.writeable and array.dtype == np.float32
+        batch = torch.from_numpy(array) if share else torch.tensor(array, dtype=torch.float32)
         if batch.dim() == 3:
             chosen = torch.randint(batch.shape[1], (len(batch),)) if self.copies else torch.zeros(len(batch)).long()
             batch = batch[torch.arange(len(batch)), chosen]

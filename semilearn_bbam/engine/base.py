@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
 from semilearn_bbam.config import Settings
@@ -16,6 +16,7 @@ from semilearn_bbam.data import Pool, Source, save_split, with_all_labels
 from semilearn_bbam.data.suspicious import labeled_summary
 from semilearn_bbam.data.unknown import settle_unknown
 from semilearn_bbam.engine.building import Facts, build_net
+from semilearn_bbam.engine.compiling import compile_training
 from semilearn_bbam.engine.device import precision, resolve_device
 from semilearn_bbam.engine.hooks import GuardedUpdateHook, ResultsHook
 from semilearn_bbam.engine.hooks.table import register_hooks
@@ -33,17 +34,16 @@ from semilearn_bbam.engine.schedule import (
     plan_stages,
     unlabeled_batch_size,
 )
+from semilearn_bbam.engine.steps import Steps
 from semilearn_bbam.engine.sums import EpochSums
 from semilearn_bbam.engine.usb_adapter import USB_SETTINGS, without_scaler_warning
 from semilearn_bbam.errors import UserError
-from semilearn_bbam.losses import reduce_loss
-from semilearn_bbam.nets.ensemble import for_branches
 from semilearn_bbam.nets.shared_norm import share_batch_norms
 from semilearn_bbam.runs.folder import LABELS, SKIPPED, SPLIT, RunFolder
 from semilearn_bbam.util.distributed import World
 
 
-class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
+class MultiLabelAlgorithm(Method, Steps, PoolReading, TrainingLoop):
     """Base class of multi-label algorithms on USB's `AlgorithmBase`.
 
     A run has two stages (`schedule.StagePlan`): a warm-up on labelled data, `warmup_step`, and `train_step` on
@@ -117,6 +117,8 @@ class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
         self.amp_cm, self.loss_scaler = precision(self.device, args.amp, args.amp_dtype)
         self.best_eval_acc = -1.0
         self.set_up()
+        if args.compile:
+            compile_training(self)
         if not args.resume:  # a resumed run compares its split with the checkpoint's first
             self.folder.write(SPLIT, partial(save_split, self.split))
 
@@ -244,33 +246,3 @@ class MultiLabelAlgorithm(Method, PoolReading, TrainingLoop):
         self.update_hook = GuardedUpdateHook(self.device, self.args.on_nonfinite, self.world, self.model)
         self.results_hook = ResultsHook()
         register_hooks(self)
-
-    # ------------------------------------------------------------------ steps
-
-    def joint(self, *inputs: Any, **options: Any) -> list[dict[str, Tensor]]:
-        """Outputs of the model for each of these batches: from one pass with `use_cat`, else from one each.
-
-        One pass shares the batch statistics; texts of different lengths, which do not stack, always take separate ones.
-        options: further arguments of the model.
-        """
-        net = partial(self.model, **options)
-        if not self.use_cat or not all(isinstance(batch, Tensor) for batch in inputs):
-            return [net(batch) for batch in inputs]
-        parts = {key: out.split([len(b) for b in inputs]) for key, out in net(torch.cat(inputs)).items()}
-        return [{key: part[i] for key, part in parts.items()} for i in range(len(inputs))]
-
-    def reduce_labeled(self, loss: Tensor, known: Tensor | None, reduction: str = "mean") -> Tensor:
-        """Reduced element losses [B,H K] of labelled rows, of the known cells [B,K] only; None: all are known.
-
-        The mean is sum(known * loss) / (B K share), share that of the known cells among all labelled ones: the mean
-        over the known cells of a batch of average share, so that the term keeps its weight against others.
-        """
-        if known is None:
-            return reduce_loss(loss, None, reduction)
-        value = reduce_loss(loss, for_branches(known, loss), reduction)
-        return value if reduction == "sum" else value / self.known_share
-
-    def step_result(self, total: Tensor, **parts: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The pair that USB expects of a step; logged values stay tensors, so that no step waits for the device."""
-        logged = {key: value.detach() for key, value in {**parts, "total_loss": total}.items()}
-        return self.process_out_dict(loss=total), self.process_log_dict(**logged)

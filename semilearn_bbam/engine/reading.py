@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from semilearn_bbam.config import Settings
+from semilearn_bbam.engine.compiling import uncompiled
 from semilearn_bbam.engine.hooks import check_finite
 from semilearn_bbam.metrics import multilabel_metrics
 from semilearn_bbam.pseudo_labels import class_thresholds
@@ -41,7 +42,7 @@ class PoolReading:
         model.eval()
         try:
             for batch in tqdm(self.loader_dict[name], name, leave=False, dynamic_ncols=True, disable=bars_hidden()):
-                with self.amp_cm():
+                with self.amp_cm(), uncompiled(self):
                     outputs = model(self.to_device(batch["x_lb"]), **options)
                 yield outputs
         finally:

@@ -22,7 +22,9 @@ class EpochSums:
     def add(self, values: Mapping[str, Any]) -> None:
         """Add the scalars that one step reports."""
         for name, value in values.items():
-            total, amount = self.totals.get(name, 0.0), value.detach() if isinstance(value, Tensor) else value
+            total, amount = self.totals.get(name, 0.0), value
+            if isinstance(amount, Tensor):  # on the CPU a number is there at once
+                amount = float(amount.detach()) if amount.device.type == "cpu" else amount.detach()
             if isinstance(total, Tensor):
                 total += amount
             elif isinstance(amount, Tensor):

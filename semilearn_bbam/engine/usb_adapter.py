@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from semilearn.algorithms.utils import SSL_Argument, str2bool
 from semilearn.core.hooks import DistSamplerSeedHook
 from semilearn.core.utils import get_data_loader
@@ -100,7 +101,37 @@ def usb_loader(
         without_net, dataset, batch_size, num_workers=settings.num_workers, **options
     )
     loader.collate_fn = collate
-    return loader
+    return loader if settings.num_workers else DirectLoader.like(loader)
+
+
+class DirectLoader(DataLoader[Any]):
+    """A loader of this process only, whose dataset gives whole batches: torch's, without its work per item and batch.
+
+    It draws the same random numbers: one when an iteration begins, which would seed the workers.
+    """
+
+    @classmethod
+    def like(cls, loader: DataLoader[Any]) -> DirectLoader:
+        """A loader of the same batches; `num_workers` must be 0."""
+        return cls(
+            loader.dataset,
+            loader.batch_size,
+            sampler=loader.sampler,
+            drop_last=loader.drop_last,
+            collate_fn=loader.collate_fn,
+            generator=loader.generator,
+        )
+
+    def __iter__(self) -> Any:
+        torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+        return self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        order = torch.tensor(list(self.sampler), dtype=torch.int64)
+        size = self.batch_size or 1
+        end = len(order) - len(order) % size if self.drop_last else len(order)
+        for start in range(0, end, size):
+            yield self.collate_fn(self.dataset.__getitems__(order[start : start + size]))
 
 
 class SamplerSeedHook(DistSamplerSeedHook):

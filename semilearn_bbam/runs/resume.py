@@ -14,7 +14,16 @@ from semilearn_bbam.runs.folder import CONFIG, RESULTS, RunFolder
 from semilearn_bbam.runs.reader import Run
 
 # Settings in which a resumed run may differ from the run that it continues.
-FREE_ON_RESUME = {"resume", "overwrite", "device", "num_workers", "num_threads", "num_log_iter", "eval_batch_size"}
+FREE_ON_RESUME = {
+    "resume",
+    "overwrite",
+    "device",
+    "compile",
+    "num_workers",
+    "num_threads",
+    "num_log_iter",
+    "eval_batch_size",
+}
 FREE_ON_RESUME |= {"num_save_iter", "on_nonfinite", "max_nonfinite"}
 FREE_ON_RESUME |= {"save_dir", "save_name", "data_dir", "use_tensorboard", "use_wandb", "use_aim"}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from semilearn.core.hooks import EMAHook
 from semilearn.core.utils import EMA
-from torch import nn
+from torch import Tensor, nn
 
 
 class ModelEMA(EMA):
@@ -26,6 +27,9 @@ class ModelEMA(EMA):
     def register(self) -> None:
         """Use the EMA model's tensors as the shadow, with their values (initial or resumed)."""
         self.shadow = self.ema_model.state_dict(keep_vars=False)
+        # Where the model keeps each value: `state_dict` takes longer than averaging a small net, and a module may
+        # replace its buffers.
+        self.places = [place(self.model, key) for key in self.shadow]
 
     def load(self, ema_model: nn.Module) -> None:
         self.ema_model.load_state_dict(ema_model.state_dict())
@@ -35,18 +39,27 @@ class ModelEMA(EMA):
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.ramp else self.decay
         self.updates += 1
         averages, values = [], []
-        for name, value in self.model.state_dict().items():
+        for average, (kept, name) in zip(self.shadow.values(), self.places, strict=True):
+            value = kept[name]
             if value.is_floating_point():
-                averages.append(self.shadow[name])
+                averages.append(average)
                 values.append(value)
             else:
-                self.shadow[name].copy_(value)
+                average.copy_(value)
         torch._foreach_lerp_(averages, values, 1.0 - decay)
 
     @torch.no_grad()
     def restart(self) -> None:
         """Start the average again from the current model."""
         self.ema_model.load_state_dict(self.model.state_dict())
+
+
+def place(model: nn.Module, key: str) -> tuple[Mapping[str, Tensor], str]:
+    """The parameters or buffers of a module of `model` that a key of its `state_dict` is about, and the name there."""
+    path, _, name = key.rpartition(".")
+    module = model.get_submodule(path)
+    kept: Any = module._parameters if name in module._parameters else module._buffers
+    return kept, name
 
 
 class ModelEMAHook(EMAHook):

@@ -18,7 +18,6 @@ from semilearn.algorithms.freematch.utils import FreeMatchThresholdingHook
 from semilearn.algorithms.hooks import DistAlignEMAHook
 from semilearn.algorithms.softmatch.utils import SoftMatchWeightingHook
 from torch import Tensor
-from torch.nn import functional as F
 
 
 class SavedDashHook(DashThresholdingHook):
@@ -86,7 +85,7 @@ class LabelwiseSoftMatchHook(SoftMatchWeightingHook):
         maxima = probs_x_ulb.max(dim=-1)
         max_probs, max_idx = map(algorithm.world.gather_batch, maxima)
         if self.per_class:
-            mean, variance = self._per_class(max_probs, F.one_hot(max_idx, 2).to(max_probs.dtype))
+            mean, variance = self._per_class(max_probs, of_two(max_idx).to(max_probs.dtype))
         else:
             mean, variance = max_probs.mean(dim=0), self.prob_max_var_t.to(max_probs)
             if len(max_probs) > 1:  # one row has no variance
@@ -173,7 +172,7 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
         if algorithm.clip_thresh:
             self.time_p = self.time_p.clip(0.0, 0.95)
         self.p_model = self.p_model.to(confidence.device).lerp(probs_x_ulb.mean(dim=0), 1 - self.m)
-        histogram = F.one_hot(max_idx, 2).to(confidence.dtype).mean(dim=0)
+        histogram = of_two(max_idx).to(confidence.dtype).mean(dim=0)
         self.label_hist = self.label_hist.to(confidence.device).lerp(histogram, 1 - self.m)
 
     @torch.no_grad()
@@ -195,7 +194,7 @@ class LabelwiseFreeMatchHook(FreeMatchThresholdingHook):
         weight = mask.bool().unsqueeze(-1).to(logits.dtype)
         count = weight.sum(dim=0)
         probs = logits.softmax(dim=-1)
-        predicted = F.one_hot(probs.argmax(dim=-1), 2).to(probs.dtype)
+        predicted = of_two(probs.argmax(dim=-1)).to(probs.dtype)
         histogram = (weight * predicted).sum(dim=0) / count.clamp(min=1)
         mean = (weight * probs).sum(dim=0) / count.clamp(min=1)
         expected = normalised(self.p_model * inverse(self.label_hist))
@@ -219,3 +218,8 @@ def normalised(values: Tensor) -> Tensor:
     """Values [K,2] divided by their sum over the classes; zeros stay zeros."""
     total = values.sum(dim=-1, keepdim=True)
     return values / torch.where(total > 0, total, 1.0)
+
+
+def of_two(index: Tensor) -> Tensor:
+    """One-hot bool [..,2] of 0 and 1; torch's `one_hot` reads the largest index."""
+    return torch.stack([index == 0, index == 1], dim=-1)

@@ -66,7 +66,7 @@ class GuardedUpdateHook(ParamUpdateHook):
 
     def usable(self, loss: Tensor) -> bool:
         """Whether the loss is finite in all processes; true where it is only read later."""
-        return not self.at_once or not self.world.any_rank(~torch.isfinite(loss.detach()), self.device)
+        return not self.at_once or not self.world.any_rank(not math.isfinite(float(loss.detach())), self.device)
 
     def after_train_epoch(self, algorithm: Any) -> None:
         self.check_past_losses(algorithm)

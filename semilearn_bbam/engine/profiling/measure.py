@@ -219,7 +219,7 @@ def _facts(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
         "labels": args.num_classes,
         "labeled_rows": len(pools["train_lb"]),
         "unlabeled_rows": len(pools["train_ulb"]),
-        "batch": [args.batch_size, unlabeled_batch_size(args) if algorithm.uses_unlabeled else 0],
+        "batch": [args.batch_size, unlabeled_batch_size(vars(args)) if algorithm.uses_unlabeled else 0],
         "warmup_batch": args.warmup_batch_size,
         "num_workers": args.num_workers,
         "steps_per_epoch": plan.steps,
