@@ -28,7 +28,20 @@ def _binary_log_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def check_margin(scale: float, margin_on: str) -> None:
-    """ValueError for another `margin_on` than those of `angular_logits`, or a scale that is not positive."""
+    """Check two settings of `angular_logits`.
+
+    Args:
+        scale: s.
+        margin_on: where the margin is.
+
+    Raises:
+        ValueError: another margin_on, or a scale that is not positive.
+
+    Example:
+        >>> check_margin(0.0, "both")
+        Traceback (most recent call last):
+        ValueError: scale must be positive, got 0.0
+    """
     if margin_on not in MARGIN_CHOICES:
         raise ValueError(f"margin_on must be one of {', '.join(MARGIN_CHOICES)}, got {margin_on!r}")
     if not scale > 0:

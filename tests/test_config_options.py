@@ -37,7 +37,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     ),
     "optimiser": dict(
         optim="AdamW", lr=1e-3, momentum=0.9, weight_decay=1e-4, layer_decay=1.0, scheduler="onecycle",
-        pct_start=0.2, num_warmup_iter=0, clip_grad=0.0, amp=False, amp_dtype="auto", ema_m=0.999,
+        pct_start=0.2, num_warmup_iter=0, clip_grad=0.0, amp=False, amp_dtype="auto", compile=False, ema_m=0.999,
         ema_ramp=True, ema_restart=False, student_restart=False, ulb_loss_ratio=1.0, use_cat=True,
     ),
     "net": dict(
