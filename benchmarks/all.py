@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "epoch": ["--out", "results/performance/epoch.md"],
     "distributed": ["--out", "results/performance/distributed.md"],
     "step": ["--out", "results/performance/step.md"],
+    "online": ["--out", "results/performance/online.md"],
 }
 
 

@@ -232,8 +232,8 @@ class AngleStatistics:
             dtype: of the result, a floating-point type.
 
         Returns:
-            a_n, da = a_p - a_n, b_n, db = b_p - b_n, each [K]; the number 1, []; and, but where all labels are known to
-            be usable, 1 where a label is and else 0, [K]. They are kept, as every step of an epoch needs them.
+            a_n, da = a_p - a_n, b_n, db = b_p - b_n, each [K]; the number 1, []; 1 where a label is usable and else 0,
+            [K]. They are kept, as every step of an epoch needs them.
         """
         maps = self._mixing_maps.get(dtype)
         if maps is None:
@@ -241,10 +241,8 @@ class AngleStatistics:
                 (slope.to(dtype), shift.to(dtype)) for slope, shift in self._maps
             )
             one = torch.ones((), dtype=dtype, device=slope_neg.device)
-            maps = (slope_neg, slope_pos - slope_neg, shift_neg, shift_pos - shift_neg, one)
-            # Elsewhere than on the CPU the question would make the host wait.
-            if self.usable.device.type != "cpu" or not bool(self.usable.all()):
-                maps = (*maps, self.usable.to(dtype))
+            usable = self.usable.to(dtype)
+            maps = (slope_neg, slope_pos - slope_neg, shift_neg, shift_pos - shift_neg, one, usable)
             self._mixing_maps[dtype] = maps
         return maps
 

@@ -205,7 +205,7 @@ def _balanced(
     shift_neg: Tensor,
     shift_gap: Tensor,
     one: Tensor,
-    usable: Tensor | None = None,
+    usable: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """cos(psi), its slope a sin(psi) / sin(theta) with respect to c, exactly c and 1 where not usable; and a buffer."""
     bound = 1.0 - COSINE_MARGIN
@@ -217,7 +217,6 @@ def _balanced(
     # 1 / sin(theta) as torch's arccos has it in its gradient.
     torch.addcmul(one, inside, inside, value=-1, out=inside).rsqrt_()
     slope = psi.sin_().mul_(stretch).mul_(inside)
-    if usable is not None:
-        torch.lerp(cosine, mapped, usable, out=mapped)
-        torch.lerp(one, slope, usable, out=slope)
+    torch.lerp(cosine, mapped, usable, out=mapped)
+    torch.lerp(one, slope, usable, out=slope)
     return mapped, slope, stretch

@@ -210,19 +210,20 @@ def batches(algorithm: MultiLabelAlgorithm) -> dict[str, Any]:
 def build(features_dir: Path, tmp_path: Path) -> Callable[..., MultiLabelAlgorithm]:
     """`build(config, **overrides)`: an algorithm on the small vectors, as its first semi-supervised epoch begins.
 
-    With `refresh` it is refreshed once, as by the hook.
+    With `refresh=True` it is refreshed once, as by the hook; a word is the option of that name.
     """
     torch.set_num_threads(1)
 
-    def build_one(config: Config = FEATURES, *, refresh: bool = False, **overrides: Any) -> MultiLabelAlgorithm:
+    def build_one(config: Config = FEATURES, *, refresh: bool | str = False, **overrides: Any) -> MultiLabelAlgorithm:
         settings = {"data_dir": features_dir, "label_ratio": 0.2, "epoch": 3, "warmup_epochs": 1, "save_name": "x"}
         settings |= {"save_dir": tmp_path, "num_train_iter": 9, "warmup_iter_per_epoch": 2}
-        args = read_settings(arguments(config, **settings | overrides))
+        option = {"refresh": refresh} if isinstance(refresh, str) else {}
+        args = read_settings(arguments(config, **settings | overrides | option))
         (tmp_path / args.save_name).mkdir(exist_ok=True)
         seed_everything(args.seed)
         algorithm = build_algorithm(args, folder=RunFolder(tmp_path / args.save_name))
         algorithm.epoch = 1
-        if refresh:
+        if refresh is True:
             algorithm.refresh()
         return algorithm
 

@@ -45,6 +45,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 # Options of a method that change what a checkpoint must hold.
 VARIANTS: dict[str, dict[str, Any]] = {
     "bbam": {"num_branches": 2, "confidence_weights": "true", "neighbours": 2},
+    "bbam_plus": {"refresh": "online", "online_window": 64, "negatives": "sampled", "mixup": 0, "teacher": "none"},
     "cap": {"threshold_source": "queue"},
     "flatmatch": {"perturb_along": "buffer"},
     "ml_softmatch": {"per_class": "true"},

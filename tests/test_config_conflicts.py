@@ -17,6 +17,7 @@ from tests.conftest import METHOD_CONFIGS, Config, arguments, has_line, naming
 IMAGES, TEXTS, VECTORS = "bbam_voc.yaml", "bbam_ohsumed.yaml", "bbam_ohsumed_features.yaml"
 LEAK = {"reproduce_released_leak": "true"}
 QUEUE = {"threshold_source": "queue"}
+ONLINE = {"refresh": "online"}
 CLASHES: list[tuple[Config, dict[str, Any], tuple[object, ...]]] = [
     (IMAGES, {"num_labels": 9}, ("label_ratio and num_labels", "both", 0)),
     (IMAGES, {"label_ratio": 0}, ("label_ratio nor num_labels",)),
@@ -54,6 +55,20 @@ CLASHES: list[tuple[Config, dict[str, Any], tuple[object, ...]]] = [
         QUEUE | {"confidence_weights": "true"},
         ("threshold_source: queue", "confidence_weights: false"),
     ),
+    (IMAGES, ONLINE | {"mixup": 2}, ("refresh: online", "mixup: 0")),
+    (VECTORS, ONLINE | {"teacher": "kernel"}, ("refresh: online", "teacher: none")),
+    (IMAGES, ONLINE | {"neighbours": 2}, ("refresh: online", "neighbours: 0")),
+    (IMAGES, ONLINE | {"confidence_weights": "true"}, ("refresh: online", "confidence_weights: false")),
+    (IMAGES, ONLINE | LEAK, ("refresh: online", "reproduce_released_leak: false")),
+    (
+        IMAGES,
+        ONLINE | {"report_pseudo_label_quality": "true"},
+        ("refresh: online", "report_pseudo_label_quality: false"),
+    ),
+    (IMAGES, ONLINE | {"labeled_negatives": "frozen"}, ("refresh: online", "labeled_negatives: refresh or all")),
+    (IMAGES, ONLINE | {"gradient_accumulation": 2}, ("refresh: online", "gradient_accumulation: 1")),
+    (IMAGES, ONLINE | {"statistics_momentum": 0.01}, ("refresh: online", "statistics_momentum: 0")),
+    (IMAGES, ONLINE | {"refresh_model": "both"}, ("refresh: online", "refresh_model")),
     (("dicap", "voc"), {"finetune_epochs": 39}, ("finetune_epochs (39)", "epochs after the warm-up")),
     (("d2l", "ohsumed"), {"local_view": "patches"}, ("local_view", "text data", "patches")),
     (("d2l", "ohsumed"), {"projection": "none"}, ("local_view: projection", "needs a projection")),

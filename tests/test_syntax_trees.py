@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("semilearn_bbam/**/*.py"), *ROOT.glob("scripts/*.py"), ROOT / "train.py"])
 PURE = ("angles", "losses", "pseudo_labels", "negatives", "metrics", "thresholds", "correctness", "gradients", "mixing")
 PURE += ("theory", "tensors", "angle_statistics", "gaussians", "scores", "label_sets", "selection", "bits")
-PURE += ("pool_blocks", "fused_losses")
+PURE += ("pool_blocks", "fused_losses", "online")
 # On SciPy or scikit-learn.
 PURE_WITH_SOLVERS = ("kernels", "model_selection", "logistic", "neighbours", "kernel_graph", "clustering", "querying")
 PURE_WITH_SOLVERS += ("calibration",)

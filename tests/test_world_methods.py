@@ -37,7 +37,17 @@ def fast_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 # One for each way to share: means over rows; running means; a term over a whole batch; own optimisers; a perturbation.
 # The last one fits, to the features of all processes.
-FAST = ("bbam", "cap", "supervised_bam", "ml_freematch", "dicap", "drml", "flatmatch", "kernel_graph")
+FAST = (
+    "bbam",
+    "bbam_plus-refresh",
+    "cap",
+    "supervised_bam",
+    "ml_freematch",
+    "dicap",
+    "drml",
+    "flatmatch",
+    "kernel_graph",
+)
 SHARED = [
     *(
         pytest.param(name, fast_options(name, options), id=id, marks=[] if id in FAST else pytest.mark.slow)

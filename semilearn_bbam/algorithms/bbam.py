@@ -9,11 +9,12 @@ import torch
 from semilearn.core.utils import ALGORITHMS
 from torch import Tensor
 
-from semilearn_bbam.algorithms.pool_refresh import POOL_STORAGE, RefreshedPool
+from semilearn_bbam.algorithms.online_pool import ONLINE_OPTIONS, OnlinePool
+from semilearn_bbam.algorithms.pool_refresh import POOL_STORAGE
 from semilearn_bbam.algorithms.released import RELEASED_OPTIONS
 from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.config import Conflict, Option, Settings
-from semilearn_bbam.engine.mixed_pass import MIXUP, mixed_pass
+from semilearn_bbam.engine.mixed_pass import MIXUP, Passed, mixed_pass
 from semilearn_bbam.engine.options import (
     ANGULAR_OPTIONS,
     CONFIDENCE_WEIGHTS,
@@ -27,7 +28,7 @@ from semilearn_bbam.nets.ensemble import for_branches, of_branches
 
 
 @ALGORITHMS.register("bbam")
-class BBAM(RefreshedPool):
+class BBAM(OnlinePool):
     """S2ML2-BBAM (Li et al., NeurIPS 2024).
 
     Warm-up with the BAM loss on labelled data; then, at the start of every epoch, one pass over labelled and
@@ -106,6 +107,7 @@ class BBAM(RefreshedPool):
         Option("neighbours", int, 0, "smooth pool scores over each row's nearest ones; 0: off", minimum=0),
         MIXUP,
         POOL_STORAGE,
+        *ONLINE_OPTIONS,
         *TAUGHT_OPTIONS,
         *RELEASED_OPTIONS,
     )
@@ -126,8 +128,10 @@ class BBAM(RefreshedPool):
         self, x_lb_s: Any, y_lb: Tensor, known_lb: Tensor | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         with self.amp_cm():
-            cosine = of_branches(self.model(x_lb_s), "cosine")
-        (loss,) = self.reduced_losses([(cosine, y_lb, known_lb)], balanced=False)
+            outputs = self.model(x_lb_s)
+        if self.online:
+            self.learn(outputs, y_lb, known_lb)
+        (loss,) = self.reduced_losses([(of_branches(outputs, "cosine"), y_lb, known_lb)], balanced=False)
         return self.step_result(self.over_known(loss, known_lb, self.args.loss_reduction))
 
     def train_step(
@@ -138,7 +142,21 @@ class BBAM(RefreshedPool):
         idx_ulb: Tensor,
         x_ulb_s: Any,
         known_lb: Tensor | None = None,
+        x_ulb_w: Any = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.online:
+            labeled, unlabeled, known_lb = self.online_pass(x_lb_s, y_lb, x_ulb_s, known_lb, x_ulb_w)
+        else:
+            labeled, unlabeled, known_lb = self.pool_pass(idx_lb, x_lb_s, y_lb, idx_ulb, x_ulb_s, known_lb)
+        parts = [(of_branches(outputs, "cosine"), *values) for outputs, values in (labeled, unlabeled)]
+        loss_lb, loss_ulb = self.reduced_losses(parts)
+        loss_lb = self.over_known(loss_lb, known_lb, self.args.loss_reduction)
+        return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
+
+    def pool_pass(
+        self, idx_lb: Tensor, x_lb: Any, y_lb: Tensor, idx_ulb: Tensor, x_ulb: Any, known_lb: Tensor | None
+    ) -> tuple[Passed, Passed, Tensor | None]:
+        """Outputs, targets and weights of both batches by the last refresh, and the known cells; None: all count."""
         state = self.pool_state
         y_ulb, beta_ulb = state.pseudo.rows(idx_ulb).float(), state.pool_weights(idx_ulb)
         if self.args.rare_shrinkage:
@@ -147,11 +165,8 @@ class BBAM(RefreshedPool):
             y_lb, known_lb = state.targets_lb[idx_lb], None
         values_lb, values_ulb = (y_lb, state.labeled_weights(idx_lb)), (y_ulb, beta_ulb)
         with self.amp_cm():
-            labeled, unlabeled = mixed_pass(self, x_lb_s, values_lb, x_ulb_s, values_ulb, known_lb)
-        parts = [(of_branches(outputs, "cosine"), *values) for outputs, values in (labeled, unlabeled)]
-        loss_lb, loss_ulb = self.reduced_losses(parts)
-        loss_lb = self.over_known(loss_lb, known_lb, self.args.loss_reduction)
-        return self.step_result(loss_lb + self.lambda_u * loss_ulb, sup_loss=loss_lb, unsup_loss=loss_ulb)
+            labeled, unlabeled = mixed_pass(self, x_lb, values_lb, x_ulb, values_ulb, known_lb)
+        return labeled, unlabeled, known_lb
 
     def reduced_losses(
         self, parts: Sequence[tuple[Tensor, Tensor, Tensor | None]], balanced: bool = True
@@ -160,7 +175,7 @@ class BBAM(RefreshedPool):
         args = self.args
         return reduced_angular_losses(
             [(c, for_branches(y, c), None if mask is None else for_branches(mask, c)) for c, y, mask in parts],
-            self.pool_state.statistics if balanced and args.balance else None,
+            self.statistics if balanced and args.balance else None,
             scale=args.scale,
             margin=args.margin,
             margin_on=args.margin_on,
@@ -189,9 +204,9 @@ class BBAM(RefreshedPool):
         return {**super().scoring_state(state), **statistics}
 
     def score_state(self) -> dict[str, Any]:
-        if self.args.score_map == "raw" or self.pool_state is None:
+        if self.args.score_map == "raw" or (self.pool_state is None and not self.online):
             return super().score_state()
-        return {**super().score_state(), "statistics": self.pool_state.statistics.state_dict()}
+        return {**super().score_state(), "statistics": self.statistics.state_dict()}
 
 
 @ALGORITHMS.register("bam")

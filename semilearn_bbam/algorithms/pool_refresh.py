@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from semilearn_bbam.algorithms.pool_state import PoolState, columns_of, refreshed
 from semilearn_bbam.algorithms.released import ReleasedFaults
+from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.config import Conflict, Option
 from semilearn_bbam.engine.stored_features import StoredFeatures
 from semilearn_bbam.engine.taught import has_teacher
@@ -82,7 +83,7 @@ class RefreshedPool(ReleasedFaults):
                 f"memory if that fits, or {CURES.get(keys[0], f'leave {keys[0]} out')}"
             )
         self.print_fn(
-            f"pool_storage: at each refresh the features of {size} rows are in a file of the run folder, as float16 "
+            f"pool_storage: the features of {size} rows are read into a file of the run folder, as float16 "
             f"({2 * size * self.model.num_features / 2**30:.2f} GiB)"
         )
         return True
@@ -91,6 +92,11 @@ class RefreshedPool(ReleasedFaults):
     def pseudo_targets(self) -> Tensor | None:
         """Pseudo-labels of the pool, [N_u,K], for the diagnostic hook."""
         return None if self.pool_state is None else self.pool_state.pseudo.whole.float()
+
+    @property
+    def statistics(self) -> AngleStatistics:
+        """Those of the last refresh."""
+        return self.pool_state.statistics
 
     # ------------------------------------------------------------------ the refresh
 
@@ -200,7 +206,7 @@ class RefreshedPool(ReleasedFaults):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
-        self.pool_state = PoolState.from_state_dict(state, self.device) if "statistics" in state else None
+        self.pool_state = PoolState.from_state_dict(state, self.device) if "pseudo" in state else None
 
 
 def cosine_columns(net: nn.Module, features: StoredFeatures) -> Columns:

@@ -69,16 +69,22 @@ class PoolState:
         )
 
     def summary(self) -> dict[str, float]:
-        """The row of a refresh: angle variances in squared radians and their mean difference (VDFD)."""
-        statistics = self.statistics
-        usable = statistics.usable
+        """The row of a refresh."""
         return {
-            "vdfd_mean": float(statistics.difference()[usable].mean()),
-            "var_pos_mean": float(statistics.var_pos[usable].mean()),
-            "var_neg_mean": float(statistics.var_neg[usable].mean()),
+            **angle_summary(self.statistics),
             "pseudo_positive_rate": self.positive_rate,
             **({} if self.weights is None else {"weight_mean": float(self.weights.mean())}),
         }
+
+
+def angle_summary(statistics: AngleStatistics) -> dict[str, float]:
+    """Means over usable labels of angle variances, in squared radians, and of their difference (VDFD)."""
+    usable = statistics.usable
+    return {
+        "vdfd_mean": float(statistics.difference()[usable].mean()),
+        "var_pos_mean": float(statistics.var_pos[usable].mean()),
+        "var_neg_mean": float(statistics.var_neg[usable].mean()),
+    }
 
 
 def columns_of(scores: Tensor) -> Callable[[int, int], Tensor]:
