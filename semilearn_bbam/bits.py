@@ -12,7 +12,13 @@ SMALL = 1 << 20  # bytes of a mask up to which it is unpacked once: 8 million la
 
 
 def num_bytes(num_labels: int) -> int:
-    """Bytes of a row of `num_labels` labels.
+    """Bytes of a row of labels.
+
+    Args:
+        num_labels: K.
+
+    Returns:
+        ceil(K / 8).
 
     Example:
         >>> num_bytes(9)
@@ -91,7 +97,7 @@ class LabelBits:
         return len(self.packed)
 
     def rows(self, index: Tensor) -> Tensor:
-        """The mask of these rows, bool [B,H K]."""
+        """The mask of the rows `index`, int64 [B]: bool [B,H K]."""
         if self.packed.numel() <= SMALL:
             return self.whole.index_select(0, index)  # faster than indexing, for few rows
         return self._unpacked(self.packed[index])

@@ -33,7 +33,15 @@ class Features(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """Features [N,D] in memory, in chunks of `CHUNK` rows."""
+    """Features in memory, in chunks of `CHUNK` rows.
+
+    Args:
+        features: [N,D].
+
+    Example:
+        >>> [len(chunk) for chunk in Rows(torch.ones(3, 2)).chunks()]
+        [3]
+    """
 
     features: Tensor
 
@@ -49,8 +57,19 @@ class Rows:
 class PoolOptions:
     """What of a refresh is a choice, under the names of the options of `bbam`.
 
-    sampled: whether negatives are drawn, or all count; balanced_over_sampled: whether the statistics of the negatives
-    are those of the sampled ones.
+    Args:
+        eta: sampled negatives per positive, >= 0.
+        candidate_ratio: share of the negatives, the nearest, to draw from, in [0, 1].
+        positive_share: part of the pseudo-positives that count, in [0, 1].
+        negative_share: part of the pseudo-negatives that count, in [0, 1].
+        sampled: whether negatives are drawn; else all count.
+        balanced_over_sampled: whether the statistics of the negatives are those of the sampled ones.
+        momentum: share of the previous statistics in the new ones, in [0, 1].
+        num_branches: H >= 1, parts of the features with a head each.
+
+    Example:
+        >>> PoolOptions(eta=5, candidate_ratio=0.8).sampled
+        True
     """
 
     eta: float
@@ -65,10 +84,19 @@ class PoolOptions:
 
 @dataclass
 class PoolEstimate:
-    """What a refresh gives, for the n_l labelled and n_u unlabelled rows of this process.
+    """What a refresh gives, for the n_l labelled and n_u unlabelled rows of this process; masks are bits (`bits`).
 
-    pseudo [n_u, ceil(K/8)], beta_lb [n_l, H, ceil(K/8)] and beta_ulb [n_u, H, ceil(K/8)] are bits (`bits.pack_labels`);
-    statistics those of H K columns and num_positive the number of pseudo-positives, of all processes.
+    Args:
+        pseudo: pseudo-labels, uint8 [n_u, ceil(K/8)].
+        beta_lb: which cells of labelled rows count, uint8 [n_l, H, ceil(K/8)].
+        beta_ulb: which cells of unlabelled rows count, uint8 [n_u, H, ceil(K/8)].
+        statistics: those of H K columns, of all processes.
+        num_positive: pseudo-positives of all processes.
+
+    Example:
+        >>> bits = torch.zeros(2, 1, 1, dtype=torch.uint8)
+        >>> PoolEstimate(bits[:, 0], bits, bits).num_positive
+        0
     """
 
     pseudo: Tensor
@@ -112,6 +140,13 @@ def update_statistics(
 
     Returns:
         Statistics of K labels; sides that cannot be used as in `AngleStatistics.estimate`.
+
+    Example:
+        >>> angles, targets = torch.tensor([[0.4], [0.8], [1.1], [1.9]]), torch.tensor([[1], [1], [0], [0]])
+        >>> def estimate(center):
+        ...     return AngleStatistics.estimate(angles, targets, center=center)
+        >>> update_statistics(estimate, momentum=0, previous=None).mean_pos
+        tensor([0.6000])
     """
     estimates = estimate(None)
     if momentum == 0:
@@ -158,6 +193,16 @@ def estimate_pool(
     Returns:
         Bits and statistics. A label with a count of 0 has no pseudo-positive; one without positives at all has a zero
         prototype, `eta` negatives at most and no usable statistics.
+
+    Example:
+        >>> scores, features = torch.tensor([[0.9, 0.2, 0.1]]), torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+        >>> labeled, targets, rate = Rows(features[:1]), torch.ones(1, 1), torch.tensor([0.5])
+        >>> options, generator = PoolOptions(eta=1, candidate_ratio=0), torch.Generator()
+        >>> estimate = estimate_pool(
+        ...     lambda start, stop: scores[start:stop], labeled, Rows(features), targets, rate, options, generator
+        ... )
+        >>> estimate.pseudo.T, estimate.beta_ulb.flatten()  # two positives with that of the labelled row, two negatives
+        (tensor([[1, 0, 0]], dtype=torch.uint8), tensor([1, 1, 1], dtype=torch.uint8))
     """
     num_lb, num_ulb, num_labels = len(labeled), len(pool), targets_lb.shape[1]
     device, branches = targets_lb.device, options.num_branches

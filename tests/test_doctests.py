@@ -30,8 +30,15 @@ Public = type | Callable[..., Any]
 
 
 def public(module: ModuleType) -> dict[str, Public]:
-    """Functions and classes of a module that it defines itself and whose names have no leading underscore."""
-    members = {name: member for name, member in vars(module).items() if not name.startswith("_")}
+    """Functions and classes of a module that it defines itself and whose names have no leading underscore.
+
+    A protocol is left out: it has no arguments, and its docstring says what its methods do.
+    """
+    members = {
+        name: member
+        for name, member in vars(module).items()
+        if not name.startswith("_") and not getattr(member, "_is_protocol", False)
+    }
     return {
         name: member
         for name, member in members.items()

@@ -150,6 +150,8 @@ def check_finite(algorithm: Any, values: Mapping[str, Any], what: str, *, infini
     infinite: infinite values are allowed, such as a threshold that no score reaches; only undefined ones are an error.
     """
     for name, value in tensors(values):
+        if math.isfinite(float(value.sum())):  # a fifth of the time of the full look, which then finds nothing
+            continue
         bad = torch.isnan(value) if infinite else ~torch.isfinite(value)
         if bool(bad.any()):
             index = bad.nonzero()[0].tolist()
