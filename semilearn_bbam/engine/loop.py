@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from inspect import signature
 from time import perf_counter
 from typing import Any, NoReturn
@@ -16,6 +17,17 @@ from semilearn_bbam.engine.device import random_state, set_random_state, to_devi
 from semilearn_bbam.engine.schedule import StagePlan
 from semilearn_bbam.errors import Interrupted
 from semilearn_bbam.runs.folder import LATEST
+
+
+def arguments_of(step: Callable[..., Any]) -> list[str]:
+    """Names of the arguments of a step."""
+    function = getattr(step, "__func__", None)
+    return list(signature(step).parameters) if function is None else _names(function)[1:]
+
+
+@cache  # of functions: methods would keep their algorithm alive
+def _names(function: Callable[..., Any]) -> list[str]:
+    return list(signature(function).parameters)
 
 
 class TrainingLoop(Checkpoints):
@@ -49,7 +61,7 @@ class TrainingLoop(Checkpoints):
             outputs: tuple[dict[str, Any], dict[str, Any]] = step(**self.process_batch(arguments, **part))
             return outputs
 
-        arguments, parts = list(signature(step).parameters), self.args.gradient_accumulation
+        arguments, parts = arguments_of(step), self.args.gradient_accumulation
         return on(batch) if parts == 1 else accumulated(on, batch, parts, self.loss_scaler)
 
     def epoch_loaders(self, epoch: int) -> list[DataLoader[dict[str, Any]]]:

@@ -63,6 +63,11 @@ class GradientBuckets:
             self.check()
         return result
 
+    def clear(self) -> None:
+        """Leave all parameters without a gradient; `zero_grad` of a module looks for them first, each time."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
     def check(self) -> None:
         """RuntimeError if a parameter had a gradient in some processes only. Reads a number from the device."""
         if any(bool(bucket.uneven) for bucket in self._buckets):
