@@ -25,6 +25,10 @@ from tests.methods import ALGORITHMS, FITTED
 SLEEP = 0.02
 
 
+def pause(seconds: float) -> None:
+    threading.Event().wait(timeout=seconds)
+
+
 def seconds(sections: tuple[Section, ...], name: str) -> dict[str, float]:
     return next(section.parts for section in sections if section.name == name)
 
@@ -34,8 +38,8 @@ def seconds(sections: tuple[Section, ...], name: str) -> dict[str, float]:
 
 def test_parts_within_parts_sum_to_the_whole() -> None:
     clock = Clock()
-    inner = clock.timed("inner", lambda: time.sleep(SLEEP))
-    outer = clock.timed("outer", lambda: [inner(), time.sleep(2 * SLEEP), inner()])
+    inner = clock.timed("inner", lambda: pause(SLEEP))
+    outer = clock.timed("outer", lambda: [inner(), pause(2 * SLEEP), inner()])
     clock.enter("rest")
     around = time.perf_counter()
     clock.lap()
@@ -56,7 +60,7 @@ def test_a_part_ends_with_an_error_and_is_of_one_thread() -> None:
     with pytest.raises(ZeroDivisionError):
         clock.timed("x", lambda: 1 / 0)()
     assert clock.open == ["rest"]
-    worker = threading.Thread(target=clock.timed("other", lambda: time.sleep(SLEEP)))
+    worker = threading.Thread(target=clock.timed("other", lambda: pause(SLEEP)))
     worker.start()
     worker.join()
     assert "other" not in clock.count()
@@ -64,7 +68,7 @@ def test_a_part_ends_with_an_error_and_is_of_one_thread() -> None:
 
 def test_a_part_within_others_only() -> None:
     clock = Clock()
-    measured = clock.timed("angles", lambda: time.sleep(SLEEP), within=["refresh"])
+    measured = clock.timed("angles", lambda: pause(SLEEP), within=["refresh"])
     measured()  # nothing is open
     for parent in ("forward", "refresh"):
         clock.enter(parent)
@@ -150,14 +154,14 @@ def test_each_part_has_what_runs_in_it(build: Callable[..., Any], tmp_path: Path
 
     def slow(function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            time.sleep(SLEEP)
+            pause(SLEEP)
             return function(*args, **kwargs)
 
         call.__module__, call.__name__ = function.__module__, function.__name__
         return call
 
     monkeypatch.setattr(built.model, "forward", slow(built.model.forward))
-    next(built.model.parameters()).register_hook(lambda gradient: time.sleep(2 * SLEEP))
+    next(built.model.parameters()).register_hook(lambda gradient: pause(2 * SLEEP))
     monkeypatch.setattr(built, "reduced_losses", slow(built.reduced_losses))
     monkeypatch.setattr(pool_blocks, "draw_negatives", slow(pool_blocks.draw_negatives))
     loader = built.loader_dict["train_lb"]
