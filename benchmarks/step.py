@@ -164,7 +164,7 @@ def images(device: str, folder: str, repeats: int, words: list[str]) -> list[Any
     bare = Bare(algorithm)
     batch = algorithm.process_batch(None, **algorithm.batch)
     inputs = torch.cat([batch["x_lb_s"], batch["x_ulb_s"]]).contiguous(memory_format=torch.channels_last)
-    targets = torch.cat([batch["y_lb"], algorithm.pool_state.pseudo_targets[batch["idx_ulb"]]])
+    targets = torch.cat([batch["y_lb"], algorithm.pseudo_targets[batch["idx_ulb"]]])
     mask = torch.ones_like(targets)
 
     def ours() -> None:

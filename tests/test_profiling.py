@@ -172,8 +172,8 @@ def test_each_part_has_what_runs_in_it(build: Callable[..., Any], tmp_path: Path
     sections = profile_algorithm(built, 3, tmp_path / "trace.json").sections
     step = seconds(sections, "step")
     pauses = {"forward": 1, "backward": 2, "loss": 1, "waiting for data": 1, "EMA": 1, "optimiser": 1, "other hooks": 1}
-    for part, pause in pauses.items():
-        assert step[part] >= pause * SLEEP, part
+    for part, times in pauses.items():
+        assert step[part] >= times * SLEEP, part
     refresh = seconds(sections, "refresh")
     assert refresh["negatives"] >= SLEEP
     assert {"pseudo-labels", "prototypes", "angles", "statistics", "forward"} <= refresh.keys()
