@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Write a folder of random vectors for `dataset: features`: python benchmarks/large_vectors.py <folder>.
 
-By default 20,000 labelled, 1,000,000 unlabelled and 5,000 test vectors of 256 float16 with 1,000 labels, which are between
-3 % and 0.1 % frequent: the sum of a direction for each label of a row, and noise. It takes a minute and 550 MB.
+By default 20,000 labelled, 1,000,000 unlabelled and 5,000 test vectors of 256 float16 with 1,000 labels, of rates
+between 3 % and 0.1 %: the sum of a direction for each label of a row, and noise. It takes a minute and 550 MB.
 """
 
 from __future__ import annotations
