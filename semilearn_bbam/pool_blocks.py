@@ -267,7 +267,7 @@ def estimate_pool(
 
 def _of_branches(features: Tensor, branches: int) -> Tensor:
     """Features [n, H D] as [n,H,D]."""
-    return features.view(len(features), branches, -1)
+    return features.view(len(features), branches, features.shape[1] // branches)
 
 
 def prototype_cosines(
