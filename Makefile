@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PYTEST_WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
-.PHONY: help install demo docs lint test test-all bench clean
+.PHONY: help install demo docs lint test test-all upstream bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -27,9 +27,12 @@ lint: install ## ruff, and mypy on the pure modules
 test: lint ## lint and the fast tests
 	$(PYTEST)
 
-test-all: lint ## lint and all tests, the slow ones too, and what they say into docs/reliability.md
+test-all: lint ## lint and all tests, the slow ones too, and what they say into docs/reliability.md (USB=.. as in upstream)
 	$(PYTEST) -m "" --junitxml build/tests.xml
 	$(PY) scripts/reliability.py build/tests.xml
+
+upstream: install ## check the two patch series for USB: make upstream USB=<checkout of USB's main> (about 10 minutes)
+	@$(PY) scripts/check_upstream.py --usb "$(or $(USB),$(error USB: give a checkout of USB's main, make upstream USB=<folder>))"
 
 bench: install ## all benchmarks, each a ratio measured in one run (about an hour), into results/performance
 	@$(PY) benchmarks/all.py

@@ -21,6 +21,8 @@ NUM_LABELED, NUM_UNLABELED = 40, 70
 BATCH, UNLABELED_BATCH, STEPS = 4, 9, 4
 # Rates from 0.6 to 0.125, and a label with a single positive, which `batch(.., 0)` has.
 POSITIVES = (24, 13, 8, 5, 1)
+# Lowest and highest mean and variance of the angles of positives, and of negatives.
+STATISTICS = ((0.7, 1.1), (0.02, 0.06), (1.4, 1.7), (0.05, 0.02))
 # The number of step t of a run, which Pseudo-Label's ramp reads, is FIRST_STEP + t of NUM_TRAIN_ITER.
 FIRST_STEP, NUM_TRAIN_ITER = 100, 1000
 
@@ -29,14 +31,13 @@ _SOFT: dict[str, Any] = {**_HARD, "hard_label": False}
 _CURRICULUM: dict[str, Any] = {**_HARD, "p_cutoff": 0.75}
 _ADAPTIVE: dict[str, Any] = {"ema_p": 0.9, "ent_loss_ratio": 0.5}
 _GAUSSIAN: dict[str, Any] = {**_HARD, "ema_p": 0.2, "n_sigma": 2, "dist_align": True, "dist_uniform": True}
+_GAUSSIAN |= {"per_class": False}
 _PROTOTYPES: dict[str, Any] = {
     "ulb_loss_ratio": 1.0,
     "scale": 10.0,
     "margin": 0.2,
     "eta": 2.0,
     "candidate_ratio": 0.0,  # the nearest negatives: nothing is drawn
-    "positive_share": 1.0,
-    "negative_share": 1.0,
 }
 # Name in the output -> settings. What precedes the first "_" is the algorithm, what follows it the variant.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -48,8 +49,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "flexmatch_unramped": {**_CURRICULUM, "thresh_warmup": False},
     "freematch": {**_HARD, **_ADAPTIVE, "use_quantile": False, "clip_thresh": False},
     "freematch_soft": {**_SOFT, **_ADAPTIVE, "use_quantile": True, "clip_thresh": True},
-    "softmatch": {**_GAUSSIAN, "per_class": False},
-    "softmatch_perclass": {**_GAUSSIAN, "per_class": True},
+    "softmatch": _GAUSSIAN,
     "cap": {
         "ulb_loss_ratio": 1.0,
         "gamma_negative": 4.0,
@@ -60,8 +60,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "bbam": _PROTOTYPES,
     "bam": _PROTOTYPES,
-    # The label with one positive keeps no pseudo-positive, and so has no usable statistics.
-    "bbam_shares": {**_PROTOTYPES, "positive_share": 0.5, "negative_share": 0.75},
 }
 
 
@@ -70,6 +68,7 @@ def inputs(seed: int = 0) -> Arrays:
 
     weight [K,D] and bias [K]: the net, logits = x @ weight.T + bias; nets with cosines compare x with `weight`;
     x_lb [N_l,D], y_lb [N_l,K], x_ulb [N_u,D]: rows and targets of 0 and 1;
+    statistics [4,K]: of angles, means and variances of positives, then of negatives; the last label has none;
     idx_lb [S,B_l], idx_ulb [S,B_u]: rows of each step, distinct within a step; noise [S,B_u,D]: of the strong views.
     """
     rng = np.random.default_rng(seed)
@@ -88,7 +87,10 @@ def inputs(seed: int = 0) -> Arrays:
     rows = np.concatenate([[rarest], rng.permutation(others)])[: STEPS * BATCH]
     drawn = [rng.choice(NUM_UNLABELED, UNLABELED_BATCH, replace=False) for _ in range(STEPS)]
     noise = 0.5 * rng.normal(size=(STEPS, UNLABELED_BATCH, NUM_FEATURES))
+    statistics = np.stack([np.linspace(low, high, NUM_LABELS) for low, high in STATISTICS])
+    statistics[:, -1] = 0
     floats = {"weight": weight, "bias": bias, "x_lb": x_lb, "y_lb": y_lb, "x_ulb": x_ulb, "noise": noise}
+    floats["statistics"] = statistics
     numbers = {"idx_lb": rows.reshape(STEPS, BATCH), "idx_ulb": np.stack(drawn)}
     return {
         **{key: value.astype(np.float32) for key, value in floats.items()},

@@ -24,6 +24,7 @@ from inputs import FIRST_STEP, NUM_TRAIN_ITER, SETTINGS, STEPS, Arrays, batch
 from torch import Tensor
 
 from semilearn_bbam.algorithms import MultiLabelAlgorithm
+from semilearn_bbam.angles import AngleStatistics
 from semilearn_bbam.data.readers.arrays import source_of
 from semilearn_bbam.data.splits import Split, save_split
 from semilearn_bbam.losses import asymmetric_loss, bam_loss, bbam_loss
@@ -123,8 +124,7 @@ def element_losses(nets: Mapping[str, MultiLabelAlgorithm], arrays: Mapping[str,
         "bce": F.binary_cross_entropy_with_logits(logits, y, reduction="none"),
         "asymmetric_loss": asymmetric_loss(logits, y, **focusing),
         "bam_loss": bam_loss(cosine, y, **angular),
-        "bbam_loss": bbam_loss(cosine, y, nets["bbam"].statistics, **angular),
-        "bbam_loss_shares": bbam_loss(cosine, y, nets["bbam_shares"].statistics, **angular),
+        "bbam_loss": bbam_loss(cosine, y, AngleStatistics(*torch.from_numpy(arrays["statistics"])), **angular),
     }
     return {key: value.numpy().astype(np.float64) for key, value in values.items()}
 
