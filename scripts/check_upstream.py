@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +63,9 @@ def environment(build: Path) -> Path:
     (build / "constraints.txt").write_text("\n".join(dated))
     run([sys.executable, "-m", "venv", build / "venv"], ROOT)
     words = ["install", "--quiet", "-r", UPSTREAM / "requirements.txt", "-c", build / "constraints.txt"]
-    if find_spec("uv"):
+    try:
         run([sys.executable, "-m", "uv", "pip", *words, "--python", python], ROOT)
-    else:
+    except CheckError:  # as in setup_env.sh, uv cannot do it everywhere
         run([python, "-m", "pip", *words], ROOT)
     done.write_text(wanted)
     return python
