@@ -84,7 +84,7 @@ def label_cosines(net: nn.Module, features: Tensor, start: int, stop: int) -> Te
         >>> from semilearn_bbam.nets.small import PlainFeatures
         >>> net = MultiLabelNet(PlainFeatures(8), "none", lambda width: CosinePrototypes(width, 5, scale=10, margin=0))
         >>> outputs = net(torch.ones(2, 8))
-        >>> torch.equal(label_cosines(net, outputs["feat"], 1, 3), outputs["cosine"][:, 1:3])
+        >>> torch.allclose(label_cosines(net, outputs["feat"], 1, 3), outputs["cosine"][:, 1:3], atol=1e-6)
         True
     """
     heads = getattr(net, "heads", None) or [net.head]
